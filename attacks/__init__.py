@@ -1,0 +1,17 @@
+"""Attacks on embedding models: the project's own, and those of torchattacks and ART aimed at retrieval.
+
+The library adapters import their libraries; building by name goes through `build_attack`.
+"""
+
+from .building import ATTACKS as ATTACKS
+from .building import AttackFactory as AttackFactory
+from .building import build_attack as build_attack
+from .classifier import RetrievalClassifier as RetrievalClassifier
+from .goals import MTAX as MTAX
+from .goals import STAX as STAX
+from .goals import Margin as Margin
+from .goals import Shift as Shift
+from .gradient import PGD as PGD
+from .noise import Noise as Noise
+
+__all__ = ["ATTACKS", "MTAX", "PGD", "STAX", "AttackFactory", "Margin", "Noise", "RetrievalClassifier", "Shift", "build_attack"]

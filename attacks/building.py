@@ -1,0 +1,103 @@
+"""From a spec to an attack: the registry of attack factories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from robustdml.contracts import Attack
+from robustdml.errors import SpecError, UnknownNameError
+from robustdml.registry import Registry, parse_spec
+from robustdml.threat import ThreatModel
+
+from .art import ARTProjectedGradientDescent
+from .goals import MTAX, STAX, Goal, Margin, Shift
+from .gradient import PGD
+from .noise import Noise
+from .torchattacks import TorchattacksPGD
+
+GOALS: dict[str, type[Goal]] = {"shift": Shift, "margin": Margin, "stax": STAX, "mtax": MTAX}
+
+
+@dataclass(frozen=True)
+class AttackFactory:
+    """An entry of the registry.
+
+    Args:
+        summary: one line for listings.
+        kind: the frozen dataclass that is the attack.
+        goals: the goals that it serves, its default first; empty where it has no choice.
+        preset: parameters that the name stands for.
+    """
+
+    summary: str
+    kind: type[Any]
+    goals: tuple[str, ...] = ()
+    preset: Mapping[str, object] = field(default_factory=dict)
+
+    def parameters(self, goal: str | None) -> list[str]:
+        """The parameters that a spec may set."""
+        own = [part.name for part in fields(self.kind) if part.name != "eps"]
+        return own + ([part.name for part in fields(GOALS[goal])] if goal in GOALS else [])  # type: ignore[arg-type]
+
+
+ATTACKS: Registry[AttackFactory] = Registry("attack")
+_NATIVE = tuple(GOALS)
+ATTACKS.add("noise", AttackFactory("uniform and corner noise, the worst of several draws", Noise))
+ATTACKS.add(
+    "fgsm",
+    AttackFactory("one signed gradient step", PGD, _NATIVE, {"goal": "shift", "steps": 1, "step": 1.0, "start": 0.1}),
+)
+ATTACKS.add("pgd", AttackFactory("projected gradient ascent, best step per query", PGD, _NATIVE, {"goal": "margin"}))
+for _goal in _NATIVE:
+    ATTACKS.add(_goal, AttackFactory(f"short for pgd(goal={_goal})", PGD, (_goal,), {"goal": _goal}))
+_CLASSIFIER_GOALS = ("untargeted", "stax", "mtax")
+ATTACKS.add(
+    "torchattacks.PGD",
+    AttackFactory("torchattacks' PGD on a RetrievalClassifier", TorchattacksPGD, _CLASSIFIER_GOALS),
+)
+ATTACKS.add(
+    "art.ProjectedGradientDescent",
+    AttackFactory("ART's PGD on a RetrievalClassifier", ARTProjectedGradientDescent, _CLASSIFIER_GOALS),
+)
+
+
+def build_attack(text: str, eps: float) -> Attack:
+    """Build an attack from a spec such as ``"pgd(goal=margin, steps=50)"``.
+
+    Args:
+        text: a name of `ATTACKS`, with parameters if wanted.
+        eps: budget in pixels of [0, 1]; 0 is allowed here and makes the attack the identity.
+
+    Raises:
+        UnknownNameError: no such attack or goal.
+        SpecError: the attack has no such parameter, or the value is of the wrong type or out of range.
+        BudgetError: eps outside [0, 1].
+    """
+    ThreatModel(eps)
+    spec = parse_spec(text)
+    factory = ATTACKS[spec.name]
+    params = {**factory.preset, **spec.params}
+    goal = str(params.get("goal", factory.goals[0])) if factory.goals else None
+    if goal is not None and goal not in factory.goals:
+        raise UnknownNameError(f"goal for {spec.name}", goal, factory.goals)
+    known = factory.parameters(goal)
+    for key, value in params.items():
+        if key == "eps":
+            raise SpecError(f"'{text}': the budget is not part of a spec, set it with --eps (or the argument eps)")
+        if key not in known:
+            raise SpecError(f"'{text}': {spec.name} has no parameter '{key}', it has: {', '.join(known) or 'none'}")
+        if value is not None and key != "goal" and not isinstance(value, int | float):
+            raise SpecError(f"'{text}': {key}={value!r} must be a number, true or false")
+    if factory.goals:
+        params["goal"] = goal
+    if factory.kind is PGD:
+        goal_kind = GOALS[str(goal)]
+        parts = {part.name for part in fields(goal_kind)}  # type: ignore[arg-type]
+        params["goal"] = goal_kind(**{key: params.pop(key) for key in list(params) if key in parts})
+    try:
+        attack: Attack = factory.kind(**params, eps=eps)
+    except TypeError as error:
+        raise SpecError(f"'{text}': {error}") from None
+    return attack

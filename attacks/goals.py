@@ -1,0 +1,165 @@
+"""What an attack on an embedding wants: a value per image that a gradient loop raises.
+
+Shapes: N queries, M gallery items, D dimensions, T targets. Embeddings have length 1, so that cosine similarity s and
+squared distance are one thing, ``d^2 = 2 - 2 s``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustdml.contracts import References
+from robustdml.errors import SpecError
+from robustdml.seeding import stream
+
+#: Maps embeddings ``(N, D)`` of the attacked images to a value per image ``(N,)``; higher is worse for the model.
+Objective = Callable[[Tensor], Tensor]
+
+
+class Goal(Protocol):
+    """What the attacker wants of a query's embedding."""
+
+    @property
+    def name(self) -> str:
+        """The goal's word in specs."""
+        ...
+
+    @property
+    def flat_at_clean(self) -> bool:
+        """Whether the gradient is exactly zero at the clean image, so that an attack must start beside it."""
+        ...
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor | None:
+        """The gallery rows aimed at, ``(N, T)`` int64, or None."""
+        ...
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """The value to raise."""
+        ...
+
+
+def foreign_targets(references: References, count: int, *, seed: int) -> Tensor:
+    """Draw ``count`` different gallery rows of other classes than the query's, for each query: ``(N, count)`` int64.
+
+    The draw depends on ``seed`` and the query's id alone.
+
+    Raises:
+        SpecError: the gallery has fewer rows of other classes.
+    """
+    foreign = ~references.same_class.cpu().numpy()
+    rows = []
+    for mask, item in zip(foreign, references.ids.tolist(), strict=True):
+        candidates = np.flatnonzero(mask)
+        if len(candidates) < count:
+            raise SpecError(f"{count} targets of other classes asked for, the gallery has {len(candidates)}: ask for fewer")
+        rows.append(stream(seed, "targets", item).choice(candidates, count, replace=False))
+    return torch.from_numpy(np.stack(rows)).to(references.ids.device)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Away from the query's own clean embedding: raises the squared distance (RobRank's ES objective)."""
+
+    name = "shift"
+    flat_at_clean = True
+
+    def target_rows(self, references: References, *, seed: int) -> None:
+        """None: the goal is untargeted."""
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """Squared distance to the clean embedding."""
+        clean = references.embeddings
+        return lambda embeddings: (embeddings - clean).square().sum(1)
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Past the decision of retrieval itself: similarity to the nearest foreign item minus that to the nearest own one.
+
+    Above 0 the first hit is wrong. Both neighbours are searched anew at every step over the whole gallery: a fixed pair
+    goes stale as soon as another item comes nearer.
+    """
+
+    name = "margin"
+    flat_at_clean = False
+
+    def target_rows(self, references: References, *, seed: int) -> None:
+        """None: the goal is untargeted."""
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """Nearest foreign minus nearest own similarity."""
+        gallery = references.gallery.embeddings
+        same = references.same_class
+        own_class, foreign = same & ~references.own, ~same
+
+        def value(embeddings: Tensor) -> Tensor:
+            similarity = embeddings @ gallery.T
+            nearest_foreign = similarity.masked_fill(~foreign, -torch.inf).amax(1)
+            nearest_own = similarity.masked_fill(~own_class, -torch.inf).amax(1)
+            return nearest_foreign - nearest_own
+
+        return value
+
+
+@dataclass(frozen=True)
+class _Attract:
+    """Towards gallery items of other classes: lowers the mean distance to the targets (mdprop.md, "the method").
+
+    The published loss squares this mean; for a step along the sign of the gradient that makes no difference.
+    """
+
+    def _objective(self, references: References, targets: Tensor) -> Objective:
+        wanted = references.gallery.embeddings[targets]  # (N, T, D)
+
+        def value(embeddings: Tensor) -> Tensor:
+            # The small constant keeps the gradient of the root finite where a target is reached.
+            return -((embeddings[:, None] - wanted).square().sum(2) + 1e-12).sqrt().mean(1)
+
+        return value
+
+
+@dataclass(frozen=True)
+class STAX(_Attract):
+    """Single-targeted: towards one item of another class, drawn by seed and query (MDProp, arXiv 2211.16253)."""
+
+    name = "stax"
+    flat_at_clean = False
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor:
+        """``(N, 1)``."""
+        return foreign_targets(references, 1, seed=seed)
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """Minus the distance to the target."""
+        return self._objective(references, self.target_rows(references, seed=seed))
+
+
+@dataclass(frozen=True)
+class MTAX(_Attract):
+    """Multi-targeted: towards several items of other classes at once (MDProp, arXiv 2211.16253).
+
+    Args:
+        targets: T, the number of targets, at least 1.
+    """
+
+    targets: int = 5
+    name = "mtax"
+    flat_at_clean = False
+
+    def __post_init__(self) -> None:
+        if self.targets < 1:
+            raise SpecError(f"targets={self.targets}: an attack needs at least one target")
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor:
+        """``(N, T)``."""
+        return foreign_targets(references, self.targets, seed=seed)
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """Minus the mean distance to the targets."""
+        return self._objective(references, self.target_rows(references, seed=seed))

@@ -1,0 +1,51 @@
+"""What the adapters of all attack libraries share."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from robustdml.errors import UnknownNameError
+from robustdml.results import AttackEntry
+
+from .goals import MTAX, STAX
+from .spec import entry_spec
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+def proxy_targets(goal: str, targets: int) -> STAX | MTAX | None:
+    """The rule that draws the targets of a goal; None for an untargeted attack.
+
+    Raises:
+        UnknownNameError: the goal is none that a classifier attack serves.
+        SpecError: fewer than one target.
+    """
+    rules = {"untargeted": None, "stax": STAX(), "mtax": MTAX(targets)}
+    if goal not in rules:
+        raise UnknownNameError("goal for a classifier attack", goal, rules)
+    return rules[goal]
+
+
+def seeded(seed: int) -> None:
+    """Seed the global states that attack libraries draw from; `untouched` restores them afterwards."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def classifier_entry(name: str, library: str, attack: DataclassInstance, goal: str, citation: str) -> AttackEntry:
+    """The row in the results of an attack that sees the model as a classifier."""
+    return AttackEntry(
+        spec=entry_spec(name, attack),
+        name=f"{name}-{goal}",
+        library=library,
+        goal=goal,
+        knowledge="gradients",
+        norm="linf",
+        citations=(citation, "madry2018towards", *(("singh2023mdprop",) if goal != "untargeted" else ())),
+    )

@@ -1,0 +1,76 @@
+"""Attacks of torchattacks (Kim 2020), aimed at retrieval. The only file that imports that library."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+
+import torchattacks
+from torch import Tensor, nn
+
+from robustdml.contracts import References
+from robustdml.errors import SpecError
+from robustdml.models import untouched
+from robustdml.results import AttackEntry
+from robustdml.seeding import derive_seed
+from robustdml.threat import ThreatModel
+
+from .classifier import problems
+from .proxy import classifier_entry, proxy_targets, seeded
+
+
+@dataclass(frozen=True)
+class TorchattacksPGD:
+    """``torchattacks.PGD`` through a `RetrievalClassifier`: cross entropy, random start, the last iterate.
+
+    Args:
+        goal: ``"untargeted"``, ``"stax"`` or ``"mtax"``.
+        eps: budget, in pixels of [0, 1].
+        steps: gradient steps, at least 1.
+        step: length of a step as a share of eps; None stands for 2.5 / steps.
+        targets: T, with ``goal="mtax"``.
+
+    Raises:
+        SpecError: a value out of its range.
+    """
+
+    goal: str
+    eps: float
+    steps: int = 20
+    step: float | None = None
+    targets: int = 5
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or (self.step is not None and self.step <= 0):
+            raise SpecError(f"steps={self.steps} must be at least 1 and step={self.step} above 0 (a share of eps)")
+        proxy_targets(self.goal, self.targets)
+
+    @property
+    def threat(self) -> ThreatModel:
+        """The L-infinity ball of radius eps."""
+        return ThreatModel(self.eps)
+
+    def entry(self) -> AttackEntry:
+        """Its row in the results."""
+        return classifier_entry("torchattacks.PGD", "torchattacks", self, self.goal, "kim2020torchattacks")
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor | None:
+        """Those of the goal."""
+        goal = proxy_targets(self.goal, self.targets)
+        return goal.target_rows(references, seed=seed) if goal else None
+
+    def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
+        """See `robustdml.contracts.Attack`."""
+        targets = self.target_rows(references, seed=seed)
+        result = images.clone()
+        alpha = self.eps * (2.5 / self.steps if self.step is None else self.step)
+        with untouched(model), contextlib.redirect_stdout(io.StringIO()):
+            for problem in problems(model, references, targets):
+                seeded(derive_seed(seed, references.ids[problem.rows].tolist()))
+                attack = torchattacks.PGD(problem.classifier, eps=self.eps, alpha=alpha, steps=self.steps)
+                attack.set_device(images.device)
+                if targets is not None:
+                    attack.set_mode_targeted_by_label(quiet=True)
+                result[problem.rows] = attack(images[problem.rows], problem.labels).detach()
+        return result

@@ -1,0 +1,159 @@
+"""Attacked queries as pictures, embedded in the page within a byte budget."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from robustdml.errors import RunFolderError
+from robustdml.results import Example, Hit
+from robustdml.threat import format_eps
+
+from . import text
+from .index import Index
+
+#: What the pictures may add to the page, in bytes. Plotly takes 5 MB; far beyond twice that, phones and mail refuse it.
+PICTURE_BUDGET = 6_000_000
+
+_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A gallery item in a ranked list, as a data URI."""
+
+    uri: str
+    class_name: str
+    relevant: bool
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One attacked query: what went in, what it looked like, and what came back."""
+
+    query: str
+    attack: str
+    eps: str
+    class_name: str
+    image: str
+    perturbation: str
+    amplification: str
+    adversarial: str
+    clean_top: tuple[Picture, ...]
+    adversarial_top: tuple[Picture, ...]
+    targets: tuple[Picture, ...]
+
+
+@dataclass(frozen=True)
+class Room:
+    """The examples of one model."""
+
+    model: str
+    exhibits: tuple[Exhibit, ...]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The examples by model, and how many were left out to keep the page small."""
+
+    rooms: tuple[Room, ...]
+    left_out: str | None
+    budget: str
+
+
+def build_gallery(index: Index, folder: Path, budget: int = PICTURE_BUDGET) -> Gallery:
+    """Embed the examples of a run whose pictures lie in ``folder``, at most ``budget`` bytes of data URIs.
+
+    Raises:
+        RunFolderError: a picture is missing, is no PNG or JPEG, or lies outside of the folder.
+    """
+    loader = _Pictures(folder)
+    kept: list[int] = []
+    spent = 0
+    for position in _fair_order(index.results.examples):
+        cost = sum(len(loader.uri(path)) for path in _paths(index.results.examples[position]))
+        if spent + cost > budget:
+            break
+        spent += cost
+        kept.append(position)
+    rooms: dict[str, list[Exhibit]] = {}
+    for position in sorted(kept):
+        example = index.results.examples[position]
+        rooms.setdefault(example.model, []).append(_exhibit(example, index, loader))
+    left_out = len(index.results.examples) - len(kept)
+    return Gallery(
+        rooms=tuple(Room(model, tuple(exhibits)) for model, exhibits in rooms.items()),
+        left_out=text.counted(left_out, "example") if left_out else None,
+        budget=f"{budget / 1e6:g} MB",
+    )
+
+
+def _fair_order(examples: tuple[Example, ...]) -> list[int]:
+    """Positions such that a cut anywhere leaves every model, attack and eps about as many examples."""
+    seen: Counter[tuple[str, str, float]] = Counter()
+    turns = []
+    for position, example in enumerate(examples):
+        key = (example.model, example.attack, example.eps)
+        turns.append((seen[key], position))
+        seen[key] += 1
+    return [position for _, position in sorted(turns)]
+
+
+def _paths(example: Example) -> list[str]:
+    hits = (*example.clean_top, *example.adversarial_top, *example.targets)
+    return [example.image, example.perturbation_image, example.adversarial_image, *(hit.image for hit in hits)]
+
+
+def _exhibit(example: Example, index: Index, loader: _Pictures) -> Exhibit:
+    def pictures(hits: tuple[Hit, ...]) -> tuple[Picture, ...]:
+        return tuple(Picture(loader.uri(hit.image), hit.class_name, hit.relevant) for hit in hits)
+
+    return Exhibit(
+        query=str(example.query_id),
+        attack=index.attack_name(example.attack),
+        eps=format_eps(example.eps),
+        class_name=example.class_name,
+        image=loader.uri(example.image),
+        perturbation=loader.uri(example.perturbation_image),
+        amplification=f"{example.amplification:.3g}",
+        adversarial=loader.uri(example.adversarial_image),
+        clean_top=pictures(example.clean_top),
+        adversarial_top=pictures(example.adversarial_top),
+        targets=pictures(example.targets),
+    )
+
+
+class _Pictures:
+    """Reads each picture of a run folder once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+        self._uris: dict[str, str] = {}
+
+    def uri(self, name: str) -> str:
+        if name not in self._uris:
+            self._uris[name] = self._read(name)
+        return self._uris[name]
+
+    def _read(self, name: str) -> str:
+        try:
+            path = (self._folder / name).resolve()
+            # A results file from someone else must not put other files of this computer into a page that is sent on.
+            if not path.is_relative_to(self._folder):
+                raise RunFolderError(
+                    f"the picture '{name}' of the results lies outside of '{self._folder}': "
+                    "a run refers to its own pictures only, so evaluate again"
+                )
+            data = path.read_bytes()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise RunFolderError(
+                f"the picture '{name}' of the results cannot be read from '{self._folder}' ({reason}): "
+                "copy the whole run folder, or evaluate again"
+            ) from None
+        for signature, media_type in _SIGNATURES.items():
+            if data.startswith(signature):
+                return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
+        raise RunFolderError(f"the picture '{name}' in '{self._folder}' is no PNG or JPEG: evaluate again")

@@ -1,0 +1,62 @@
+"""How numbers and names are written in a report: one spelling each, and a dash for what is absent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from robustdml.results import Score
+
+ABSENT = "—"
+
+
+def fraction(value: float | None) -> str:
+    """A recall or share in [0, 1] with three decimals."""
+    return ABSENT if value is None else f"{value:.3f}"
+
+
+def interval(score: Score) -> str:
+    """The 95 % interval of R@1."""
+    return f"{score.recall_at_1_low:.3f}\N{EN DASH}{score.recall_at_1_high:.3f}"
+
+
+def percent(value: float) -> str:
+    """A share as a whole percentage."""
+    return f"{100 * value:.0f} %"
+
+
+def norm(value: float | None) -> str:
+    """A norm in grey levels, the unit in which budgets are given."""
+    return ABSENT if value is None else f"{255 * value:.2f}/255"
+
+
+def count(value: int) -> str:
+    """A whole number, in groups of three digits."""
+    return f"{value:,}"
+
+
+def counted(value: int, noun: str, plural: str | None = None) -> str:
+    """A whole number with its noun: "1 query", "2 queries"."""
+    return f"{count(value)} {noun if value == 1 else plural or noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A time in the two units that matter."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def moment(created: str) -> str:
+    """An ISO 8601 time to the minute; any other text as it is."""
+    try:
+        return datetime.fromisoformat(created.replace("Z", "+00:00")).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return created
+
+
+def shortened(name: str, limit: int) -> str:
+    """A name that fits a chart label; the full one stands in the table beside every chart."""
+    return name if len(name) <= limit else name[: limit - 1] + "…"

@@ -1,0 +1,51 @@
+"""robustdml: how robust is an image-retrieval model really, and how to train one that is.
+
+The public names load on first use, so that ``import robustdml`` and the command line's help need no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustdml._version import __version__
+
+if TYPE_CHECKING:
+    from robustdml.data import RetrievalDataset as RetrievalDataset
+    from robustdml.data import load_dataset as load_dataset
+    from robustdml.errors import RobustDMLError as RobustDMLError
+    from robustdml.evaluation import evaluate as evaluate
+    from robustdml.models import EmbeddingModel as EmbeddingModel
+    from robustdml.models import convert_to_multibn as convert_to_multibn
+    from robustdml.models import load_checkpoint as load_checkpoint
+    from robustdml.results import Results as Results
+    from robustdml.training import train as train
+
+_HOMES = {
+    "EmbeddingModel": "robustdml.models",
+    "Results": "robustdml.results",
+    "RetrievalDataset": "robustdml.data",
+    "RobustDMLError": "robustdml.errors",
+    "convert_to_multibn": "robustdml.models",
+    "evaluate": "robustdml.evaluation",
+    "load_checkpoint": "robustdml.models",
+    "load_dataset": "robustdml.data",
+    "train": "robustdml.training",
+}
+
+__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+
+# In a checkout, attacks/ and reports/ stand beside this package and not in it (see setup.py).
+if not (Path(__file__).parent / "attacks").is_dir():
+    __path__.append(str(Path(__file__).parents[1]))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'robustdml' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,94 @@
+"""Configuration, parted into what changes the numbers and what changes only how fast they come."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from robustdml.errors import SpecError
+from robustdml.threat import ThreatModel
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that changes the weights of a training run, beside the data.
+
+    Args:
+        method: a name of `robustdml.training.METHODS`.
+        backbone: a name of `robustdml.models.BACKBONES`.
+        embedding_dim: D.
+        image_size: side of the training images, in pixels; None takes the data set's.
+        pretrained: start from published weights.
+        loss: a name of `robustdml.training.LOSSES`.
+        epochs: passes over the training images, at least 1.
+        batch_size: clean images of a step, at least 4; a multiple of ``m_per_class``.
+        m_per_class: images of each class in a batch, at least 2; None takes 4, or as many as a batch needs where the
+            data have few classes.
+        learning_rate: peak of Adam's rate (linear warm-up, then half a cosine to 0), above 0.
+        weight_decay: of Adam, at least 0.
+        eps: training budget, in pixels of [0, 1].
+        attack_steps: gradient steps that make a training example, at least 1.
+        targets: T of MTAX, at least 1.
+        validation_classes: training classes held out to choose the epoch that is kept; 0 trains on all and keeps the
+            last epoch.
+        precision: ``"fp32"``, or ``"bf16"`` for autocast.
+        seed: of weights, batches, augmentation and attacks.
+
+    Raises:
+        SpecError: a value out of its range.
+        BudgetError: eps outside [0, 1].
+    """
+
+    method: str = "mdprop"
+    backbone: str = "resnet18"
+    embedding_dim: int = 128
+    image_size: int | None = None
+    pretrained: bool = False
+    loss: str = "multisimilarity"
+    epochs: int = 20
+    batch_size: int = 64
+    m_per_class: int | None = None
+    learning_rate: float = 1e-3
+    weight_decay: float = 4e-4
+    eps: float = 2 / 255
+    attack_steps: int = 1
+    targets: int = 5
+    validation_classes: int = 0
+    precision: str = "fp32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        ThreatModel(self.eps)
+        at_least = {"epochs": 1, "attack_steps": 1, "targets": 1, "batch_size": 4, "validation_classes": 0, "seed": 0}
+        for name, least in at_least.items():
+            if getattr(self, name) < least:
+                raise SpecError(f"{name}={getattr(self, name)} must be at least {least}")
+        per_class = self.m_per_class
+        if per_class is not None and (per_class < 2 or self.batch_size < 2 * per_class or self.batch_size % per_class):
+            raise SpecError(
+                f"batch_size={self.batch_size} must be a multiple of m_per_class={per_class} (at least 2) "
+                "and hold at least two classes"
+            )
+        if self.learning_rate <= 0 or self.weight_decay < 0:
+            raise SpecError(
+                f"learning_rate={self.learning_rate} must be above 0 and weight_decay={self.weight_decay} at least 0"
+            )
+        if self.precision not in {"fp32", "bf16"}:
+            raise SpecError(f"precision '{self.precision}' is not known: fp32 or bf16")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What changes speed and display, never the numbers beyond rounding.
+
+    Args:
+        device: a torch device such as ``"cpu"`` or ``"cuda"``; ``"auto"`` takes a GPU where there is one.
+        progress: show a progress bar with the time left.
+    """
+
+    device: str = "auto"
+    progress: bool = True

@@ -1,0 +1,108 @@
+"""The contracts between the evaluator, the trainer and the attacks.
+
+Shapes: N query images of a batch, M gallery items, D embedding dimensions, T targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from robustdml.results import AttackEntry
+from robustdml.threat import ThreatModel
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The clean database that queries are matched against.
+
+    Args:
+        embeddings: ``(M, D)`` float32, each of length 1.
+        labels: ``(M,)`` int64.
+        ids: ``(M,)`` int64, unique.
+    """
+
+    embeddings: Tensor
+    labels: Tensor
+    ids: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class References:
+    """What a white-box attacker knows beside the model: the gallery, and who the queries of this batch are.
+
+    Args:
+        gallery: the database; a query that is also in it must not count as its own match (see ``own``).
+        embeddings: ``(N, D)``, the clean embeddings of the queries.
+        labels: ``(N,)`` int64.
+        ids: ``(N,)`` int64.
+    """
+
+    gallery: Gallery
+    embeddings: Tensor
+    labels: Tensor
+    ids: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def own(self) -> Tensor:
+        """``(N, M)`` bool: the gallery rows that are the query itself."""
+        return self.ids[:, None] == self.gallery.ids[None]
+
+    @property
+    def same_class(self) -> Tensor:
+        """``(N, M)`` bool: the gallery rows of the query's class, the query itself among them."""
+        return self.labels[:, None] == self.gallery.labels[None]
+
+    def rows(self, chosen: Tensor) -> References:
+        """The references of a part of the batch; ``chosen`` holds indices or a mask."""
+        return References(self.gallery, self.embeddings[chosen], self.labels[chosen], self.ids[chosen])
+
+
+class Attack(Protocol):
+    """An attack on an embedding model: a frozen configuration that is called.
+
+    Guarantees (tested for every registered attack):
+        * the result has the shape of ``images``, is finite, and needs no gradient;
+        * the model's mode, parameters, gradients and buffers are as before, and so is every global random state;
+        * the same arguments give the same result;
+        * with eps = 0 the result is ``images``.
+
+    An attack never measures itself: the evaluator enforces the budget and judges by retrieval.
+    """
+
+    @property
+    def threat(self) -> ThreatModel:
+        """The budget."""
+        ...
+
+    def entry(self) -> AttackEntry:
+        """Its row in the results, without the budget."""
+        ...
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor | None:
+        """The gallery rows that each query is pushed towards, ``(N, T)`` int64, or None for an untargeted attack."""
+        ...
+
+    def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
+        """Attack ``images``, ``(N, 3, H, W)`` in [0, 1]; ``model`` maps them to embeddings ``(N, D)``."""
+        ...
+
+
+#: Builds an attack from a spec and a budget: how the core, which knows no attack, is handed them.
+AttackBuilder = Callable[[str, float], Attack]
+
+
+def batch_references(embeddings: Tensor, labels: Tensor) -> References:
+    """The references of a training batch, in which every image is query and gallery item at once."""
+    ids = torch.arange(len(labels), device=labels.device)
+    return References(Gallery(embeddings, labels, ids), embeddings, labels, ids)

@@ -1,0 +1,254 @@
+"""A retrieval data set: images, labels, and who is trained on, who asks and who is found."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from robustdml.data.images import ImageSource
+from robustdml.errors import DataError, SpecError
+from robustdml.files import fingerprint
+
+Integers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class RetrievalSplit:
+    """Queries against a gallery: all that an evaluation needs to know about a data set.
+
+    The id of an image is its row. A query that is in the gallery as well never finds itself (`leave_self_out`).
+
+    Attributes:
+        images: N images.
+        labels: int64, (N,): the class of each row.
+        query: rows that ask, each once.
+        gallery: rows that are searched, each once.
+
+    Raises:
+        DataError: rows are missing, repeated or out of range, or a query has no other image of its class to find.
+    """
+
+    images: ImageSource
+    labels: Integers
+    query: Integers
+    gallery: Integers
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", _labels(self.labels, len(self.images)))
+        for part in ("query", "gallery"):
+            object.__setattr__(self, part, _rows(part, getattr(self, part), len(self.images)))
+        lonely = self.query[self.relevant_counts() == 0]
+        if lonely.size:
+            raise DataError(
+                f"query row {lonely[0]} (label {self.labels[lonely[0]]}) has no other image of its class in the "
+                "gallery: add one, or leave the query out"
+            )
+
+    @property
+    def leave_self_out(self) -> bool:
+        """Whether some image is both in the query and in the gallery."""
+        return bool(np.isin(self.query, self.gallery).any())
+
+    def relevant_counts(self) -> Integers:
+        """For each query, how many gallery rows have its label, itself not counted; int64, (n_query,)."""
+        return _relevant_counts(self.labels, self.query, self.gallery)
+
+
+@dataclass(frozen=True, eq=False)
+class RetrievalDataset:
+    """Images with a zero-shot retrieval protocol: the classes of the test are not seen in training.
+
+    The id of an image is its row. A query that is in the gallery as well never finds itself (`leave_self_out`).
+
+    Attributes:
+        name: the name under which `load_dataset` finds it.
+        images: N images.
+        labels: int64, (N,), each an index into ``class_names``.
+        class_names: one name per label.
+        train: rows to train on, each once.
+        query: rows that ask, each once.
+        gallery: rows that are searched, each once.
+        protocol: the split in one plain sentence, with a full stop.
+        image_size: side in pixels to which images are brought where the user asks for no other.
+        augmentation: what training does to images: "none", "shift", "crop" or "crop-flip".
+
+    Guarantees:
+        - no class is in both the training and the test (query and gallery) rows;
+        - every query has at least one other gallery image of its class;
+        - every training class has at least two images.
+
+    Raises:
+        DataError: a guarantee cannot be given; the message names the classes.
+    """
+
+    name: str
+    images: ImageSource
+    labels: Integers
+    class_names: tuple[str, ...]
+    train: Integers
+    query: Integers
+    gallery: Integers
+    protocol: str
+    image_size: int
+    augmentation: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", _labels(self.labels, len(self.images)))
+        for part in ("train", "query", "gallery"):
+            object.__setattr__(self, part, _rows(part, getattr(self, part), len(self.images)))
+        if self.labels.min() < 0 or self.labels.max() >= len(self.class_names):
+            raise DataError(
+                f"labels must lie between 0 and {len(self.class_names) - 1}, as there are {len(self.class_names)} "
+                f"class names, and they range from {self.labels.min()} to {self.labels.max()}"
+            )
+        self._check_classes()
+
+    def _check_classes(self) -> None:
+        tested = self.labels[np.concatenate([self.query, self.gallery])]
+        shared = np.intersect1d(self.labels[self.train], tested)
+        if shared.size:
+            raise DataError(
+                f"{self._named(shared)} in both the training and the test images: retrieval is measured on unseen "
+                "classes, so keep each class on one side"
+            )
+        lonely = np.unique(self.labels[self.query[_relevant_counts(self.labels, self.query, self.gallery) == 0]])
+        if lonely.size and self.leave_self_out:
+            raise DataError(
+                f"class '{self.class_names[lonely[0]]}' has one image in the test, so its query has nothing to find: "
+                "add an image, or leave the class out"
+            )
+        if lonely.size:
+            raise DataError(
+                f"class '{self.class_names[lonely[0]]}' has query images and no image in the gallery: "
+                "add one to the gallery, or leave the class out"
+            )
+        classes, counts = np.unique(self.labels[self.train], return_counts=True)
+        single = classes[counts == 1]
+        if single.size:
+            raise DataError(
+                f"training class '{self.class_names[single[0]]}' has one image, and training needs at least two of "
+                "each class: add an image, or leave the class out"
+            )
+
+    def _named(self, classes: Iterable[int]) -> str:
+        names = [f"'{self.class_names[label]}'" for label in classes]
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+        return f"class {shown} is" if len(names) == 1 else f"classes {shown} are"
+
+    @property
+    def test(self) -> RetrievalSplit:
+        """The queries and the gallery, for the evaluation."""
+        return RetrievalSplit(self.images, self.labels, self.query, self.gallery)
+
+    @property
+    def leave_self_out(self) -> bool:
+        """Whether some image is both in the query and in the gallery."""
+        return bool(np.isin(self.query, self.gallery).any())
+
+    def fingerprint(self) -> str:
+        """A short SHA-256 hash of the name, class names, labels, split and images (see `ImageSource.digest`)."""
+        arrays = {part: _digest(getattr(self, part)) for part in ("labels", "train", "query", "gallery")}
+        return fingerprint(
+            {"name": self.name, "classes": list(self.class_names), "images": self.images.digest(), **arrays}
+        )
+
+    def subset_queries(self, max_queries: int | None, seed: int) -> RetrievalDataset:
+        """Fewer queries against the same gallery, drawn in proportion to the sizes of the classes.
+
+        Args:
+            max_queries: how many; None, or at least as many as there are, returns this data set.
+            seed: which ones; the same seed gives the same rows.
+
+        Returns:
+            A data set with exactly ``max_queries`` queries, rows sorted. Every class keeps a query while there are at
+            least as many queries as classes.
+
+        Raises:
+            SpecError: ``max_queries`` is below 1.
+        """
+        if max_queries is not None and max_queries < 1:
+            raise SpecError(f"the number of queries must be at least 1, and it is {max_queries}")
+        if max_queries is None or max_queries >= len(self.query):
+            return self
+        random = np.random.default_rng(seed)
+        classes, sizes = np.unique(self.labels[self.query], return_counts=True)
+        # Ties are broken by the order of the classes, which the seed shuffles so that no class is always favoured.
+        order = random.permutation(len(classes))
+        classes, sizes = classes[order], sizes[order]
+        shares = sizes * (max_queries / len(self.query))
+        taken = np.full(len(classes), int(max_queries >= len(classes)))
+        while taken.sum() < max_queries:
+            taken[np.argmax(shares - taken)] += 1
+        chosen = [
+            random.permutation(self.query[self.labels[self.query] == label])[:count]
+            for label, count in zip(classes, taken, strict=True)
+        ]
+        return replace(self, query=np.sort(np.concatenate(chosen)))
+
+    def split_validation(self, classes: int, seed: int) -> tuple[Integers, RetrievalSplit | None]:
+        """Hold out training classes to validate on, without a look at the test.
+
+        The gallery holds all training rows: the classes that stay in training are distractors, so that even one
+        held-out class gives an honest recall.
+
+        Args:
+            classes: how many training classes to hold out; 0 holds out none.
+            seed: which ones.
+
+        Returns:
+            The training rows that remain, and the validation split (None where no class is held out).
+
+        Raises:
+            SpecError: ``classes`` is negative, or fewer than two training classes would remain.
+        """
+        labels = self.labels[self.train]
+        there = np.unique(labels)
+        if classes == 0:
+            return self.train, None
+        if not 0 < classes <= len(there) - 2:
+            raise SpecError(
+                f"cannot hold out {classes} of {len(there)} training classes: training needs two or more, so hold out "
+                f"between 0 and {max(len(there) - 2, 0)}"
+            )
+        held_out = np.isin(labels, np.random.default_rng(seed).permutation(there)[:classes])
+        return self.train[~held_out], RetrievalSplit(self.images, self.labels, self.train[held_out], self.train)
+
+
+def _relevant_counts(labels: Integers, query: Integers, gallery: Integers) -> Integers:
+    classes, sizes = np.unique(labels[gallery], return_counts=True)
+    place = np.searchsorted(classes, labels[query]).clip(max=len(classes) - 1)
+    found = np.where(classes[place] == labels[query], sizes[place], 0)
+    return (found - np.isin(query, gallery)).astype(np.int64)
+
+
+def _labels(labels: Integers, images: int) -> Integers:
+    array = np.asarray(labels)
+    if array.shape != (images,) or array.dtype.kind not in "iu":
+        raise DataError(
+            f"labels must be {images} integers, one per image, and they are {array.dtype} of shape {array.shape}"
+        )
+    return array.astype(np.int64)
+
+
+def _rows(part: str, rows: Integers, images: int) -> Integers:
+    array = np.asarray(rows)
+    if array.size == 0:
+        raise DataError(f"the {part} part of the data set is empty: it needs at least one image")
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise DataError(f"{part} rows must be a list of integers, and they are {array.dtype} of shape {array.shape}")
+    if array.min() < 0 or array.max() >= images:
+        raise DataError(
+            f"{part} rows must lie between 0 and {images - 1}, and they range from {array.min()} to {array.max()}"
+        )
+    if len(np.unique(array)) < len(array):
+        raise DataError(f"some {part} rows are listed twice: list each image once")
+    return array.astype(np.int64)
+
+
+def _digest(array: Integers) -> str:
+    # Little-endian on every machine, so that the fingerprint is the same everywhere.
+    return hashlib.sha256(array.astype("<i8").tobytes()).hexdigest()

@@ -1,0 +1,104 @@
+"""Rows of a data set to batches of pixels in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from robustdml.data.augment import augmentation, evaluation_view
+from robustdml.data.images import ImageSource
+from robustdml.errors import SpecError
+
+RowNumbers = Sequence[int] | npt.NDArray[np.int64]
+
+
+class ImageTensors:
+    """Images as an evaluation sees them, decoded once while memory allows.
+
+    Args:
+        images: where the images come from.
+        image_size: S, the side of every image of a batch, in pixels.
+        cache_bytes: how much memory decoded images may take; 0 decodes anew each time. It changes only the speed.
+
+    Raises:
+        SpecError: ``image_size`` is below 1.
+    """
+
+    def __init__(self, images: ImageSource, image_size: int, cache_bytes: int = 2 * 1024**3) -> None:
+        if image_size < 1:
+            raise SpecError(f"the image size must be at least 1 pixel, and it is {image_size}")
+        self.image_size = image_size
+        self._images = images
+        self._view = evaluation_view(image_size)
+        self._cache: dict[int, Tensor] = {}
+        self._free = cache_bytes
+
+    def batch(self, rows: RowNumbers) -> Tensor:
+        """The images of those rows: float32, (n, 3, S, S), in [0, 1].
+
+        Raises:
+            DataError: an image cannot be read.
+        """
+        return _stack([self._view(self.original(int(row))) for row in rows], self.image_size)
+
+    def original(self, row: int) -> Tensor:
+        """One image at its own size: uint8, (3, H, W). It may be shared with the cache, so do not change it in place.
+
+        Raises:
+            DataError: the image cannot be read.
+        """
+        found = self._cache.get(row)
+        if found is not None:
+            return found
+        image: Tensor = v2.functional.pil_to_tensor(self._images.load(row))
+        if image.nbytes <= self._free:
+            self._cache[row] = image
+            self._free -= image.nbytes
+        return image
+
+
+class TrainTensors:
+    """Images as training sees them: randomly augmented, each by its own seed.
+
+    A view depends on nothing but the image and its seed, so batches are the same for any number of worker processes
+    and any order. Torch's global CPU generator is left as it was; two threads must not draw batches at once.
+
+    Args:
+        images: the images; its cache and image size are used.
+        augmentation_name: a name that `robustdml.data.augment.augmentation` knows.
+
+    Raises:
+        UnknownNameError: there is no augmentation of that name.
+    """
+
+    def __init__(self, images: ImageTensors, augmentation_name: str) -> None:
+        self._images = images
+        self._view = augmentation(augmentation_name, images.image_size)
+
+    def batch(self, rows: RowNumbers, seeds: RowNumbers) -> Tensor:
+        """One random view of each row: float32, (n, 3, S, S), in [0, 1].
+
+        Args:
+            rows: the images, n of them; a row may come several times.
+            seeds: one integer per row, 0 or more.
+
+        Raises:
+            DataError: an image cannot be read.
+            ValueError: there are not as many seeds as rows.
+        """
+        views = []
+        with torch.random.fork_rng(devices=[]):
+            for row, seed in zip(rows, seeds, strict=True):
+                # Not torch.manual_seed, which would reseed the GPUs too, and fork_rng restores only the CPU here.
+                torch.default_generator.manual_seed(int(seed))
+                views.append(self._view(self._images.original(int(row))))
+        return _stack(views, self._images.image_size)
+
+
+def _stack(images: list[Tensor], image_size: int) -> Tensor:
+    return torch.stack(images) if images else torch.empty(0, 3, image_size, image_size)

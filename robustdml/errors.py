@@ -1,0 +1,75 @@
+"""Every error that robustdml raises on purpose.
+
+    RobustDMLError                 caught by the command line: one sentence, exit code 2
+    ├── UnknownNameError           no attack, data set, backbone, loss … of that name; says the nearest one
+    ├── SpecError                  an attack spec, a parameter or an option value that cannot be
+    ├── BudgetError                an eps outside (0, 1]
+    ├── DataError                  a missing folder, a corrupt image, a split that cannot be evaluated
+    ├── CheckpointError            a file or folder that is not a robustdml checkpoint, or does not fit
+    ├── RunFolderError             an output folder that holds another run
+    ├── TrainingError              training cannot go on (a loss that is not finite)
+    ├── AttackError                an attack broke its contract; recorded for its cell, never stops a run
+    └── MissingPackageError        a package that is absent, or does not fit the installed torch
+
+Every message names what was given, what was expected, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RobustDMLError(Exception):
+    """Base of all errors of this package; its text is one sentence for the user."""
+
+    exit_code = 2
+
+
+class UnknownNameError(RobustDMLError):
+    """A name that no registry entry has.
+
+    Args:
+        kind: what was looked up, in the singular ("attack").
+        name: the name that was given.
+        known: the names that exist; the nearest are suggested.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        folded = {candidate.casefold(): candidate for candidate in names}
+        near = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)]
+        hint = f"did you mean '{near[0]}'? " if near else ""
+        super().__init__(f"unknown {kind} '{name}': {hint}known: {', '.join(names)}")
+
+
+class SpecError(RobustDMLError):
+    """A spec, parameter or option value that cannot be used."""
+
+
+class BudgetError(RobustDMLError):
+    """A perturbation budget outside (0, 1]."""
+
+
+class DataError(RobustDMLError):
+    """Data that is missing, corrupt, or split in a way that cannot be trained on or evaluated."""
+
+
+class CheckpointError(RobustDMLError):
+    """A checkpoint that is not ours, is damaged, or does not fit."""
+
+
+class RunFolderError(RobustDMLError):
+    """An output folder that holds another run."""
+
+
+class TrainingError(RobustDMLError):
+    """Training that cannot go on."""
+
+
+class AttackError(RobustDMLError):
+    """An attack that broke its contract (wrong shape, not finite, touched the model)."""
+
+
+class MissingPackageError(RobustDMLError):
+    """A package that is absent or does not fit the installed torch."""

@@ -1,0 +1,79 @@
+"""Images to embeddings, as a deployed model would make them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robustdml.data.tensors import ImageTensors
+from robustdml.errors import CheckpointError
+from robustdml.progress import Advance
+
+
+class Embedder(nn.Module):
+    """Any module ``(N, 3, H, W) -> (N, D)``, with its output put on the unit sphere: retrieval here is by cosine.
+
+    Args:
+        module: takes images in [0, 1]; its own normalisation must be inside.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+        self.forward_images = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embeddings ``(N, D)`` float32 of length 1.
+
+        Raises:
+            CheckpointError: the module gives anything but a matrix with one row per image.
+        """
+        output = self.module(images)
+        if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(images):
+            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise CheckpointError(
+                f"the model gives {shape} for images {tuple(images.shape)}: an embedding model gives (N, D); "
+                "remove its classifier, or flatten its output"
+            )
+        # Counted here, so that whatever runs an attack, its cost is known.
+        self.forward_images += len(images)
+        return F.normalize(output.float(), dim=1)
+
+
+@torch.no_grad()
+def embed(
+    model: nn.Module, images: Tensor, *, batch_size: int = 128, name: str = "the model"
+) -> npt.NDArray[np.float32]:
+    """Embeddings ``(N, D)`` float32 of ``images``, ``(N, 3, H, W)`` in [0, 1].
+
+    Raises:
+        CheckpointError: an embedding is not finite.
+    """
+    parts = [model(part) for part in images.split(batch_size)]
+    embeddings = torch.cat(parts)
+    if not torch.isfinite(embeddings).all():
+        raise CheckpointError(f"{name} gives embeddings that are not finite: its weights are damaged or training diverged")
+    return embeddings.cpu().numpy()
+
+
+def embed_rows(
+    model: nn.Module,
+    tensors: ImageTensors,
+    rows: npt.NDArray[np.int64],
+    *,
+    device: torch.device,
+    batch_size: int = 128,
+    name: str = "the model",
+    advance: Advance | None = None,
+) -> npt.NDArray[np.float32]:
+    """`embed` for rows of a data set, loaded batch by batch."""
+    parts = []
+    for start in range(0, len(rows), batch_size):
+        batch = tensors.batch(rows[start : start + batch_size]).to(device)
+        parts.append(embed(model, batch, batch_size=batch_size, name=name))
+        if advance:
+            advance(len(batch))
+    return np.concatenate(parts)

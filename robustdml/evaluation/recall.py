@@ -1,0 +1,26 @@
+"""Clean retrieval of one model on one split: the short way, for validation and for anyone who wants a number."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from robustdml.data import RetrievalSplit
+from robustdml.data.tensors import ImageTensors
+from robustdml.evaluation.embed import Embedder, embed_rows
+from robustdml.evaluation.metrics import RECALL_RANKS, per_query
+from robustdml.evaluation.search import GalleryIndex
+from robustdml.models import untouched
+
+
+def clean_recall(model: torch.nn.Module, split: RetrievalSplit, tensors: ImageTensors, device: torch.device) -> float:
+    """R@1 of ``model`` on ``split``, in [0, 1]; the model comes back as it was."""
+    with untouched(model):
+        rows = np.union1d(split.query, split.gallery)
+        embeddings = embed_rows(Embedder(model), tensors, rows, device=device)
+    place = {int(row): index for index, row in enumerate(rows)}
+    query = embeddings[[place[int(row)] for row in split.query]]
+    gallery = embeddings[[place[int(row)] for row in split.gallery]]
+    ranked = GalleryIndex(gallery, split.gallery).rank(query, split.query, max(RECALL_RANKS))
+    relevant = (split.labels[ranked] == split.labels[split.query][:, None]) & (ranked >= 0)
+    return float(per_query(relevant, split.relevant_counts())["recall_at_1"].mean())

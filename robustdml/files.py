@@ -1,0 +1,64 @@
+"""Files that are either whole or absent, and run folders that belong to one run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from robustdml.errors import RunFolderError
+
+SPEC_FILE = "spec.json"
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a file under a temporary name and rename it, so that a reader never sees half of it; return its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: Path, text: str) -> Path:
+    """`write_bytes` for UTF-8 text."""
+    return write_bytes(path, text.encode())
+
+
+def fingerprint(value: Any) -> str:
+    """A short hash of a JSON value: the identity of a run."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def claim_run_folder(folder: Path, spec: dict[str, Any]) -> str:
+    """Make ``folder`` the home of the run that ``spec`` describes, or find that it already is; return the fingerprint.
+
+    Raises:
+        RunFolderError: the folder holds another run, or files that are no run, or is a file.
+    """
+    identity = fingerprint(spec)
+    path = folder / SPEC_FILE
+    if folder.exists() and not folder.is_dir():
+        raise RunFolderError(f"'{folder}' is a file, not a folder: choose another --out")
+    if path.is_file():
+        try:
+            found = json.loads(path.read_text())
+            there = found["spec"], found["fingerprint"]
+        except (ValueError, KeyError, TypeError):
+            raise RunFolderError(f"'{path}' is damaged: choose another --out, or delete that folder") from None
+        if there[1] != identity:
+            differing = sorted(key for key in {*spec, *there[0]} if spec.get(key) != there[0].get(key))
+            raise RunFolderError(
+                f"'{folder}' holds another run (it differs in: {', '.join(differing) or 'its kind'}): "
+                "choose another --out, delete that folder, or repeat that run's command to resume it"
+            )
+        return identity
+    if folder.is_dir() and any(folder.iterdir()):
+        raise RunFolderError(f"'{folder}' is not empty and holds no run of robustdml: choose another --out")
+    write_text(path, json.dumps({"fingerprint": identity, "spec": spec}, indent=1))
+    return identity

@@ -1,0 +1,29 @@
+"""Embedding models: backbones, BatchNorm branches, checkpoints."""
+
+from robustdml.models.backbones import BACKBONES as BACKBONES
+from robustdml.models.checkpoints import Checkpoint as Checkpoint
+from robustdml.models.checkpoints import load_checkpoint as load_checkpoint
+from robustdml.models.checkpoints import save_checkpoint as save_checkpoint
+from robustdml.models.checkpoints import weights_fingerprint as weights_fingerprint
+from robustdml.models.embedding import EmbeddingModel as EmbeddingModel
+from robustdml.models.embedding import ModelConfig as ModelConfig
+from robustdml.models.guard import untouched as untouched
+from robustdml.models.multibn import branch_layout as branch_layout
+from robustdml.models.multibn import branch_names as branch_names
+from robustdml.models.multibn import convert_to_multibn as convert_to_multibn
+from robustdml.models.multibn import fold as fold
+
+__all__ = [
+    "BACKBONES",
+    "Checkpoint",
+    "EmbeddingModel",
+    "ModelConfig",
+    "branch_layout",
+    "branch_names",
+    "convert_to_multibn",
+    "fold",
+    "load_checkpoint",
+    "save_checkpoint",
+    "untouched",
+    "weights_fingerprint",
+]

@@ -1,0 +1,103 @@
+"""Checkpoints: ``model.safetensors`` and ``model.json`` in a folder, enough to rebuild an `EmbeddingModel`.
+
+Safetensors holds numbers only; nothing of a foreign checkpoint is ever executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import nn
+
+from robustdml.errors import CheckpointError, RobustDMLError
+from robustdml.files import write_bytes, write_text
+from robustdml.models.embedding import EmbeddingModel, ModelConfig
+from robustdml.models.multibn import branch_names, convert_to_multibn, fold
+
+WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "model.json"
+_FORMAT = "robustdml-embedding-model"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded model and where it came from.
+
+    Args:
+        model: the whole model, with all its BatchNorm branches.
+        branches: their names, the deployed one first; empty for an ordinary model.
+        training: how it was trained, as JSON values (method, data set, …).
+    """
+
+    model: EmbeddingModel
+    branches: tuple[str, ...]
+    training: dict[str, Any]
+
+    def deployed(self, branch: str | None = None) -> EmbeddingModel:
+        """The ordinary model of one branch (by default the clean one)."""
+        if not self.branches:
+            return self.model
+        folded = fold(self.model, branch or self.branches[0])
+        assert isinstance(folded, EmbeddingModel)
+        return folded
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """SHA-256 over names, shapes, types and values of all weights and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_checkpoint(model: EmbeddingModel, folder: Path, training: dict[str, Any]) -> None:
+    """Write the model into ``folder``, each file in one step."""
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    write_bytes(folder / WEIGHTS_FILE, safetensors.torch.save(tensors))
+    about = {
+        "format": _FORMAT,
+        "version": 1,
+        "model": model.config.to_dict(),
+        "branches": branch_names(model),
+        "training": training,
+    }
+    write_text(folder / CONFIG_FILE, json.dumps(about, indent=1))
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read a folder that `save_checkpoint` wrote (the ``--out`` of ``robustdml train``).
+
+    Raises:
+        CheckpointError: the folder is missing, is not ours, or is damaged.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise CheckpointError(f"no checkpoint at '{folder}': give the --out folder of 'robustdml train'")
+    config, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    if not config.is_file() or not weights.is_file():
+        raise CheckpointError(
+            f"'{folder}' is not a robustdml checkpoint (a folder with {CONFIG_FILE} and {WEIGHTS_FILE}): give the --out "
+            "folder of 'robustdml train', or wrap a model of your own as package.module:factory"
+        )
+    try:
+        about = json.loads(config.read_text())
+        if about["format"] != _FORMAT or about["version"] != 1:
+            raise KeyError("format")
+        model = EmbeddingModel(ModelConfig(**about["model"]))
+        branches, training = tuple(about["branches"]), dict(about["training"])
+        if branches:
+            convert_to_multibn(model, branches)
+        model.load_state_dict(safetensors.torch.load(weights.read_bytes()))
+    except (ValueError, KeyError, TypeError, UnicodeDecodeError, RobustDMLError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(
+            f"'{folder}' is not a checkpoint that this robustdml can read ({reason}): it is damaged, from another "
+            "program or from another version; train again"
+        ) from None
+    return Checkpoint(model.eval(), branches, training)

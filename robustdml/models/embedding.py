@@ -1,0 +1,71 @@
+"""The embedding model: images in [0, 1] to points on the unit sphere."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from robustdml.errors import SpecError
+from robustdml.models.backbones import BACKBONES
+
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What rebuilds an `EmbeddingModel`.
+
+    Args:
+        backbone: a name of `robustdml.models.BACKBONES`.
+        embedding_dim: D, at least 1.
+        image_size: side of the square images that it was made for, in pixels.
+    """
+
+    backbone: str
+    embedding_dim: int = 128
+    image_size: int = 64
+
+    def __post_init__(self) -> None:
+        if self.embedding_dim < 1 or self.image_size < 8:
+            raise SpecError(
+                f"embedding_dim {self.embedding_dim} must be at least 1 and image_size {self.image_size} at least 8"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return asdict(self)
+
+
+class EmbeddingModel(nn.Module):
+    """Normalise, backbone without its classifier, linear embedding, L2 norm.
+
+    Normalisation (ImageNet's mean and standard deviation) is inside, so that a budget always means pixels.
+
+    Args:
+        config: what to build.
+        pretrained: start from the backbone's published weights (downloaded by torchvision).
+
+    Raises:
+        UnknownNameError: no such backbone.
+        SpecError: pretrained weights do not exist or cannot be had.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ModelConfig, *, pretrained: bool = False) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone, features = BACKBONES[config.backbone].build(pretrained)
+        self.head = nn.Linear(features, config.embedding_dim)
+        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embeddings ``(N, D)`` of length 1 from ``images``, ``(N, 3, H, W)`` in [0, 1]."""
+        features = self.backbone((images - self.mean) / self.std)
+        return F.normalize(self.head(features).float(), dim=1)

@@ -1,0 +1,54 @@
+"""Running foreign code on a model and giving it back as it was."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from robustdml.errors import AttackError
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """Within the block the model is in evaluation mode and its parameters ask for no gradient; afterwards, as before.
+
+    Restored: the training flag of each module, ``requires_grad`` and ``grad`` of each parameter, the buffers (BatchNorm
+    statistics), and the global random states of Python, NumPy and torch, which attack libraries reseed. Frozen
+    parameters also make every attack step cheaper: only the gradient of the image is computed.
+
+    Raises:
+        AttackError: the block changed a buffer (restored first) or a weight (the caller must reload the weights).
+    """
+    modes = {module: module.training for module in model.modules()}
+    parameters = [(p, p.requires_grad, p.grad, p._version) for p in model.parameters()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    devices = sorted({p.device.index for p, *_ in parameters if p.is_cuda and p.device.index is not None})
+    changed = None
+    with torch.random.fork_rng(devices=devices):
+        try:
+            model.eval()
+            for parameter, *_ in parameters:
+                parameter.requires_grad_(False)
+            yield
+        finally:
+            for module, training in modes.items():
+                module.training = training
+            for parameter, needs_gradient, gradient, version in parameters:
+                parameter.requires_grad_(needs_gradient)
+                parameter.grad = gradient
+                changed = "weights" if parameter._version != version else changed
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    if not torch.equal(buffer, before):
+                        buffer.copy_(before)
+                        changed = "buffers (BatchNorm statistics)"
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+    if changed:
+        raise AttackError(f"the attack changed the model's {changed}: its images cannot be trusted")

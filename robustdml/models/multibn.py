@@ -1,0 +1,117 @@
+"""One BatchNorm branch per input distribution (AdvProp, Xie et al. 2020; MDProp, arXiv 2211.16253).
+
+Clean and adversarial images have different feature statistics. A `MultiBatchNorm` layer keeps a full BatchNorm per
+kind of image; all other weights are shared. Deployed, only one branch is used, and `fold` gives an ordinary model.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from torch import Tensor, cat, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from robustdml.errors import SpecError
+
+#: A batch's layout: (branch, number of rows) in order; None stands for all rows.
+Layout = Sequence[tuple[str, int | None]]
+
+
+class MultiBatchNorm(nn.Module):
+    """A BatchNorm layer (1d, 2d or 3d) with several branches, of which one or more serve each forward pass.
+
+    Args:
+        layer: the layer to replace; it becomes the first branch, the others start as exact copies of it (affine
+            parameters and running statistics: a branch that starts at mean 0, variance 1 beside trained weights would
+            feed the first attacks garbage).
+        branches: the names, the first being the default one.
+    """
+
+    def __init__(self, layer: _BatchNorm, branches: Sequence[str]) -> None:
+        super().__init__()
+        copies = [layer, *(copy.deepcopy(layer) for _ in branches[1:])]
+        self.branches = nn.ModuleDict(dict(zip(branches, copies, strict=True)))
+        self.layout: Layout = ((branches[0], None),)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise ``features``, ``(N, C, …)``, each row through the branch that the layout gives it."""
+        if len(self.layout) == 1 and self.layout[0][1] is None:
+            return self.branches[self.layout[0][0]](features)  # type: ignore[no-any-return]
+        sizes = [size for _, size in self.layout]
+        if sum(size or 0 for size in sizes) != len(features):
+            raise SpecError(f"a batch of {len(features)} rows does not fit the branch layout {list(self.layout)}")
+        parts = features.split(sizes)
+        return cat([self.branches[name](part) for (name, _), part in zip(self.layout, parts, strict=True)])
+
+
+def _layers(model: nn.Module) -> list[MultiBatchNorm]:
+    return [module for module in model.modules() if isinstance(module, MultiBatchNorm)]
+
+
+def _replace(model: nn.Module, old: type[nn.Module], new: object) -> nn.Module:
+    """Replace, in place, every submodule of type ``old`` by ``new(submodule)``; the model itself if it is one."""
+    if isinstance(model, old):
+        return new(model)  # type: ignore[operator, no-any-return]
+    for name, child in model.named_children():
+        setattr(model, name, _replace(child, old, new))
+    return model
+
+
+def convert_to_multibn(model: nn.Module, branches: Sequence[str]) -> nn.Module:
+    """Give every BatchNorm of ``model`` one branch per name, in place; return the model.
+
+    Raises:
+        SpecError: the model has no BatchNorm, has branches already, or the names are empty or repeat.
+    """
+    if not branches or len(set(branches)) != len(branches):
+        raise SpecError(f"branch names must be present and distinct, got {list(branches)}")
+    if _layers(model):
+        raise SpecError("the model has BatchNorm branches already: fold it to one branch first")
+    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        raise SpecError("the model has no BatchNorm layer to give branches to: choose a backbone with BatchNorm")
+    return _replace(model, _BatchNorm, lambda layer: MultiBatchNorm(layer, branches))
+
+
+def branch_names(model: nn.Module) -> tuple[str, ...]:
+    """The branches of ``model``, the default one first; empty for an ordinary model."""
+    layers = _layers(model)
+    return tuple(layers[0].branches) if layers else ()
+
+
+@contextmanager
+def branch_layout(model: nn.Module, layout: Layout) -> Iterator[None]:
+    """Within the block, send the rows of each batch through the branches of ``layout``; afterwards, as before.
+
+    ``[("stax", None)]`` selects one branch for all rows; ``[("clean", 64), ("stax", 32)]`` splits each batch of 96.
+    On a model without branches it has no effect.
+
+    Raises:
+        SpecError: the model has no branch of that name, or (in the forward pass) a batch does not fit the layout.
+    """
+    layers = _layers(model)
+    names = branch_names(model)
+    for name, _ in layout:
+        if layers and name not in names:
+            raise SpecError(f"no BatchNorm branch '{name}': the model has {', '.join(names)}")
+    before = [layer.layout for layer in layers]
+    for layer in layers:
+        layer.layout = tuple(layout)
+    try:
+        yield
+    finally:
+        for layer, old in zip(layers, before, strict=True):
+            layer.layout = old
+
+
+def fold(model: nn.Module, branch: str) -> nn.Module:
+    """A copy of ``model`` with ordinary BatchNorm layers, those of one branch; its embeddings are bit-equal.
+
+    Raises:
+        SpecError: the model has branches, but none of that name.
+    """
+    names = branch_names(model)
+    if names and branch not in names:
+        raise SpecError(f"no BatchNorm branch '{branch}': the model has {', '.join(names)}")
+    return _replace(copy.deepcopy(model), MultiBatchNorm, lambda layer: layer.branches[branch])

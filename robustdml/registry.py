@@ -1,0 +1,135 @@
+"""Names to things, and the small language in which a name carries its parameters.
+
+A spec is written like a call: ``pgd``, ``pgd(goal=margin, steps=50)``, ``torchattacks.PGD(goal=stax)``. Values are
+Python literals, fractions such as ``8/255``, or bare words, which stand for themselves.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from robustdml.errors import SpecError, UnknownNameError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A name and its parameters, as parsed from text."""
+
+    name: str
+    params: Mapping[str, object] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        if not self.params:
+            return self.name
+        inner = ", ".join(f"{key}={_write(value)}" for key, value in self.params.items())
+        return f"{self.name}({inner})"
+
+
+def _write(value: object) -> str:
+    # Bare words read back as themselves; any other string needs its quotes to survive the round trip.
+    if isinstance(value, str):
+        return value if value.isidentifier() else repr(value)
+    return f"{value:g}" if isinstance(value, float) else repr(value)
+
+
+def _value(node: ast.expr, text: str) -> object:
+    if isinstance(node, ast.Name):
+        return {"true": True, "false": False, "none": None}.get(node.id.lower(), node.id)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        left, right = _value(node.left, text), _value(node.right, text)
+        if isinstance(left, int | float) and isinstance(right, int | float) and right:
+            return left / right
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError):
+        raise SpecError(f"cannot read the value '{ast.unparse(node)}' in '{text}': use a number, 8/255 or a word") from None
+
+
+def parse_spec(text: str) -> Spec:
+    """Parse one spec.
+
+    Raises:
+        SpecError: the text is not of the form ``name`` or ``name(key=value, …)``.
+    """
+    wrong = SpecError(f"cannot read '{text}': write a name, or a name with parameters such as pgd(goal=margin, steps=50)")
+    try:
+        node = ast.parse(text.strip(), mode="eval").body
+    except SyntaxError:
+        # Names need not be Python identifiers ("resnet-small"); only calls are parsed.
+        if text.strip() and not any(mark in text for mark in "()=,"):
+            return Spec(text.strip())
+        raise wrong from None
+    if not isinstance(node, ast.Call):
+        if any(mark in text for mark in "()=,"):
+            raise wrong
+        return Spec(text.strip())
+    if node.args or not isinstance(node.func, ast.Name | ast.Attribute):
+        raise wrong
+    params = {keyword.arg: _value(keyword.value, text) for keyword in node.keywords if keyword.arg is not None}
+    if len(params) != len(node.keywords):
+        raise wrong
+    return Spec(ast.unparse(node.func), params)
+
+
+def split_specs(text: str) -> list[str]:
+    """Split a list of specs at the commas that are outside of parentheses."""
+    parts, depth, start = [], 0, 0
+    for position, mark in enumerate(text):
+        depth += {"(": 1, ")": -1}.get(mark, 0)
+        if mark == "," and depth == 0:
+            parts.append(text[start:position])
+            start = position + 1
+    parts.append(text[start:])
+    return [part.strip() for part in parts if part.strip()]
+
+
+class Registry(Generic[T]):
+    """An ordered table from names to entries, with errors that name the nearest known one.
+
+    Args:
+        kind: what the entries are, in the singular, for messages ("attack").
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, T] = {}
+
+    def add(self, name: str, entry: T) -> T:
+        """Add an entry and return it.
+
+        Raises:
+            SpecError: the name is taken.
+        """
+        if name in self._entries:
+            raise SpecError(f"{self.kind} '{name}' is registered twice")
+        self._entries[name] = entry
+        return entry
+
+    def __getitem__(self, name: str) -> T:
+        """The entry of that name.
+
+        Raises:
+            UnknownNameError: there is none; the message names the nearest.
+        """
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise UnknownNameError(self.kind, name, self._entries) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def items(self) -> Iterator[tuple[str, T]]:
+        """Names and entries, in the order of registration."""
+        return iter(self._entries.items())

@@ -1,0 +1,13 @@
+"""Training: methods as lists of branches, the step, the loop."""
+
+from robustdml.config import RunOptions as RunOptions
+from robustdml.config import TrainConfig as TrainConfig
+from robustdml.training.loop import TrainResult as TrainResult
+from robustdml.training.loop import train as train
+from robustdml.training.losses import LOSSES as LOSSES
+from robustdml.training.methods import METHODS as METHODS
+from robustdml.training.methods import Branch as Branch
+from robustdml.training.methods import Method as Method
+from robustdml.training.step import step_loss as step_loss
+
+__all__ = ["LOSSES", "METHODS", "Branch", "Method", "RunOptions", "TrainConfig", "TrainResult", "step_loss", "train"]

@@ -1,0 +1,188 @@
+"""The training loop: epochs, validation, files, resume.
+
+Every random choice of an epoch (batches, augmentation, targets, start noise) follows from the seed, the epoch and the
+step alone. A run that was stopped goes on from its last finished epoch and ends with the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from robustdml._version import __version__
+from robustdml.config import RunOptions, TrainConfig
+from robustdml.contracts import AttackBuilder
+from robustdml.data import RetrievalDataset
+from robustdml.data.tensors import ImageTensors, TrainTensors
+from robustdml.devices import choose_device
+from robustdml.errors import SpecError, TrainingError
+from robustdml.evaluation.recall import clean_recall
+from robustdml.files import claim_run_folder, write_bytes, write_text
+from robustdml.models import BACKBONES, EmbeddingModel, ModelConfig, convert_to_multibn, save_checkpoint
+from robustdml.progress import Advance, progress
+from robustdml.seeding import derive_seed
+from robustdml.training.losses import LOSSES
+from robustdml.training.methods import METHODS
+from robustdml.training.schedule import batches, fitting_m_per_class, learning_rate
+from robustdml.training.state import TrainingState, load_state, save_state
+from robustdml.training.step import Autocast, step_loss
+
+METRICS_FILE = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run left behind.
+
+    Args:
+        folder: the run folder; `robustdml.models.load_checkpoint` reads it.
+        model: the kept model with all its BatchNorm branches, in evaluation mode.
+        history: one dictionary per epoch, as in ``metrics.jsonl``.
+        kept_epoch: the epoch (from 1) whose weights were kept.
+    """
+
+    folder: Path
+    model: EmbeddingModel
+    history: list[dict[str, float]]
+    kept_epoch: int
+
+
+def train(
+    dataset: RetrievalDataset,
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    build_attack: AttackBuilder,
+    options: RunOptions = RunOptions(),
+) -> TrainResult:
+    """Train an embedding model, or go on with a run that was stopped.
+
+    Args:
+        dataset: its training rows are used; its test rows are never looked at.
+        config: everything that changes the weights.
+        out: the run folder; the same call again resumes it, or returns at once where it had finished.
+        build_attack: `robustdml.attacks.build_attack`, or another builder with that signature.
+
+    Raises:
+        UnknownNameError: no such method, backbone or loss.
+        SpecError: values that do not fit each other or the data.
+        RunFolderError: ``out`` holds another run.
+        TrainingError: the loss is not finite.
+    """
+    run = _Run(dataset, config, Path(out), build_attack, options)
+    return run.go()
+
+
+def _training_attack(goal: str, config: TrainConfig) -> str:
+    """The spec of the attack that makes training examples: as published, a start close by and the last iterate."""
+    targets = f", targets={config.targets}" if goal == "mtax" else ""
+    steps = config.attack_steps
+    return f"pgd(goal={goal}{targets}, steps={steps}, step={1 / steps}, start=0.05, best=false)"
+
+
+class _Run:
+    """One call of `train`: its parts, and the epochs over them."""
+
+    def __init__(
+        self, dataset: RetrievalDataset, config: TrainConfig, out: Path, build_attack: AttackBuilder, options: RunOptions
+    ) -> None:
+        self.method, loss = METHODS[config.method], LOSSES[config.loss]
+        if len(self.method.batchnorms) > 1 and not BACKBONES[config.backbone].batchnorm:
+            raise SpecError(f"method '{config.method}' needs BatchNorm, '{config.backbone}' has none: choose a ResNet")
+        size = config.image_size or dataset.image_size
+        self.rows, self.validation = dataset.split_validation(config.validation_classes, config.seed)
+        self.labels = dataset.labels[self.rows]
+        classes = len(np.unique(self.labels))
+        m_per_class = fitting_m_per_class(config.batch_size, classes, config.m_per_class)
+        self.config = replace(config, image_size=size, m_per_class=m_per_class)
+        self.dataset, self.out, self.options = dataset, out, options
+        self.device = choose_device(options.device)
+        self.spec = {
+            "kind": "train",
+            "version": __version__,
+            "dataset": dataset.name,
+            "dataset_fingerprint": dataset.fingerprint(),
+            **self.config.to_dict(),
+        }
+        claim_run_folder(out, self.spec)
+        goals = [branch.goal for branch in self.method.branches if branch.goal]
+        self.attacks = {goal: build_attack(_training_attack(goal, config), config.eps) for goal in goals}
+        self.loss = loss.build()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model_config = ModelConfig(config.backbone, config.embedding_dim, size)
+            self.model = EmbeddingModel(model_config, pretrained=config.pretrained)
+        if len(self.method.batchnorms) > 1:
+            convert_to_multibn(self.model, self.method.batchnorms)
+        self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.views = ImageTensors(dataset.images, size)
+        self.images = TrainTensors(self.views, dataset.augmentation)
+
+    def go(self) -> TrainResult:
+        config = self.config
+        state = load_state(self.out, self.model, self.optimizer) or TrainingState()
+        steps = max(len(self.rows), config.batch_size) // config.batch_size
+        done = state.epoch * steps
+        with progress("train", config.epochs * steps, enabled=self.options.progress, done=done) as advance:
+            for epoch in range(state.epoch, config.epochs):
+                started = time.monotonic()
+                mean_loss = self._epoch(epoch, steps, advance)
+                row: dict[str, float] = {"epoch": epoch + 1, "loss": mean_loss}
+                if self.validation:
+                    row["validation_recall_at_1"] = clean_recall(self.model, self.validation, self.views, self.device)
+                row["seconds"] = round(time.monotonic() - started, 3)
+                self._close_epoch(state, row)
+        best = EmbeddingModel(self.model.config)
+        if len(self.method.batchnorms) > 1:
+            convert_to_multibn(best, self.method.batchnorms)
+        best.load_state_dict(state.best_weights)
+        about = {**self.spec, "kept_epoch": state.best_epoch}
+        save_checkpoint(best, self.out, about)
+        return TrainResult(self.out, best.eval(), state.history, state.best_epoch)
+
+    def _epoch(self, epoch: int, steps: int, advance: Advance) -> float:
+        config = self.config
+        network = Autocast(self.model, self.device, config.precision == "bf16")
+        network.train()
+        seed = derive_seed(config.seed, "epoch", epoch)
+        total = 0.0
+        assert config.m_per_class is not None
+        for step, rows in enumerate(batches(self.rows, self.labels, config.batch_size, config.m_per_class, seed)):
+            images = self.images.batch(rows, [derive_seed(seed, step, i) for i in range(len(rows))])
+            images = images.to(self.device, memory_format=torch.channels_last)
+            labels = torch.from_numpy(self.dataset.labels[rows]).to(self.device)
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(config, epoch * steps + step, config.epochs * steps)
+            value = step_loss(
+                network, images, labels, self.method, self.attacks, self.loss, seed=derive_seed(seed, "step", step)
+            )
+            if not torch.isfinite(value):
+                raise TrainingError(
+                    f"the loss is {float(value)} in epoch {epoch + 1}, step {step + 1}: lower --learning-rate, or use "
+                    f"--precision fp32; the epochs before are kept in '{self.out}'"
+                )
+            self.optimizer.zero_grad(set_to_none=True)
+            value.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            total += float(value.detach())
+            advance(1, f"epoch {epoch + 1}/{config.epochs}, loss {total / (step + 1):.3f}")
+        return total / steps
+
+    def _close_epoch(self, state: TrainingState, row: dict[str, float]) -> None:
+        state.epoch += 1
+        state.history.append(row)
+        # Without validation the last epoch is kept: choosing by the test set would flatter the result.
+        value = row.get("validation_recall_at_1", float(state.epoch))
+        if value > state.best_value:
+            state.best_value, state.best_epoch = value, state.epoch
+            state.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+        save_state(self.out, state, self.model, self.optimizer)
+        write_text(self.out / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in state.history))

@@ -1,0 +1,64 @@
+"""Which images meet in a batch, and how long a step is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+from pytorch_metric_learning.samplers import MPerClassSampler
+from pytorch_metric_learning.utils import common_functions
+
+from robustdml.config import TrainConfig
+from robustdml.errors import SpecError
+
+_WARMUP_SHARE = 0.1
+
+
+def batches(
+    rows: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], batch_size: int, m_per_class: int, seed: int
+) -> Iterator[npt.NDArray[np.int64]]:
+    """The batches of one epoch: ``m_per_class`` images of each of several classes, by pytorch-metric-learning.
+
+    Args:
+        rows: training rows of the data set.
+        labels: their classes, aligned with ``rows``.
+    """
+    sampler = MPerClassSampler(labels, m_per_class, batch_size, max(len(rows), batch_size))
+    # The sampler draws from a module global; a generator of this epoch makes the epoch repeatable.
+    before = common_functions.NUMPY_RANDOM
+    common_functions.NUMPY_RANDOM = np.random.RandomState(seed % 2**32)
+    try:
+        drawn = np.fromiter(iter(sampler), dtype=np.int64)
+    finally:
+        common_functions.NUMPY_RANDOM = before
+    yield from rows[drawn].reshape(-1, batch_size)
+
+
+def fitting_m_per_class(batch_size: int, classes: int, wanted: int | None) -> int:
+    """The images per class of a batch: as wanted, or the fewest (at least 4) that ``classes`` classes allow.
+
+    Raises:
+        SpecError: a batch would need more classes than there are.
+    """
+    if wanted is not None:
+        if batch_size // wanted > classes:
+            raise SpecError(
+                f"batches of {batch_size} with {wanted} images per class need {batch_size // wanted} classes, there are "
+                f"{classes}: raise --m-per-class or lower --batch-size"
+            )
+        return wanted
+    fits = [m for m in range(2, batch_size // 2 + 1) if batch_size % m == 0 and batch_size // m <= classes]
+    if not fits:
+        raise SpecError(f"no number of images per class divides batches of {batch_size} among {classes} classes: "
+                        "choose another --batch-size")
+    return next((m for m in fits if m >= 4), fits[-1])
+
+
+def learning_rate(config: TrainConfig, step: int, total: int) -> float:
+    """Linear warm-up over the first tenth of the steps, then half a cosine to zero."""
+    warmup = max(1, int(total * _WARMUP_SHARE))
+    if step < warmup:
+        return config.learning_rate * (step + 1) / warmup
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))

@@ -1,0 +1,98 @@
+"""One training step of every method: make the adversarial images, forward all branches at once, one loss.
+
+Shapes: N clean images of the batch; A adversarial ones, made from parts of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from robustdml.contracts import Attack, batch_references
+from robustdml.models import branch_layout, untouched
+from robustdml.training.methods import Branch, Method
+
+
+class Autocast(nn.Module):
+    """A model whose forward pass runs in bfloat16 where it is safe; its embeddings are float32 again.
+
+    Args:
+        model: an `EmbeddingModel`, which leaves autocast before it normalises.
+        device: where it runs.
+        enabled: else it is the model itself.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device, enabled: bool) -> None:
+        super().__init__()
+        self.model = model
+        self._context = partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=enabled)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Embeddings ``(N, D)`` float32."""
+        with self._context():
+            embeddings: Tensor = self.model(images)
+        return embeddings.float()
+
+
+def adversarial_part(
+    model: nn.Module, images: Tensor, labels: Tensor, branch: Branch, attack: Attack, *, seed: int
+) -> Tensor:
+    """Attack the part of the batch that ``branch`` names, in evaluation mode, through the branch's own BatchNorm.
+
+    The targets are embeddings of other images of the same part, never of the image's own class.
+
+    Returns:
+        Images ``(A, 3, H, W)`` in [0, 1].
+    """
+    rows = branch.rows(len(images))
+    part, part_labels = images[rows], labels[rows]
+    with branch_layout(model, [(branch.batchnorm, None)]):
+        with untouched(model), torch.no_grad():
+            embeddings = model(part)
+        return attack(model, part, batch_references(embeddings, part_labels), seed=seed)
+
+
+def step_loss(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    method: Method,
+    attacks: Mapping[str, Attack],
+    loss: nn.Module,
+    *,
+    seed: int,
+) -> Tensor:
+    """The loss of one step (mdprop.md, "the method in one page").
+
+    Args:
+        model: in training mode, with the BatchNorm branches of ``method``.
+        images: ``(N, 3, H, W)`` in [0, 1].
+        labels: ``(N,)``.
+        method: which images the step trains on.
+        attacks: the attack of each goal that the method names.
+        loss: maps embeddings and labels of all N + A images to a scalar.
+        seed: of the targets and start noise of this step.
+    """
+    parts, part_labels, layout = [], [], []
+    for branch in method.branches:
+        rows = branch.rows(len(images))
+        if branch.goal is None:
+            parts.append(images[rows])
+        else:
+            parts.append(adversarial_part(model, images, labels, branch, attacks[branch.goal], seed=seed))
+        part_labels.append(labels[rows])
+        layout.append((branch.batchnorm, len(parts[-1])))
+    # Rows of one BatchNorm branch must meet in one call, or their statistics would be of parts: neighbours are merged.
+    merged: list[tuple[str, int]] = []
+    for name, size in layout:
+        if merged and merged[-1][0] == name:
+            merged[-1] = (name, merged[-1][1] + size)
+        else:
+            merged.append((name, size))
+    with branch_layout(model, merged):
+        embeddings = model(torch.cat(parts))
+    value: Tensor = loss(embeddings, torch.cat(part_labels))
+    return value

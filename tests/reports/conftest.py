@@ -1,0 +1,239 @@
+"""A made-up run with distinct numbers everywhere, so that a report which mixes two of them up is caught."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from robustdml.results import (
+    AttackEntry,
+    Caution,
+    Cell,
+    DatasetEntry,
+    Environment,
+    EvalSpec,
+    Example,
+    Health,
+    Hit,
+    Metrics,
+    ModelEntry,
+    Results,
+    Score,
+    WorstCase,
+)
+
+MODELS = ("plain-r50", "mdprop-r50", "collapsed-r50")
+ATTACKS = ("noise", "margin", "stax", "square")
+BUDGETS = (2 / 255, 8 / 255, 16 / 255)
+CLASSES = ("cactus wren", "indigo bunting", "horned lark")
+FAILURE = "AttackError: the attack returned images of shape (8, 3, 64), expected (8, 3, 64, 64)"
+
+
+def score(recall: float, *, slack: float = 0.03) -> Score:
+    """A score of which every number follows from R@1 and is unlike the others."""
+    metrics = Metrics(
+        recall_at_1=recall,
+        recall_at_2=recall + 0.0411,
+        recall_at_4=recall + 0.0722,
+        recall_at_8=recall + 0.0933,
+        map_at_r=recall / 1.7,
+        r_precision=recall / 1.3,
+    )
+    return Score(metrics=metrics, recall_at_1_low=max(0.0, recall - slack), recall_at_1_high=recall + slack + 0.002)
+
+
+def model_entry(name: str, recall: float, *, collapsed: bool = False) -> ModelEntry:
+    return ModelEntry(
+        name=name,
+        source=f"checkpoints/{name}",
+        fingerprint=f"sha256-of-{name}",
+        architecture="resnet50",
+        method="mdprop" if "mdprop" in name else None,
+        embedding_dim=512,
+        parameters=24_557_120,
+        clean=score(recall),
+        health=Health(
+            effective_rank=1.3 if collapsed else 141.2, mean_cosine=0.998 if collapsed else 0.112, collapsed=collapsed
+        ),
+    )
+
+
+def attack_entry(name: str) -> AttackEntry:
+    return AttackEntry(
+        spec=f"{name}(steps=20, restarts=2)",
+        name=name,
+        library="robustdml",
+        goal="margin",
+        knowledge="scores" if name == "square" else "gradients",
+        norm="linf",
+        citations=("madry2018",),
+    )
+
+
+def cell(model: int, attack: int, budget: int, entries: tuple[str, str, float], clean: float) -> Cell:
+    """The cell of three positions; no two cells share a number."""
+    recall = clean * (0.93 - 0.21 * budget - 0.06 * attack) - 0.0013 * model
+    name, spec, eps = entries
+    return Cell(
+        model=name,
+        attack=spec,
+        eps=eps,
+        status="ok",
+        score=score(recall),
+        relative_recall=recall / clean,
+        largest_norm_returned=eps * (1.01 + 0.01 * attack),
+        largest_norm=eps,
+        queries_projected=10 * attack + budget,
+        queries_unchanged=model,
+        forward_images=100_000 * (attack + 1) + 1000 * budget + model,
+        seconds=10.5 * (attack + 1) + model,
+    )
+
+
+def save_picture(path: Path, shade: int, *, size: int = 16) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.new("RGB", (size, size))
+    for across in range(size):
+        for down in range(size):
+            tone = (shade * 37 + across * 9 + down * 5) % 256
+            picture.putpixel((across, down), (tone, (tone * 3) % 256, 255 - tone))
+    picture.save(path)
+
+
+def example(folder: Path, number: int, model: str, attack: str, eps: float, *, targets: int = 0) -> Example:
+    """An example whose pictures are written to ``folder``."""
+
+    def hit(place: int, relevant: bool) -> Hit:
+        name = f"images/hit-{number}-{place}.png"
+        save_picture(folder / name, 50 + place * 3 + number)
+        return Hit(id=1000 + place, class_name=CLASSES[0 if relevant else 1 + place % 2], relevant=relevant, image=name)
+
+    for part, shade in (("query", 1), ("adversarial", 2), ("perturbation", 3)):
+        save_picture(folder / f"images/{part}-{number}.png", shade + number)
+    return Example(
+        model=model,
+        attack=attack,
+        eps=eps,
+        query_id=400 + number,
+        class_name=CLASSES[0],
+        image=f"images/query-{number}.png",
+        adversarial_image=f"images/adversarial-{number}.png",
+        perturbation_image=f"images/perturbation-{number}.png",
+        amplification=0.5 / eps,
+        clean_top=tuple(hit(place, place != 3) for place in range(5)),
+        adversarial_top=tuple(hit(place + 5, place == 4) for place in range(5)),
+        targets=tuple(hit(place + 10, False) for place in range(targets)),
+    )
+
+
+def sample_results(
+    folder: Path,
+    *,
+    models: tuple[str, ...] = MODELS,
+    attacks: tuple[str, ...] = ATTACKS,
+    budgets: tuple[float, ...] = BUDGETS,
+    examples: bool = True,
+    eventful: bool = True,
+) -> Results:
+    """A run over the named models, attacks and budgets, with its pictures in ``folder``.
+
+    An eventful run has warnings, a failed attack and a collapsed model (the third).
+    """
+    entries = tuple(
+        model_entry(name, 0.8137 - 0.0719 * place, collapsed=eventful and place == 2)
+        for place, name in enumerate(models)
+    )
+    plans = tuple(attack_entry(name) for name in attacks)
+    cells, worst = [], []
+    for place, entry in enumerate(entries):
+        clean = entry.clean.metrics.recall_at_1
+        for step, eps in enumerate(budgets):
+            row = [cell(place, number, step, (entry.name, plan.spec, eps), clean) for number, plan in enumerate(plans)]
+            failed = int(eventful and place == 1 and step == 1 and len(row) > 1)
+            if failed:
+                row[1] = Cell(model=entry.name, attack=plans[1].spec, eps=eps, status="failed", reason=FAILURE)
+            cells += row
+            if row:
+                lowest = min(found.score.metrics.recall_at_1 for found in row if found.score)
+                worst.append(
+                    WorstCase(
+                        model=entry.name,
+                        eps=eps,
+                        score=score(lowest - 0.0107, slack=0.02),
+                        relative_recall=(lowest - 0.0107) / clean,
+                        attacks=len(row),
+                        attacks_failed=failed,
+                    )
+                )
+    shown = [
+        example(
+            folder, 10 * place + number, entry.name, plan.spec, budgets[-1], targets=3 if plan.name == "stax" else 0
+        )
+        for place, entry in enumerate(entries)
+        for number, plan in enumerate(plans)
+        if examples and budgets
+    ]
+    cautions = (
+        Caution(
+            slug="gradient-masking",
+            message="A black-box attack beats the white-box ones on this model.",
+            remedy="Run the attacks with more steps and restarts.",
+            model=models[0],
+            attack=plans[-1].spec if plans else None,
+        ),
+        Caution(slug="few-queries", message="Only 200 queries were attacked.", remedy="Raise --max-queries."),
+    )
+    return Results(
+        robustdml_version="0.1.0",
+        created="2026-03-04T05:06:07+00:00",
+        fingerprint="0123456789abcdef",
+        spec=EvalSpec(
+            dataset="cub200",
+            dataset_fingerprint="fedcba9876543210",
+            image_size=64,
+            models=tuple((entry.name, entry.fingerprint) for entry in entries),
+            attacks=tuple((plan.spec, eps) for plan in plans for eps in budgets),
+            max_queries=200,
+            seed=7,
+            shard_size=64,
+            version="1",
+        ),
+        dataset=DatasetEntry(
+            name="cub200",
+            protocol="zero-shot: test classes are not seen in training, all test images are the gallery",
+            image_size=64,
+            classes=100,
+            queries=200,
+            queries_available=5924,
+            gallery=5924,
+            leave_self_out=True,
+            chance_recall_at_1=0.0101,
+            fingerprint="fedcba9876543210",
+        ),
+        models=entries,
+        attacks=plans,
+        cells=tuple(cells),
+        worst=tuple(worst),
+        warnings=cautions if eventful else (),
+        examples=tuple(shown),
+        environment=Environment(
+            python="3.11.7", platform="Linux", device="cpu", packages={"torch": "2.9.0", "faiss-cpu": "1.13.0"}
+        ),
+        citations={"madry2018": "@inproceedings{madry2018,\n  title = {Towards Deep Learning Models …},\n}"},
+        seconds=3725.4,
+    )
+
+
+@pytest.fixture
+def sample() -> Callable[..., Results]:
+    """`sample_results`, for tests that need a run of another shape."""
+    return sample_results
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    """Three models, four attacks and three budgets, eventful, with pictures in ``tmp_path``."""
+    return sample_results(tmp_path)
