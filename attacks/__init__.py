@@ -13,5 +13,20 @@ from .goals import Margin as Margin
 from .goals import Shift as Shift
 from .gradient import PGD as PGD
 from .noise import Noise as Noise
+from .suites import SUITES as SUITES
+from .suites import build_suite as build_suite
 
-__all__ = ["ATTACKS", "MTAX", "PGD", "STAX", "AttackFactory", "Margin", "Noise", "RetrievalClassifier", "Shift", "build_attack"]
+__all__ = [
+    "ATTACKS",
+    "MTAX",
+    "PGD",
+    "STAX",
+    "SUITES",
+    "AttackFactory",
+    "Margin",
+    "Noise",
+    "RetrievalClassifier",
+    "Shift",
+    "build_attack",
+    "build_suite",
+]

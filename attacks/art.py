@@ -20,7 +20,8 @@ from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
 
 from .classifier import problems
-from .proxy import classifier_entry, proxy_targets, seeded
+from .goals import Aim
+from .proxy import classifier_entry, seeded
 
 
 @dataclass(frozen=True)
@@ -30,30 +31,27 @@ class ARTProjectedGradientDescent:
     ART stops no query early, and keeps of several random starts the one that its classifier calls a success.
 
     Args:
-        goal: ``"untargeted"``, ``"stax"`` or ``"mtax"``.
+        goal: `Untargeted`, `STAX` or `MTAX`.
         eps: budget, in pixels of [0, 1].
         steps: gradient steps (ART's ``max_iter``), at least 1.
         step: length of a step (ART's ``eps_step``) as a share of eps; None stands for 2.5 / steps.
         restarts: random starts (ART's ``num_random_init``); 0 starts at the clean image.
-        targets: T, with ``goal="mtax"``.
 
     Raises:
         SpecError: a value out of its range.
     """
 
-    goal: str
+    goal: Aim
     eps: float
     steps: int = 20
     step: float | None = None
     restarts: int = 1
-    targets: int = 5
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 0 or (self.step is not None and self.step <= 0):
             raise SpecError(
                 f"steps={self.steps} must be at least 1, restarts={self.restarts} at least 0, step={self.step} above 0"
             )
-        proxy_targets(self.goal, self.targets)
 
     @property
     def threat(self) -> ThreatModel:
@@ -62,12 +60,11 @@ class ARTProjectedGradientDescent:
 
     def entry(self) -> AttackEntry:
         """Its row in the results."""
-        return classifier_entry("art.ProjectedGradientDescent", "art", self, self.goal, "nicolae2018art")
+        return classifier_entry("art.ProjectedGradientDescent", "art", self, self.goal.name, "nicolae2018art")
 
     def target_rows(self, references: References, *, seed: int) -> Tensor | None:
         """Those of the goal."""
-        goal = proxy_targets(self.goal, self.targets)
-        return goal.target_rows(references, seed=seed) if goal else None
+        return self.goal.target_rows(references, seed=seed)
 
     def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
         """See `robustdml.contracts.Attack`."""

@@ -12,12 +12,18 @@ from robustdml.registry import Registry, parse_spec
 from robustdml.threat import ThreatModel
 
 from .art import ARTProjectedGradientDescent
-from .goals import MTAX, STAX, Goal, Margin, Shift
+from .goals import MTAX, STAX, Aim, Margin, Shift, Untargeted
 from .gradient import PGD
 from .noise import Noise
 from .torchattacks import TorchattacksPGD
 
-GOALS: dict[str, type[Goal]] = {"shift": Shift, "margin": Margin, "stax": STAX, "mtax": MTAX}
+GOALS: dict[str, type[Aim]] = {
+    "shift": Shift,
+    "margin": Margin,
+    "stax": STAX,
+    "mtax": MTAX,
+    "untargeted": Untargeted,
+}
 
 
 @dataclass(frozen=True)
@@ -37,13 +43,17 @@ class AttackFactory:
     preset: Mapping[str, object] = field(default_factory=dict)
 
     def parameters(self, goal: str | None) -> list[str]:
-        """The parameters that a spec may set."""
-        own = [part.name for part in fields(self.kind) if part.name != "eps"]
-        return own + ([part.name for part in fields(GOALS[goal])] if goal in GOALS else [])  # type: ignore[arg-type]
+        """The parameters that a spec with that goal may set."""
+        return [part.name for part in fields(self.kind) if part.name != "eps"] + goal_parameters(goal)
+
+
+def goal_parameters(goal: str | None) -> list[str]:
+    """The parameters of a goal itself, such as the number of targets."""
+    return [part.name for part in fields(GOALS[goal])] if goal else []  # type: ignore[arg-type]
 
 
 ATTACKS: Registry[AttackFactory] = Registry("attack")
-_NATIVE = tuple(GOALS)
+_NATIVE = ("shift", "margin", "stax", "mtax")
 ATTACKS.add("noise", AttackFactory("uniform and corner noise, the worst of several draws", Noise))
 ATTACKS.add(
     "fgsm",
@@ -61,6 +71,21 @@ ATTACKS.add(
     "art.ProjectedGradientDescent",
     AttackFactory("ART's PGD on a RetrievalClassifier", ARTProjectedGradientDescent, _CLASSIFIER_GOALS),
 )
+
+
+def _check_type(text: str, key: str, value: object, kind: type[Any], goal: str | None) -> None:
+    """Refuse a value that the parameter cannot hold, before a library meets it deep inside."""
+    holders = [kind, *([GOALS[goal]] if goal else [])]
+    annotation = next(part.type for holder in holders for part in fields(holder) if part.name == key)  # type: ignore[arg-type]
+    allowed: dict[object, tuple[type, ...]] = {
+        "int": (int,),
+        "float": (int, float),
+        "bool": (bool,),
+        "float | None": (int, float, type(None)),
+    }
+    if not isinstance(value, allowed[annotation]) or (isinstance(value, bool) and annotation != "bool"):
+        words = {"int": "a whole number", "float": "a number", "bool": "true or false", "float | None": "a number or none"}
+        raise SpecError(f"'{text}': {key}={value!r} must be {words[str(annotation)]}")
 
 
 def build_attack(text: str, eps: float) -> Attack:
@@ -88,14 +113,10 @@ def build_attack(text: str, eps: float) -> Attack:
             raise SpecError(f"'{text}': the budget is not part of a spec, set it with --eps (or the argument eps)")
         if key not in known:
             raise SpecError(f"'{text}': {spec.name} has no parameter '{key}', it has: {', '.join(known) or 'none'}")
-        if value is not None and key != "goal" and not isinstance(value, int | float):
-            raise SpecError(f"'{text}': {key}={value!r} must be a number, true or false")
-    if factory.goals:
-        params["goal"] = goal
-    if factory.kind is PGD:
-        goal_kind = GOALS[str(goal)]
-        parts = {part.name for part in fields(goal_kind)}  # type: ignore[arg-type]
-        params["goal"] = goal_kind(**{key: params.pop(key) for key in list(params) if key in parts})
+        if key != "goal":
+            _check_type(text, key, value, factory.kind, goal)
+    if goal is not None:
+        params["goal"] = GOALS[goal](**{key: params.pop(key) for key in goal_parameters(goal) if key in params})
     try:
         attack: Attack = factory.kind(**params, eps=eps)
     except TypeError as error:

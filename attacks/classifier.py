@@ -43,7 +43,9 @@ class RetrievalClassifier(nn.Module):
         self.model = model
         self.scale = scale
         # A class by its mean is one vector: the mean of similarities is the similarity to the mean.
-        members = [part.mean(0, keepdim=True) if how == "mean" else part for part, how in zip(classes, reduce, strict=True)]
+        members = [
+            part.mean(0, keepdim=True) if how == "mean" else part for part, how in zip(classes, reduce, strict=True)
+        ]
         self.register_buffer("references", torch.cat(members))
         sizes = torch.tensor([len(part) for part in members], device=self.references.device)
         self.register_buffer("class_of", torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes))

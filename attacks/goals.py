@@ -22,21 +22,25 @@ from robustdml.seeding import stream
 Objective = Callable[[Tensor], Tensor]
 
 
-class Goal(Protocol):
-    """What the attacker wants of a query's embedding."""
+class Aim(Protocol):
+    """Where an attack pushes a query: towards certain gallery items, or nowhere in particular."""
 
     @property
     def name(self) -> str:
         """The goal's word in specs."""
         ...
 
+    def target_rows(self, references: References, *, seed: int) -> Tensor | None:
+        """The gallery rows aimed at, ``(N, T)`` int64, or None."""
+        ...
+
+
+class Goal(Aim, Protocol):
+    """What the attacker wants of a query's embedding, as a value that a gradient loop can raise."""
+
     @property
     def flat_at_clean(self) -> bool:
         """Whether the gradient is exactly zero at the clean image, so that an attack must start beside it."""
-        ...
-
-    def target_rows(self, references: References, *, seed: int) -> Tensor | None:
-        """The gallery rows aimed at, ``(N, T)`` int64, or None."""
         ...
 
     def objective(self, references: References, *, seed: int) -> Objective:
@@ -57,9 +61,21 @@ def foreign_targets(references: References, count: int, *, seed: int) -> Tensor:
     for mask, item in zip(foreign, references.ids.tolist(), strict=True):
         candidates = np.flatnonzero(mask)
         if len(candidates) < count:
-            raise SpecError(f"{count} targets of other classes asked for, the gallery has {len(candidates)}: ask for fewer")
+            raise SpecError(
+                f"{count} targets of other classes asked for, the gallery has {len(candidates)}: ask for fewer"
+            )
         rows.append(stream(seed, "targets", item).choice(candidates, count, replace=False))
     return torch.from_numpy(np.stack(rows)).to(references.ids.device)
+
+
+@dataclass(frozen=True)
+class Untargeted:
+    """Away from the own class, in the terms of a classifier attack, which brings its own loss."""
+
+    name = "untargeted"
+
+    def target_rows(self, references: References, *, seed: int) -> None:
+        """None."""
 
 
 @dataclass(frozen=True)

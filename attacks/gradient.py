@@ -50,7 +50,9 @@ class PGD:
         if self.steps < 1 or self.restarts < 1:
             raise SpecError(f"steps={self.steps} and restarts={self.restarts} must both be at least 1")
         if not 0 <= self.start <= 1 or (self.step is not None and self.step <= 0):
-            raise SpecError(f"start={self.start} must be in [0, 1] and step={self.step} above 0: both are shares of eps")
+            raise SpecError(
+                f"start={self.start} must be in [0, 1] and step={self.step} above 0: both are shares of eps"
+            )
         if self.start == 0 and self.goal.flat_at_clean:
             raise SpecError(f"goal '{self.goal.name}' has no gradient at the clean image: choose start above 0")
 

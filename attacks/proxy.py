@@ -8,27 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from robustdml.errors import UnknownNameError
 from robustdml.results import AttackEntry
 
-from .goals import MTAX, STAX
 from .spec import entry_spec
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-
-
-def proxy_targets(goal: str, targets: int) -> STAX | MTAX | None:
-    """The rule that draws the targets of a goal; None for an untargeted attack.
-
-    Raises:
-        UnknownNameError: the goal is none that a classifier attack serves.
-        SpecError: fewer than one target.
-    """
-    rules = {"untargeted": None, "stax": STAX(), "mtax": MTAX(targets)}
-    if goal not in rules:
-        raise UnknownNameError("goal for a classifier attack", goal, rules)
-    return rules[goal]
 
 
 def seeded(seed: int) -> None:

@@ -17,7 +17,8 @@ from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
 
 from .classifier import problems
-from .proxy import classifier_entry, proxy_targets, seeded
+from .goals import Aim
+from .proxy import classifier_entry, seeded
 
 
 @dataclass(frozen=True)
@@ -25,26 +26,23 @@ class TorchattacksPGD:
     """``torchattacks.PGD`` through a `RetrievalClassifier`: cross entropy, random start, the last iterate.
 
     Args:
-        goal: ``"untargeted"``, ``"stax"`` or ``"mtax"``.
+        goal: `Untargeted`, `STAX` or `MTAX`.
         eps: budget, in pixels of [0, 1].
         steps: gradient steps, at least 1.
         step: length of a step as a share of eps; None stands for 2.5 / steps.
-        targets: T, with ``goal="mtax"``.
 
     Raises:
         SpecError: a value out of its range.
     """
 
-    goal: str
+    goal: Aim
     eps: float
     steps: int = 20
     step: float | None = None
-    targets: int = 5
 
     def __post_init__(self) -> None:
         if self.steps < 1 or (self.step is not None and self.step <= 0):
             raise SpecError(f"steps={self.steps} must be at least 1 and step={self.step} above 0 (a share of eps)")
-        proxy_targets(self.goal, self.targets)
 
     @property
     def threat(self) -> ThreatModel:
@@ -53,12 +51,11 @@ class TorchattacksPGD:
 
     def entry(self) -> AttackEntry:
         """Its row in the results."""
-        return classifier_entry("torchattacks.PGD", "torchattacks", self, self.goal, "kim2020torchattacks")
+        return classifier_entry("torchattacks.PGD", "torchattacks", self, self.goal.name, "kim2020torchattacks")
 
     def target_rows(self, references: References, *, seed: int) -> Tensor | None:
         """Those of the goal."""
-        goal = proxy_targets(self.goal, self.targets)
-        return goal.target_rows(references, seed=seed) if goal else None
+        return self.goal.target_rows(references, seed=seed)
 
     def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
         """See `robustdml.contracts.Attack`."""

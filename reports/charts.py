@@ -1,7 +1,7 @@
 """The chart of a run: what it plots, as a Plotly figure and as a data table; `drawing` draws it without JavaScript.
 
-With two budgets or more it is R@1 over eps, a line per model; with one, a bar for each model and attack. The lists of a
-figure name no colours: a trace says which series it is, and the style sheet colours series in light and dark.
+With two budgets or more it is R@1 over eps, a line per model; with one, a bar for each model and attack. A figure
+names no colours: a trace says which series it is, and the style sheet colours the series in light and dark.
 """
 
 from __future__ import annotations
@@ -198,7 +198,13 @@ def _bar_figure(plot: Plot) -> dict[str, Any]:
         "bargap": 0.25,
         "bargroupgap": 0.1,
         "xaxis": {"title": {"text": "R@1"}, "range": [0, 1], "tickformat": ".1f"},
-        "yaxis": {"range": [rows - 0.5, -0.5], "automargin": True, "showgrid": False, **_ticks(plot, thin=False)},
+        "yaxis": {
+            "range": [rows - 0.5, -0.5],
+            "automargin": True,
+            "showgrid": False,
+            "zeroline": False,
+            **_ticks(plot, thin=False),
+        },
         "shapes": [{**_chance_line(), "y0": 0, "y1": 1, "yref": "paper", "x0": plot.chance, "x1": plot.chance}],
     }
     return {"data": traces, "layout": {**layout, **_shared_layout()}}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timezone
 
 from robustdml.results import Score
 
@@ -21,7 +21,7 @@ def interval(score: Score) -> str:
 
 def percent(value: float) -> str:
     """A share as a whole percentage."""
-    return f"{100 * value:.0f} %"
+    return f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
 
 
 def norm(value: float | None) -> str:
@@ -41,7 +41,7 @@ def counted(value: int, noun: str, plural: str | None = None) -> str:
 
 def duration(seconds: float) -> str:
     """A time in the two units that matter."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
@@ -50,11 +50,13 @@ def duration(seconds: float) -> str:
 
 
 def moment(created: str) -> str:
-    """An ISO 8601 time to the minute; any other text as it is."""
+    """An ISO 8601 time to the minute, in UTC; any other text as it is."""
     try:
-        return datetime.fromisoformat(created.replace("Z", "+00:00")).strftime("%Y-%m-%d %H:%M UTC")
+        time = datetime.fromisoformat(created.replace("Z", "+00:00"))
     except ValueError:
         return created
+    # A time without a zone is in UTC, by the schema.
+    return (time if time.tzinfo is None else time.astimezone(timezone.utc)).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def shortened(name: str, limit: int) -> str:

@@ -46,6 +46,7 @@ class Comparison:
         within: models whose interval overlaps with that of a leader.
         below: whether there are models whose interval lies below.
         collapsed: leaders whose embedding space is collapsed.
+        incomplete: leaders that some attack failed on: their value may look better than it is.
         unmeasured: models that have no worst case.
     """
 
@@ -54,6 +55,7 @@ class Comparison:
     within: tuple[str, ...]
     below: bool
     collapsed: tuple[str, ...]
+    incomplete: tuple[str, ...]
     unmeasured: tuple[str, ...]
 
 
@@ -104,6 +106,7 @@ def compare(index: Index) -> Comparison | None:
         within=within,
         below=len(within) < len(others),
         collapsed=tuple(model.name for model in models if model.name in leaders and model.health.collapsed),
+        incomplete=tuple(name for name in leaders if found[name].attacks_failed),
         unmeasured=tuple(model.name for model in models if model.name not in found),
     )
 

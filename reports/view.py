@@ -77,7 +77,7 @@ class AttackRow:
 class Page:
     """Everything on the page."""
 
-    title: str
+    subject: str
     dataset: str
     facts: tuple[Fact, ...]
     chance: str
@@ -107,7 +107,7 @@ def build_page(results: Results, folder: Path) -> Page:
     """
     index = Index.of(results)
     return Page(
-        title=f"Robustness of {_subject(results.models)} on {results.dataset.name}",
+        subject=_subject(results.models),
         dataset=results.dataset.name,
         facts=_facts(index),
         chance=text.fraction(results.dataset.chance_recall_at_1),
@@ -137,8 +137,6 @@ def _subject(models: tuple[ModelEntry, ...]) -> str:
 def _facts(index: Index) -> tuple[Fact, ...]:
     results = index.results
     dataset = results.dataset
-    failed = sum(cell.status == "failed" for cell in results.cells)
-    runs = text.counted(len(results.cells), "run")
     return (
         Fact("Data set", f"{dataset.name} ({text.counted(dataset.classes, 'class', 'classes')})"),
         Fact("Protocol", dataset.protocol),
@@ -146,11 +144,7 @@ def _facts(index: Index) -> tuple[Fact, ...]:
         Fact("Gallery", _gallery_size(dataset)),
         Fact("Image size", f"{dataset.image_size} \N{MULTIPLICATION SIGN} {dataset.image_size} pixels"),
         Fact("Threat model", _threat(index)),
-        Fact(
-            "Attacks",
-            f"{text.counted(len(results.attacks), 'attack')}, {runs} over models and eps, "
-            + (f"{text.count(failed)} failed" if failed else "none failed"),
-        ),
+        Fact("Attacks", _runs(results)),
         Fact("Chance level", f"R@1 {text.fraction(dataset.chance_recall_at_1)} for a random ranking"),
         Fact("Created", f"{text.moment(results.created)}, in {text.duration(results.seconds)}"),
         Fact("robustdml", results.robustdml_version),
@@ -169,6 +163,15 @@ def _threat(index: Index) -> str:
     norms = " and ".join(sorted({NORMS.get(attack.norm, attack.norm) for attack in index.results.attacks}))
     budgets = ", ".join(format_eps(eps) for eps in index.budgets)
     return f"{norms or 'perturbations'} up to eps = {budgets}, pixels in [0, 1]"
+
+
+def _runs(results: Results) -> str:
+    if not results.cells:
+        return "none"
+    failed = sum(cell.status == "failed" for cell in results.cells)
+    runs = text.counted(len(results.cells), "run")
+    outcome = f"{text.count(failed)} failed" if failed else "none failed"
+    return f"{text.counted(len(results.attacks), 'attack')}, {runs} over models and eps, {outcome}"
 
 
 def _warnings(index: Index) -> tuple[Warned, ...]:

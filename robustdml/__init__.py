@@ -34,7 +34,7 @@ _HOMES = {
     "train": "robustdml.training",
 }
 
-__all__ = ["__version__", *sorted(_HOMES)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOMES)]
 
 # In a checkout, attacks/ and reports/ stand beside this package and not in it (see setup.py).
 if not (Path(__file__).parent / "attacks").is_dir():

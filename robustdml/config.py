@@ -29,8 +29,8 @@ class TrainConfig:
         eps: training budget, in pixels of [0, 1].
         attack_steps: gradient steps that make a training example, at least 1.
         targets: T of MTAX, at least 1.
-        validation_classes: training classes held out to choose the epoch that is kept; 0 trains on all and keeps the
-            last epoch.
+        validation_classes: training classes held out to choose the epoch that is kept; None takes a tenth of them,
+            rounded down; 0 trains on all and keeps the last epoch.
         precision: ``"fp32"``, or ``"bf16"`` for autocast.
         seed: of weights, batches, augmentation and attacks.
 
@@ -53,16 +53,17 @@ class TrainConfig:
     eps: float = 2 / 255
     attack_steps: int = 1
     targets: int = 5
-    validation_classes: int = 0
+    validation_classes: int | None = None
     precision: str = "fp32"
     seed: int = 0
 
     def __post_init__(self) -> None:
         ThreatModel(self.eps)
-        at_least = {"epochs": 1, "attack_steps": 1, "targets": 1, "batch_size": 4, "validation_classes": 0, "seed": 0}
+        at_least = {"epochs": 1, "attack_steps": 1, "targets": 1, "batch_size": 4, "seed": 0, "validation_classes": 0}
         for name, least in at_least.items():
-            if getattr(self, name) < least:
-                raise SpecError(f"{name}={getattr(self, name)} must be at least {least}")
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise SpecError(f"{name}={value} must be at least {least}")
         per_class = self.m_per_class
         if per_class is not None and (per_class < 2 or self.batch_size < 2 * per_class or self.batch_size % per_class):
             raise SpecError(
@@ -92,3 +93,6 @@ class RunOptions:
 
     device: str = "auto"
     progress: bool = True
+
+
+DEFAULT_OPTIONS = RunOptions()

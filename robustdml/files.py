@@ -32,7 +32,12 @@ def write_text(path: Path, text: str) -> Path:
 
 def fingerprint(value: Any) -> str:
     """A short hash of a JSON value: the identity of a run."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+    return content_hash(json.dumps(value, sort_keys=True).encode())
+
+
+def content_hash(data: bytes) -> str:
+    """A short hash of bytes, for names of files that are equal when their content is."""
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def claim_run_folder(folder: Path, spec: dict[str, Any]) -> str:

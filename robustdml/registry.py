@@ -47,7 +47,9 @@ def _value(node: ast.expr, text: str) -> object:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):
-        raise SpecError(f"cannot read the value '{ast.unparse(node)}' in '{text}': use a number, 8/255 or a word") from None
+        raise SpecError(
+            f"cannot read the value '{ast.unparse(node)}' in '{text}': use a number, 8/255 or a word"
+        ) from None
 
 
 def parse_spec(text: str) -> Spec:
@@ -56,7 +58,9 @@ def parse_spec(text: str) -> Spec:
     Raises:
         SpecError: the text is not of the form ``name`` or ``name(key=value, …)``.
     """
-    wrong = SpecError(f"cannot read '{text}': write a name, or a name with parameters such as pgd(goal=margin, steps=50)")
+    wrong = SpecError(
+        f"cannot read '{text}': write a name, or a name with parameters such as pgd(goal=margin, steps=50)"
+    )
     try:
         node = ast.parse(text.strip(), mode="eval").body
     except SyntaxError:

@@ -227,7 +227,9 @@ class Results(_Record):
         """
         path = folder if folder.is_file() else folder / RESULTS_FILE
         if not path.is_file():
-            raise RunFolderError(f"no {RESULTS_FILE} in '{folder}': give the --out folder of a finished 'robustdml evaluate'")
+            raise RunFolderError(
+                f"no {RESULTS_FILE} in '{folder}': give the --out folder of a finished 'robustdml evaluate'"
+            )
         try:
             results = cls.model_validate_json(path.read_bytes())
         except ValidationError as error:

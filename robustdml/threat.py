@@ -27,7 +27,9 @@ def parse_eps(text: str) -> float:
     try:
         value = float(numerator) / float(denominator) if slash else float(numerator)
     except (ValueError, ZeroDivisionError):
-        raise BudgetError(f"eps '{text}' is not a number: write a fraction such as 8/255 or a decimal such as 0.03") from None
+        raise BudgetError(
+            f"eps '{text}' is not a number: write a fraction such as 8/255 or a decimal such as 0.03"
+        ) from None
     if not 0.0 < value <= 1.0:
         raise BudgetError(
             f"eps {text} is outside (0, 1]: pixels are in [0, 1] here, so eight grey levels are written 8/255"

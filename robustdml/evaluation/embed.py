@@ -55,7 +55,9 @@ def embed(
     parts = [model(part) for part in images.split(batch_size)]
     embeddings = torch.cat(parts)
     if not torch.isfinite(embeddings).all():
-        raise CheckpointError(f"{name} gives embeddings that are not finite: its weights are damaged or training diverged")
+        raise CheckpointError(
+            f"{name} gives embeddings that are not finite: its weights are damaged or training diverged"
+        )
     return embeddings.cpu().numpy()
 
 

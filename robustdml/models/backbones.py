@@ -91,14 +91,29 @@ def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, int]:
 
 BACKBONES: Registry[Backbone] = Registry("backbone")
 for _name, _summary, _args in [
-    ("resnet-tiny", "4 blocks, 32 to 256 channels, stem of stride 2, for 32 px: the demo's", ((32, 64, 128, 256), (1, 2, 2, 2), 2, 1)),
+    (
+        "resnet-tiny",
+        "4 blocks, 32 to 256 channels, stem of stride 2, for 32 px: the demo's",
+        ((32, 64, 128, 256), (1, 2, 2, 2), 2, 1),
+    ),
     ("resnet-small", "4 blocks, 64 to 512 channels, for 32 px", ((64, 128, 256, 512), (1, 2, 2, 2), 1, 1)),
+    (
+        "resnet18-slim",
+        "ResNet-18 at half width with a 3 x 3 stem of stride 2, for 64 px",
+        ((32, 64, 128, 256), (1, 2, 2, 2), 2, 2),
+    ),
     ("resnet18-small", "ResNet-18 with a 3 x 3 stem of stride 2, for 64 px", ((64, 128, 256, 512), (1, 2, 2, 2), 2, 2)),
 ]:
     BACKBONES.add(_name, Backbone(_summary, partial(_small, *_args), batchnorm=True, pretrained=False))
 for _name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2", "mobilenet_v3_small"):
-    BACKBONES.add(_name, Backbone(f"torchvision's {_name}", partial(_torchvision, _name), batchnorm=True, pretrained=True))
+    BACKBONES.add(
+        _name, Backbone(f"torchvision's {_name}", partial(_torchvision, _name), batchnorm=True, pretrained=True)
+    )
 for _name in ("densenet121", "efficientnet_b0", "vgg11_bn"):
-    BACKBONES.add(_name, Backbone(f"torchvision's {_name}", partial(_torchvision, _name), batchnorm=True, pretrained=True))
+    BACKBONES.add(
+        _name, Backbone(f"torchvision's {_name}", partial(_torchvision, _name), batchnorm=True, pretrained=True)
+    )
 for _name in ("convnext_tiny", "vit_b_16"):
-    BACKBONES.add(_name, Backbone(f"torchvision's {_name}", partial(_torchvision, _name), batchnorm=False, pretrained=True))
+    BACKBONES.add(
+        _name, Backbone(f"torchvision's {_name}", partial(_torchvision, _name), batchnorm=False, pretrained=True)
+    )

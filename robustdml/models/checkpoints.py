@@ -94,7 +94,15 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         if branches:
             convert_to_multibn(model, branches)
         model.load_state_dict(safetensors.torch.load(weights.read_bytes()))
-    except (ValueError, KeyError, TypeError, UnicodeDecodeError, RobustDMLError, SafetensorError, RuntimeError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        UnicodeDecodeError,
+        RobustDMLError,
+        SafetensorError,
+        RuntimeError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"'{folder}' is not a checkpoint that this robustdml can read ({reason}): it is damaged, from another "

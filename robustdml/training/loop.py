@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from robustdml._version import __version__
-from robustdml.config import RunOptions, TrainConfig
+from robustdml.config import DEFAULT_OPTIONS, RunOptions, TrainConfig
 from robustdml.contracts import AttackBuilder
 from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors, TrainTensors
 from robustdml.devices import choose_device
 from robustdml.errors import SpecError, TrainingError
 from robustdml.evaluation.recall import clean_recall
-from robustdml.files import claim_run_folder, write_bytes, write_text
+from robustdml.files import claim_run_folder, write_text
 from robustdml.models import BACKBONES, EmbeddingModel, ModelConfig, convert_to_multibn, save_checkpoint
 from robustdml.progress import Advance, progress
 from robustdml.seeding import derive_seed
@@ -58,7 +58,7 @@ def train(
     out: str | Path,
     *,
     build_attack: AttackBuilder,
-    options: RunOptions = RunOptions(),
+    options: RunOptions = DEFAULT_OPTIONS,
 ) -> TrainResult:
     """Train an embedding model, or go on with a run that was stopped.
 
@@ -89,17 +89,25 @@ class _Run:
     """One call of `train`: its parts, and the epochs over them."""
 
     def __init__(
-        self, dataset: RetrievalDataset, config: TrainConfig, out: Path, build_attack: AttackBuilder, options: RunOptions
+        self,
+        dataset: RetrievalDataset,
+        config: TrainConfig,
+        out: Path,
+        build_attack: AttackBuilder,
+        options: RunOptions,
     ) -> None:
         self.method, loss = METHODS[config.method], LOSSES[config.loss]
         if len(self.method.batchnorms) > 1 and not BACKBONES[config.backbone].batchnorm:
             raise SpecError(f"method '{config.method}' needs BatchNorm, '{config.backbone}' has none: choose a ResNet")
         size = config.image_size or dataset.image_size
-        self.rows, self.validation = dataset.split_validation(config.validation_classes, config.seed)
+        held_out = config.validation_classes
+        if held_out is None:
+            held_out = len(np.unique(dataset.labels[dataset.train])) // 10
+        self.rows, self.validation = dataset.split_validation(held_out, config.seed)
         self.labels = dataset.labels[self.rows]
         classes = len(np.unique(self.labels))
         m_per_class = fitting_m_per_class(config.batch_size, classes, config.m_per_class)
-        self.config = replace(config, image_size=size, m_per_class=m_per_class)
+        self.config = replace(config, image_size=size, m_per_class=m_per_class, validation_classes=held_out)
         self.dataset, self.out, self.options = dataset, out, options
         self.device = choose_device(options.device)
         self.spec = {
@@ -183,6 +191,8 @@ class _Run:
         value = row.get("validation_recall_at_1", float(state.epoch))
         if value > state.best_value:
             state.best_value, state.best_epoch = value, state.epoch
-            state.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
+            state.best_weights = {
+                name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()
+            }
         save_state(self.out, state, self.model, self.optimizer)
         write_text(self.out / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in state.history))

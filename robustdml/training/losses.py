@@ -49,7 +49,9 @@ def _contrastive() -> MinedLoss:
 
 
 def _triplet() -> MinedLoss:
-    return MinedLoss(losses.TripletMarginLoss(margin=0.2), miners.TripletMarginMiner(margin=0.2, type_of_triplets="semihard"))
+    return MinedLoss(
+        losses.TripletMarginLoss(margin=0.2), miners.TripletMarginMiner(margin=0.2, type_of_triplets="semihard")
+    )
 
 
 LOSSES: Registry[Loss] = Registry("loss")

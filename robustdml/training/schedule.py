@@ -51,8 +51,10 @@ def fitting_m_per_class(batch_size: int, classes: int, wanted: int | None) -> in
         return wanted
     fits = [m for m in range(2, batch_size // 2 + 1) if batch_size % m == 0 and batch_size // m <= classes]
     if not fits:
-        raise SpecError(f"no number of images per class divides batches of {batch_size} among {classes} classes: "
-                        "choose another --batch-size")
+        raise SpecError(
+            f"no number of images per class divides batches of {batch_size} among {classes} classes: "
+            "choose another --batch-size"
+        )
     return next((m for m in fits if m >= 4), fits[-1])
 
 

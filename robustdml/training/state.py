@@ -58,4 +58,6 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
         optimizer.load_state_dict(saved["optimizer"])
         return TrainingState(**saved["state"])
     except (RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"'{path}' is damaged ({type(error).__name__}): delete '{folder}' and train again") from None
+        raise CheckpointError(
+            f"'{path}' is damaged ({type(error).__name__}): delete '{folder}' and train again"
+        ) from None

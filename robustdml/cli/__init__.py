@@ -1,0 +1,8 @@
+"""The command line: each command is a file with its options and one library call.
+
+Heavy imports stand inside the commands, so that ``robustdml --help`` answers at once and ``report`` needs no torch.
+"""
+
+from robustdml.cli.main import main as main
+
+__all__ = ["main"]

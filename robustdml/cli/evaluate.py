@@ -1,0 +1,89 @@
+"""``robustdml evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from robustdml.cli.options import data_options, run_options
+from robustdml.threat import format_eps, parse_eps_list
+
+if TYPE_CHECKING:
+    from robustdml.results import Results
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True, metavar="RUN_OR_MODEL...")
+@data_options
+@click.option("--attacks", default="all", show_default=True, help="Suites and specs; see 'robustdml list attacks'.")
+@click.option("--eps", default="8/255", show_default=True, help="Budgets, separated by commas.")
+@click.option("--max-queries", type=int, help="Attack a class-stratified sample of this size.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; repeat the command to resume.")
+@click.option("--image-size", type=int, help="Side in pixels [default: the models'].")
+@click.option("--seed", default=0, show_default=True, help="Of the sample and the attacks.")
+@run_options
+def evaluate(
+    models: tuple[str, ...],
+    data: str,
+    root: Path | None,
+    attacks: str,
+    eps: str,
+    max_queries: int | None,
+    out: Path,
+    image_size: int | None,
+    seed: int,
+    device: str,
+    quiet: bool,
+) -> None:
+    """Attack models and compare clean and adversarial recall.
+
+    RUN_OR_MODEL is the --out folder of 'robustdml train', or package.module:factory for a torch module of your own that
+    maps images (N, 3, H, W) in [0, 1] to embeddings (N, D). Writes results.json, per-query records and report.html.
+    """
+    budgets = parse_eps_list(eps)
+    from robustdml.attacks import build_suite
+    from robustdml.config import RunOptions
+    from robustdml.data import load_dataset
+    from robustdml.evaluation import evaluate as run
+    from robustdml.evaluation import load_subjects
+    from robustdml.reports import write_report
+
+    # What is quick to refuse is refused before anything is loaded.
+    suite = build_suite(attacks, budgets)
+    dataset = load_dataset(data, root)
+    results = run(
+        load_subjects(models),
+        dataset,
+        suite,
+        out=out,
+        max_queries=max_queries,
+        image_size=image_size,
+        seed=seed,
+        options=RunOptions(device=device, progress=not quiet),
+    )
+    summarise(results)
+    click.echo(f"Report: {write_report(out)}")
+
+
+def summarise(results: Results) -> None:
+    """Print clean and worst-case R@1 of each model."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=f"R@1 on {escape(results.dataset.name)}, {results.dataset.queries} queries", title_justify="left")
+    table.add_column("model", overflow="fold")
+    table.add_column("clean", justify="right")
+    budgets = sorted({worst.eps for worst in results.worst})
+    for eps in budgets:
+        table.add_column(f"worst at {format_eps(eps)}", justify="right")
+    for model in results.models:
+        worst = {item.eps: f"{item.score.metrics.recall_at_1:.3f}" for item in results.worst if item.model == model.name}
+        clean = f"{model.clean.metrics.recall_at_1:.3f}"
+        table.add_row(escape(model.name), clean, *(worst.get(eps, "") for eps in budgets))
+    Console().print(table)
+    failed = sum(cell.status == "failed" for cell in results.cells)
+    if failed:
+        click.echo(f"{failed} of {len(results.cells)} attack runs failed; the report gives the reasons.")

@@ -1,0 +1,85 @@
+"""``robustdml list``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import click
+
+Rows = list[dict[str, object]]
+
+
+def _attacks() -> Rows:
+    from robustdml.attacks import ATTACKS, SUITES
+
+    rows: Rows = [
+        {
+            "name": name,
+            "summary": factory.summary,
+            "goals": list(factory.goals),
+            "parameters": factory.parameters(factory.goals[0] if factory.goals else None),
+        }
+        for name, factory in ATTACKS.items()
+    ]
+    suites = ({"name": name, "summary": f"suite: {', '.join(specs)}"} for name, specs in SUITES.items())
+    return [*rows, *suites]
+
+
+def _datasets() -> Rows:
+    from robustdml.data import DATASETS
+
+    return [{"name": name, "summary": item.summary, "needs_root": item.needs_root} for name, item in DATASETS.items()]
+
+
+def _backbones() -> Rows:
+    from robustdml.models import BACKBONES
+
+    return [
+        {"name": name, "summary": item.summary, "batchnorm": item.batchnorm, "pretrained": item.pretrained}
+        for name, item in BACKBONES.items()
+    ]
+
+
+def _losses() -> Rows:
+    from robustdml.training import LOSSES
+
+    return [{"name": name, "summary": item.summary} for name, item in LOSSES.items()]
+
+
+def _methods() -> Rows:
+    from robustdml.training import METHODS
+
+    return [{"name": name, "summary": item.summary} for name, item in METHODS.items()]
+
+
+_LISTS: dict[str, Callable[[], Rows]] = {
+    "attacks": _attacks,
+    "datasets": _datasets,
+    "backbones": _backbones,
+    "losses": _losses,
+    "methods": _methods,
+}
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(list(_LISTS)))
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def list_(what: str, as_json: bool) -> None:
+    """List what can be named: attacks, datasets, backbones, losses or methods."""
+    rows = _LISTS[what]()
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    width = max(len(str(row["name"])) for row in rows)
+    for row in rows:
+        click.echo(f"{row['name']!s:<{width}}  {row['summary']}")
+        details = [f"{key}: {_plain(row[key])}" for key in row if key not in {"name", "summary"}]
+        if details:
+            click.echo(f"{'':<{width}}  {'; '.join(details)}")
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)

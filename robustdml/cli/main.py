@@ -1,0 +1,55 @@
+"""The command group, and what happens to errors: one sentence and an exit code, never a traceback for bad input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from robustdml._version import __version__
+from robustdml.cli.demo import demo
+from robustdml.cli.evaluate import evaluate
+from robustdml.cli.list import list_
+from robustdml.cli.report import report
+from robustdml.cli.train import train
+from robustdml.errors import RobustDMLError
+
+_TORCH_PAIR = (
+    "torch and torchvision do not fit each other on this machine: install a matching pair from one source, for example "
+    "'pip install torch==2.14.1 torchvision==0.29.1' (a CPU-only torch beside a CUDA torchvision fails like this)"
+)
+
+
+class _Failure(click.ClickException):
+    exit_code = RobustDMLError.exit_code
+
+
+class _Group(click.Group):
+    """A group that turns the package's own errors into one sentence and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RobustDMLError as error:
+            raise _Failure(str(error)) from error
+        except (RuntimeError, ImportError) as error:
+            # torchvision registers its operators when it is imported; beside a torch of another build that fails.
+            if "torchvision" in str(error):
+                raise _Failure(f"{_TORCH_PAIR} ({error})") from error
+            raise
+        except KeyboardInterrupt:
+            click.echo("\nStopped. Repeat the command to go on from what is finished.", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="robustdml")
+def main() -> None:
+    """How robust is an image-retrieval model really? Train, attack, evaluate, report.
+
+    Budgets (eps) are in pixels of [0, 1]: eight grey levels are written 8/255.
+    """
+
+
+for _command in (train, evaluate, report, list_, demo):
+    main.add_command(_command)

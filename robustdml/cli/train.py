@@ -1,0 +1,57 @@
+"""``robustdml train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from robustdml.cli.options import data_options, run_options
+from robustdml.config import TrainConfig
+from robustdml.threat import format_eps, parse_eps
+
+_DEFAULT = TrainConfig()
+
+
+@click.command()
+@data_options
+@click.option("--method", default=_DEFAULT.method, show_default=True, help="st, at, advprop or mdprop.")
+@click.option("--backbone", default=_DEFAULT.backbone, show_default=True, help="See 'robustdml list backbones'.")
+@click.option("--loss", default=_DEFAULT.loss, show_default=True, help="See 'robustdml list losses'.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; repeat the command to resume.")
+@click.option("--epochs", default=_DEFAULT.epochs, show_default=True, help="Passes over the training images.")
+@click.option("--batch-size", default=_DEFAULT.batch_size, show_default=True, help="Clean images of a step.")
+@click.option("--m-per-class", type=int, help="Images per class in a batch [default: 4, or as the classes allow].")
+@click.option("--lr", "learning_rate", default=_DEFAULT.learning_rate, show_default=True, help="Peak learning rate.")
+@click.option("--weight-decay", default=_DEFAULT.weight_decay, show_default=True)
+@click.option("--eps", default=format_eps(_DEFAULT.eps), show_default=True, help="Training budget, e.g. 2/255.")
+@click.option("--attack-steps", default=_DEFAULT.attack_steps, show_default=True, help="Steps per training example.")
+@click.option("--targets", default=_DEFAULT.targets, show_default=True, help="T: targets of a MTAX.")
+@click.option("--embedding-dim", default=_DEFAULT.embedding_dim, show_default=True)
+@click.option("--image-size", type=int, help="Side in pixels [default: the data set's].")
+@click.option("--pretrained", is_flag=True, help="Start from published weights (downloaded).")
+@click.option(
+    "--validation-classes",
+    type=int,
+    help="Training classes held out to choose the epoch [default: a tenth of them; 0 trains on all].",
+)
+@click.option("--precision", default=_DEFAULT.precision, show_default=True, help="fp32 or bf16.")
+@click.option("--seed", default=_DEFAULT.seed, show_default=True)
+@run_options
+def train(data: str, root: Path | None, out: Path, eps: str, device: str, quiet: bool, **config: Any) -> None:
+    """Train an embedding model: standard (st), AT, AdvProp-D or MDProp.
+
+    The run folder holds the model (model.safetensors, model.json), metrics.jsonl, and what is needed to resume.
+    """
+    budget = parse_eps(eps)
+    from robustdml.attacks import build_attack
+    from robustdml.config import RunOptions
+    from robustdml.data import load_dataset
+    from robustdml.training import train as run
+
+    settings = TrainConfig(eps=budget, **config)
+    options = RunOptions(device=device, progress=not quiet)
+    result = run(load_dataset(data, root), settings, out, build_attack=build_attack, options=options)
+    kept = f"epoch {result.kept_epoch} of {len(result.history)}"
+    click.echo(f"{settings.method} on {data}: model in {out} ({kept}). Next: robustdml evaluate {out} --data {data} ...")

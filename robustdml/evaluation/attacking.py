@@ -1,0 +1,62 @@
+"""Running an attack on one shard of queries: the budget is measured and enforced here, whatever the attack returned."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from robustdml.contracts import Attack
+from robustdml.errors import AttackError
+from robustdml.evaluation.judge import Judge
+from robustdml.evaluation.pictures import perturbation_picture, picture
+from robustdml.evaluation.records import Records
+from robustdml.models import untouched
+from robustdml.threat import TOLERANCE
+
+
+def attack_shard(
+    judge: Judge, attack: Attack, images: Tensor, part: slice, *, seed: int, pictured: frozenset[int]
+) -> Records:
+    """Attack the queries of ``part`` and judge what came back.
+
+    Args:
+        images: ``(N, 3, H, W)`` in [0, 1], the clean queries, on the judge's device.
+        part: which of the split's queries they are.
+        seed: of the attack; its randomness is per query.
+        pictured: ids of the queries whose images are kept for the report.
+
+    Raises:
+        AttackError: wrong shape, values that are not finite, or a changed model.
+    """
+    references = judge.references(part)
+    model, threat = judge.model, attack.threat
+    before, started = model.forward_images, time.monotonic()
+    with untouched(model):
+        returned = attack(model, images.clone(), references, seed=seed)
+    seconds, cost = time.monotonic() - started, model.forward_images - before
+    if returned.shape != images.shape:
+        raise AttackError(f"it returned shape {tuple(returned.shape)} for images of shape {tuple(images.shape)}")
+    returned = returned.detach().to(images)
+    if not torch.isfinite(returned).all():
+        raise AttackError("it returned pixels that are not finite")
+    sent = threat.project(returned, images)
+    norm = threat.distance(sent, images)
+    if float(norm.max()) > threat.eps + TOLERANCE:
+        raise AttackError(f"the budget {threat.eps:g} could not be enforced: the largest norm is {float(norm.max()):g}")
+    records = judge.records(
+        part,
+        sent,
+        threat.distance(returned, images),
+        norm,
+        ~threat.allows(returned, images),
+        attack.target_rows(references, seed=seed),
+    )
+    pictures = {
+        item: (picture(sent[row]), perturbation_picture(sent[row] - images[row], threat.eps))
+        for row, item in enumerate(records.ids.tolist())
+        if item in pictured
+    }
+    return replace(records, pictures=pictures, forward_images=cost, seconds=seconds)

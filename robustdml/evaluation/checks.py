@@ -1,0 +1,143 @@
+"""What a reader must know before believing a robust recall. Each check is named by a slug, with a remedy.
+
+Sources: Carlini et al. 2019 ("On Evaluating Adversarial Robustness"), Athalye et al. 2018.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from robustdml.results import AttackEntry, Caution, Cell, DatasetEntry, ModelEntry
+from robustdml.threat import format_eps
+
+_UNCHANGED_SHARE = 0.05
+#: Half a point: less is noise of the sample.
+_SLACK = 0.005
+
+
+def cautions(
+    dataset: DatasetEntry, models: Sequence[ModelEntry], attacks: Sequence[AttackEntry], cells: Sequence[Cell]
+) -> tuple[Caution, ...]:
+    """All cautions of an evaluation, the gravest first."""
+    return (
+        *_failed(cells),
+        *_collapsed(models, dataset),
+        *_coverage(attacks),
+        *_masking(attacks, cells),
+        *_budget(cells),
+        *_unchanged(cells, dataset),
+        *_sample(dataset),
+    )
+
+
+def _failed(cells: Sequence[Cell]) -> Iterator[Caution]:
+    for cell in cells:
+        if cell.status == "failed":
+            yield Caution(
+                slug="attack-failed",
+                message=f"{cell.attack} at {format_eps(cell.eps)} failed on {cell.model}: {cell.reason}",
+                remedy="The worst case leaves this attack out and may be too high. Repeat the command to try it again.",
+                model=cell.model,
+                attack=cell.attack,
+            )
+
+
+def _collapsed(models: Sequence[ModelEntry], dataset: DatasetEntry) -> Iterator[Caution]:
+    for model in models:
+        recall = model.clean.metrics.recall_at_1
+        if model.health.collapsed:
+            yield Caution(
+                slug="collapse",
+                message=f"{model.name}'s embeddings have collapsed (mean cosine {model.health.mean_cosine:.3f}, effective "
+                f"rank {model.health.effective_rank:.1f}): it resists attacks because it retrieves little.",
+                remedy="Do not call it robust. Train it with a lower learning rate or a smaller training eps.",
+                model=model.name,
+            )
+        elif recall <= 2 * dataset.chance_recall_at_1:
+            yield Caution(
+                slug="near-chance",
+                message=f"{model.name}'s clean R@1 {recall:.3f} is near chance ({dataset.chance_recall_at_1:.3f}).",
+                remedy="There is nothing to be robust about: check its preprocessing (images come in [0, 1]) and training.",
+                model=model.name,
+            )
+
+
+def _coverage(attacks: Sequence[AttackEntry]) -> Iterator[Caution]:
+    if attacks and not any(entry.goal == "margin" and entry.knowledge == "gradients" for entry in attacks):
+        yield Caution(
+            slug="no-margin-attack",
+            message="No gradient attack on the retrieval margin was run; it breaks far more queries than shifts and targets.",
+            remedy="Add the attack 'margin', or use --attacks all.",
+        )
+    goals = {entry.goal for entry in attacks if entry.knowledge == "gradients"}
+    if attacks and len(goals) < 2:
+        yield Caution(
+            slug="one-goal",
+            message="All gradient attacks pursue one goal: a model may resist it and fall to another.",
+            remedy="Run attacks with several goals, or --attacks all.",
+        )
+
+
+def _masking(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Caution]:
+    """Less knowledge must not win: noise against all gradient attacks, one step against many with the same goal."""
+    entries = {entry.spec: entry for entry in attacks}
+    groups: dict[tuple[str, float], dict[str, float]] = {}
+    for cell in cells:
+        if cell.score:
+            group = groups.setdefault((cell.model, cell.eps), {})
+            group[cell.attack] = cell.score.metrics.recall_at_1
+    for (model, eps), recalls in groups.items():
+        for spec, recall in recalls.items():
+            weak = entries[spec]
+            if weak.knowledge == "gradients" and not weak.name.startswith("fgsm-"):
+                continue
+            stronger = [
+                value
+                for other, value in recalls.items()
+                if entries[other].knowledge == "gradients"
+                and (weak.knowledge != "gradients" or entries[other].name == weak.name.replace("fgsm-", "pgd-"))
+            ]
+            if stronger and recall < min(stronger) - _SLACK:
+                yield Caution(
+                    slug="gradient-masking",
+                    message=f"{weak.name} at {format_eps(eps)} takes {model} to R@1 {recall:.3f}, below the "
+                    f"{min(stronger):.3f} of the stronger gradient attack: the model's gradients mislead.",
+                    remedy="Do not trust the gradient attacks on this model; look for operations without a useful gradient.",
+                    model=model,
+                    attack=spec,
+                )
+
+
+def _budget(cells: Sequence[Cell]) -> Iterator[Caution]:
+    for cell in cells:
+        if cell.queries_projected:
+            yield Caution(
+                slug="budget-exceeded",
+                message=f"{cell.attack} left the budget {format_eps(cell.eps)} on {cell.model} for {cell.queries_projected} "
+                f"queries (largest norm {cell.largest_norm_returned:.4f}); they were projected back before they were judged.",
+                remedy="The recall shown is within the budget. Report the attack's fault to its authors.",
+                model=cell.model,
+                attack=cell.attack,
+            )
+
+
+def _unchanged(cells: Sequence[Cell], dataset: DatasetEntry) -> Iterator[Caution]:
+    for cell in cells:
+        if cell.queries_unchanged > _UNCHANGED_SHARE * dataset.queries:
+            yield Caution(
+                slug="no-attempt",
+                message=f"{cell.attack} at {format_eps(cell.eps)} returned {cell.queries_unchanged} of {dataset.queries} "
+                f"queries of {cell.model} unchanged: that is no attempt, not robustness.",
+                remedy="Look at the attack's settings; the worst case uses the other attacks for these queries.",
+                model=cell.model,
+                attack=cell.attack,
+            )
+
+
+def _sample(dataset: DatasetEntry) -> Iterator[Caution]:
+    if dataset.queries < dataset.queries_available:
+        yield Caution(
+            slug="sampled-queries",
+            message=f"{dataset.queries} of {dataset.queries_available} queries were attacked (a class-stratified sample).",
+            remedy="The intervals say how far a sample can be off. Leave --max-queries out for all queries.",
+        )

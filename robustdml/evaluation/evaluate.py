@@ -1,0 +1,271 @@
+"""The evaluation of models under attack: clean retrieval, every attack at every budget, the results."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustdml._version import __version__
+from robustdml.citations import citations
+from robustdml.config import DEFAULT_OPTIONS, RunOptions
+from robustdml.contracts import Attack
+from robustdml.data import RetrievalDataset
+from robustdml.data.tensors import ImageTensors
+from robustdml.devices import choose_device
+from robustdml.errors import AttackError, SpecError
+from robustdml.evaluation.assemble import cell, worst_case
+from robustdml.evaluation.attacking import attack_shard
+from robustdml.evaluation.checks import cautions
+from robustdml.evaluation.embed import Embedder
+from robustdml.evaluation.examples import ExampleWriter, pictured_queries
+from robustdml.evaluation.health import health
+from robustdml.evaluation.judge import Judge
+from robustdml.evaluation.metrics import score
+from robustdml.evaluation.records import Records, read_shards, shard_path, write_shard
+from robustdml.evaluation.subjects import Subject, subjects_from_modules
+from robustdml.files import claim_run_folder
+from robustdml.models import untouched, weights_fingerprint
+from robustdml.progress import Advance, progress
+from robustdml.results import Cell, DatasetEntry, Environment, EvalSpec, Example, ModelEntry, Results, WorstCase
+from robustdml.seeding import derive_seed
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "torchattacks",
+    "adversarial-robustness-toolbox",
+    "faiss-cpu",
+    "pytorch-metric-learning",
+    "numpy",
+)
+
+
+def evaluate(
+    models: Mapping[str, nn.Module] | Sequence[Subject],
+    dataset: RetrievalDataset,
+    attacks: Sequence[Attack],
+    *,
+    out: str | Path,
+    max_queries: int | None = None,
+    image_size: int | None = None,
+    seed: int = 0,
+    shard_size: int = 64,
+    options: RunOptions = DEFAULT_OPTIONS,
+) -> Results:
+    """Evaluate models clean and under attack, and write ``results.json`` and per-query records into ``out``.
+
+    Any module that maps images ``(N, 3, H, W)`` in [0, 1] to ``(N, D)`` can be evaluated; its normalisation must be
+    inside. Outputs are put on the unit sphere: retrieval is by cosine similarity, exact, over the whole gallery. The
+    gallery is clean; the queries are attacked. A query never finds itself. An attack that fails is recorded with its
+    reason and never stops the rest. The same call again resumes a run that was stopped.
+
+    Args:
+        models: modules by name, or subjects.
+        dataset: its queries are matched against its gallery.
+        attacks: each with its budget, from `robustdml.attacks.build_suite` or of your own making.
+        out: the run folder.
+        max_queries: attack (and score) a class-stratified sample of this size; None takes all queries.
+        image_size: side of the images; None takes what the models were made for, else the data set's.
+        seed: of the sample, the attacks and the bootstrap.
+        shard_size: queries per record file and per attack call.
+
+    Raises:
+        SpecError: no model, equal names, or models made for different image sizes.
+        RunFolderError: ``out`` holds another run.
+        CheckpointError: a model gives no finite embeddings.
+    """
+    subjects = subjects_from_modules(models)
+    size = image_size or _common_size(subjects) or dataset.image_size
+    run = _Evaluation(subjects, dataset, list(attacks), Path(out), max_queries, size, seed, shard_size, options)
+    return run.go()
+
+
+def _common_size(subjects: Sequence[Subject]) -> int | None:
+    sizes = {subject.name: subject.image_size for subject in subjects if subject.image_size}
+    if len(set(sizes.values())) > 1:
+        raise SpecError(f"the models were made for different image sizes ({sizes}): choose one with --image-size")
+    return next(iter(sizes.values()), None)
+
+
+@dataclass
+class _Outcome:
+    """What became of one model."""
+
+    entry: ModelEntry
+    cells: list[Cell]
+    worst: list[WorstCase]
+    examples: list[Example]
+
+
+class _Evaluation:
+    """One call of `evaluate`: its parts, and the order in which they are used."""
+
+    def __init__(
+        self,
+        subjects: list[Subject],
+        dataset: RetrievalDataset,
+        attacks: list[Attack],
+        out: Path,
+        max_queries: int | None,
+        image_size: int,
+        seed: int,
+        shard_size: int,
+        options: RunOptions,
+    ) -> None:
+        self.subjects, self.attacks, self.out = subjects, attacks, out
+        self.available = len(dataset.query)
+        self.dataset = dataset.subset_queries(max_queries, seed)
+        self.options, self.device = options, choose_device(options.device)
+        self.entries = list({entry.spec: entry for entry in (attack.entry() for attack in attacks)}.values())
+        keys = [(attack.entry().spec, attack.threat.eps) for attack in attacks]
+        if len(set(keys)) < len(keys):
+            repeated = next(key for key in keys if keys.count(key) > 1)
+            raise SpecError(f"the attack '{repeated[0]}' is given twice at eps {repeated[1]:g}: leave one out")
+        self.spec = EvalSpec(
+            dataset=dataset.name,
+            dataset_fingerprint=dataset.fingerprint(),
+            image_size=image_size,
+            models=tuple((subject.name, weights_fingerprint(subject.module)) for subject in subjects),
+            attacks=tuple(keys),
+            max_queries=max_queries,
+            seed=seed,
+            shard_size=shard_size,
+            version=__version__,
+        )
+        self.fingerprint = claim_run_folder(out, {"kind": "evaluate", **self.spec.model_dump(mode="json")})
+        self.tensors = ImageTensors(dataset.images, image_size)
+        self.pictured = pictured_queries(self.dataset, seed)
+        count = len(self.dataset.query)
+        self.parts = [slice(start, min(start + shard_size, count)) for start in range(0, count, shard_size)]
+
+    def go(self) -> Results:
+        started = time.monotonic()
+        unique = len(np.union1d(self.dataset.query, self.dataset.gallery))
+        total = len(self.subjects) * (unique + len(self.attacks) * len(self.dataset.query))
+        with progress("evaluate", total, enabled=self.options.progress) as advance:
+            outcomes = [self._model(subject, advance) for subject in self.subjects]
+        entries = tuple(outcome.entry for outcome in outcomes)
+        cells = tuple(item for outcome in outcomes for item in outcome.cells)
+        results = Results(
+            robustdml_version=__version__,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            fingerprint=self.fingerprint,
+            spec=self.spec,
+            dataset=self._dataset_entry(),
+            models=entries,
+            attacks=tuple(self.entries),
+            cells=cells,
+            worst=tuple(item for outcome in outcomes for item in outcome.worst),
+            warnings=cautions(self._dataset_entry(), entries, self.entries, cells),
+            examples=tuple(item for outcome in outcomes for item in outcome.examples),
+            environment=self._environment(),
+            citations=citations(key for entry in self.entries for key in entry.citations),
+            seconds=round(time.monotonic() - started, 3),
+        )
+        results.save(self.out)
+        return results
+
+    def _model(self, subject: Subject, advance: Advance) -> _Outcome:
+        module = subject.module.to(self.device)
+        weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        model = Embedder(module)
+        name = subject.name
+        with untouched(model):
+            advance(0, f"{name}: clean")
+            judge = Judge(model, self.dataset.test, self.tensors, self.device, name=name, advance=advance)
+            clean = judge.clean()
+            clean_score = score(clean.values, clean.labels, seed=self.spec.seed)
+            attacked: dict[tuple[str, float], Records] = {}
+            cells: list[Cell] = []
+            for attack in self.attacks:
+                key = (attack.entry().spec, attack.threat.eps)
+                advance(0, f"{name}: {attack.entry().name}")
+                try:
+                    attacked[key] = self._attack(judge, name, attack, advance)
+                except Exception as error:  # A foreign attack may raise anything; its cell says so, the rest goes on.
+                    module.load_state_dict(weights)
+                    cells.append(Cell(model=name, attack=key[0], eps=key[1], status="failed", reason=_reason(error)))
+                else:
+                    recall = clean_score.metrics.recall_at_1
+                    cells.append(cell(name, *key, attacked[key], recall, seed=self.spec.seed))
+        entry = ModelEntry(
+            name=name,
+            source=subject.source,
+            fingerprint=dict(self.spec.models)[name],
+            architecture=subject.architecture,
+            method=subject.method,
+            embedding_dim=judge.gallery_embeddings.shape[1],
+            parameters=sum(parameter.numel() for parameter in module.parameters()),
+            clean=clean_score,
+            health=health(judge.gallery_embeddings),
+        )
+        worst = [
+            worst_case(name, eps, clean, attacked, self._failed(cells, eps), seed=self.spec.seed)
+            for eps in sorted({attack.threat.eps for attack in self.attacks})
+        ]
+        writer = ExampleWriter(self.out, self.dataset, self.tensors)
+        return _Outcome(entry, cells, worst, writer.examples(name, clean, attacked, cells, self.entries))
+
+    @staticmethod
+    def _failed(cells: Sequence[Cell], eps: float) -> int:
+        return sum(cell.status == "failed" and cell.eps == eps for cell in cells)
+
+    def _attack(self, judge: Judge, name: str, attack: Attack, advance: Advance) -> Records:
+        spec = attack.entry().spec
+        paths = []
+        for number, part in enumerate(self.parts):
+            path = shard_path(self.out, name, spec, attack.threat.eps, number)
+            if not path.is_file():
+                images: Tensor = self.tensors.batch(self.dataset.query[part]).to(self.device)
+                seed = derive_seed(self.spec.seed, spec)
+                records = attack_shard(judge, attack, images, part, seed=seed, pictured=self.pictured)
+                write_shard(path, records)
+            paths.append(path)
+            advance(part.stop - part.start)
+        return read_shards(paths)
+
+    def _dataset_entry(self) -> DatasetEntry:
+        split = self.dataset.test
+        searchable = len(split.gallery) - np.isin(split.query, split.gallery)
+        return DatasetEntry(
+            name=self.dataset.name,
+            protocol=self.dataset.protocol,
+            image_size=self.spec.image_size,
+            classes=len(np.unique(split.labels[split.query])),
+            queries=len(split.query),
+            queries_available=self.available,
+            gallery=len(split.gallery),
+            leave_self_out=split.leave_self_out,
+            chance_recall_at_1=float((split.relevant_counts() / searchable).mean()),
+            fingerprint=self.spec.dataset_fingerprint,
+        )
+
+    def _environment(self) -> Environment:
+        versions = {}
+        for package in _PACKAGES:
+            try:
+                versions[package] = metadata.version(package)
+            except metadata.PackageNotFoundError:
+                versions[package] = "unknown"
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{self.device.type}"
+        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
+        return Environment(
+            python=platform.python_version(),
+            platform=f"{platform.system()} {platform.machine()}",
+            device=name + threads,
+            packages=versions,
+        )
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, AttackError | SpecError) else f"{type(error).__name__}: {text}"

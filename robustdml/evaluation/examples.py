@@ -1,0 +1,105 @@
+"""Which attacked queries the report shows, and their pictures in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from robustdml.data import RetrievalDataset
+from robustdml.data.tensors import ImageTensors
+from robustdml.evaluation.assemble import best_attack
+from robustdml.evaluation.pictures import amplification, picture
+from robustdml.evaluation.records import Records
+from robustdml.files import content_hash, write_bytes
+from robustdml.results import AttackEntry, Cell, Example, Hit
+from robustdml.threat import parse_eps
+
+EXAMPLES_FOLDER = "examples"
+_QUERIES, _HITS, _TARGETS = 6, 5, 5
+_HEADLINE = parse_eps("8/255")
+
+
+def pictured_queries(dataset: RetrievalDataset, seed: int) -> frozenset[int]:
+    """The queries whose attacked images are kept: few, of different classes, drawn before any result is known."""
+    return frozenset(dataset.subset_queries(_QUERIES, seed).query.tolist())
+
+
+def headline_eps(budgets: Iterable[float]) -> float:
+    """The budget that a summary quotes: the largest up to 8/255 (the field's), else the smallest."""
+    ordered = sorted(budgets)
+    return max((eps for eps in ordered if eps <= _HEADLINE + 1e-9), default=ordered[0])
+
+
+class ExampleWriter:
+    """Writes pictures into a run folder and describes them.
+
+    Args:
+        run: the run folder.
+    """
+
+    def __init__(self, run: Path, dataset: RetrievalDataset, tensors: ImageTensors) -> None:
+        self._run, self._dataset, self._tensors = run, dataset, tensors
+
+    def examples(
+        self,
+        model: str,
+        clean: Records,
+        attacked: Mapping[tuple[str, float], Records],
+        cells: Sequence[Cell],
+        attacks: Sequence[AttackEntry],
+    ) -> list[Example]:
+        """The examples of one model at the headline budget: under its strongest attack, and under a multi-targeted one."""
+        if not attacked:
+            return []
+        eps = headline_eps({budget for _, budget in attacked})
+        own = [cell for cell in cells if cell.model == model and cell.eps == eps]
+        strongest = best_attack(own)
+        goals = {entry.spec: entry.goal for entry in attacks}
+        targeted = best_attack(cell for cell in own if goals[cell.attack] == "mtax")
+        chosen = dict.fromkeys(cell.attack for cell in (strongest, targeted) if cell)
+        return [
+            self._example(model, attack, eps, clean, attacked[attack, eps], row)
+            for attack in chosen
+            for row, item in enumerate(attacked[attack, eps].ids.tolist())
+            if item in attacked[attack, eps].pictures
+        ]
+
+    def _example(self, model: str, attack: str, eps: float, clean: Records, records: Records, row: int) -> Example:
+        item, label = int(records.ids[row]), int(records.labels[row])
+        adversarial, perturbation = records.pictures[item]
+        return Example(
+            model=model,
+            attack=attack,
+            eps=eps,
+            query_id=item,
+            class_name=self._dataset.class_names[label],
+            image=self._clean(item),
+            adversarial_image=self._write(adversarial),
+            perturbation_image=self._write(perturbation),
+            amplification=amplification(eps),
+            clean_top=self._hits(clean.top[row][:_HITS], label),
+            adversarial_top=self._hits(records.top[row][:_HITS], label),
+            targets=self._hits(records.targets[row][:_TARGETS], label),
+        )
+
+    def _hits(self, ids: np.ndarray[tuple[int], np.dtype[np.int64]], label: int) -> tuple[Hit, ...]:
+        hits = []
+        for item in ids.tolist():
+            if item >= 0:
+                other = int(self._dataset.labels[item])
+                name = self._dataset.class_names[other]
+                hits.append(Hit(id=item, class_name=name, relevant=other == label, image=self._clean(item)))
+        return tuple(hits)
+
+    def _clean(self, item: int) -> str:
+        name = f"{EXAMPLES_FOLDER}/image-{item}.png"
+        if not (self._run / name).is_file():
+            write_bytes(self._run / name, picture(self._tensors.batch([item])[0]))
+        return name
+
+    def _write(self, data: bytes) -> str:
+        name = f"{EXAMPLES_FOLDER}/attacked-{content_hash(data)}.png"
+        write_bytes(self._run / name, data)
+        return name

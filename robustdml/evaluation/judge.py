@@ -1,0 +1,124 @@
+"""The judge: one model's gallery, and what true retrieval says of images."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from robustdml.contracts import Gallery, References
+from robustdml.data import RetrievalSplit
+from robustdml.data.tensors import ImageTensors
+from robustdml.errors import AttackError, CheckpointError
+from robustdml.evaluation.embed import Embedder, embed, embed_rows
+from robustdml.evaluation.metrics import RECALL_RANKS, per_query
+from robustdml.evaluation.records import TOP, Records
+from robustdml.evaluation.search import GalleryIndex
+from robustdml.progress import Advance
+
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+
+class Judge:
+    """Embeds the clean gallery and queries of a split once, and scores whatever is sent instead of the queries.
+
+    Args:
+        model: in evaluation mode, on ``device``.
+        split: queries and gallery.
+        tensors: their pixels.
+        name: of the model, for messages.
+
+    Raises:
+        CheckpointError: embeddings are no finite matrix.
+    """
+
+    def __init__(
+        self,
+        model: Embedder,
+        split: RetrievalSplit,
+        tensors: ImageTensors,
+        device: torch.device,
+        *,
+        name: str,
+        advance: Advance | None = None,
+    ) -> None:
+        self.model, self.split, self.device = model, split, device
+        rows = np.union1d(split.query, split.gallery)
+        embeddings = embed_rows(model, tensors, rows, device=device, name=name, advance=advance)
+        place = np.searchsorted(rows, split.gallery)
+        self.gallery_embeddings: Floats = embeddings[place]
+        self.query_embeddings: Floats = embeddings[np.searchsorted(rows, split.query)]
+        self._index = GalleryIndex(self.gallery_embeddings, split.gallery)
+        self._counts = split.relevant_counts()
+        self._depth = max(*RECALL_RANKS, TOP, int(self._counts.max()))
+        self._gallery = Gallery(
+            torch.from_numpy(self.gallery_embeddings).to(device),
+            torch.from_numpy(split.labels[split.gallery]).to(device),
+            torch.from_numpy(split.gallery).to(device),
+        )
+
+    def references(self, part: slice) -> References:
+        """What an attack on these queries may know."""
+        rows = self.split.query[part]
+        return References(
+            self._gallery,
+            torch.from_numpy(self.query_embeddings[part]).to(self.device),
+            torch.from_numpy(self.split.labels[rows]).to(self.device),
+            torch.from_numpy(rows).to(self.device),
+        )
+
+    def clean(self) -> Records:
+        """The records of the clean queries."""
+        count = len(self.split.query)
+        zeros = np.zeros(count)
+        everything = slice(0, count)
+        return self._score(everything, self.query_embeddings, zeros, zeros, zeros > 0, np.empty((count, 0), np.int64))
+
+    def records(
+        self,
+        part: slice,
+        images: Tensor,
+        norm_returned: Tensor,
+        norm: Tensor,
+        projected: Tensor,
+        targets: Tensor | None,
+    ) -> Records:
+        """The records of images that were sent instead of the queries of ``part``.
+
+        Args:
+            images: ``(N, 3, H, W)`` within the budget.
+            norm_returned: ``(N,)`` before the budget was enforced.
+            norm: ``(N,)`` of ``images``.
+            projected: ``(N,)`` bool, whether the attack had left the budget.
+            targets: gallery rows ``(N, T)``, or None.
+
+        Raises:
+            AttackError: an image's embedding is not finite.
+        """
+        try:
+            embeddings = embed(self.model, images)
+        except CheckpointError:
+            raise AttackError(
+                "an attacked image has an embedding that is not finite: no ranking can be judged"
+            ) from None
+        goal = np.empty((len(images), 0), np.int64) if targets is None else self.split.gallery[targets.cpu().numpy()]
+        before, after = norm_returned.cpu().double().numpy(), norm.cpu().double().numpy()
+        return self._score(part, embeddings, before, after, projected.cpu().numpy(), goal)
+
+    def _score(
+        self,
+        part: slice,
+        embeddings: Floats,
+        norm_returned: npt.NDArray[np.float64],
+        norm: npt.NDArray[np.float64],
+        projected: npt.NDArray[np.bool_],
+        targets: Integers,
+    ) -> Records:
+        rows = self.split.query[part]
+        labels = self.split.labels[rows]
+        ranked = self._index.rank(embeddings, rows, self._depth)
+        relevant = (self.split.labels[ranked] == labels[:, None]) & (ranked >= 0)
+        values = per_query(relevant, self._counts[part])
+        return Records(rows, labels, values, ranked[:, :TOP], norm_returned, norm, projected, targets)

@@ -1,0 +1,113 @@
+"""The models of an evaluation: what they are called, where they came from, and how they are described."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from robustdml.errors import CheckpointError, SpecError
+from robustdml.models import EmbeddingModel, load_checkpoint
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under evaluation.
+
+    Args:
+        name: in tables, unique in the evaluation.
+        module: maps images ``(N, 3, H, W)`` in [0, 1] to ``(N, D)``; normalisation inside.
+        source: where it came from, for the report.
+        method: how it was trained, if known.
+        image_size: what it was made for, if known.
+    """
+
+    name: str
+    module: nn.Module
+    source: str
+    method: str | None = None
+    image_size: int | None = None
+
+    @property
+    def architecture(self) -> str:
+        """The backbone's name, or the class of a foreign module."""
+        return self.module.config.backbone if isinstance(self.module, EmbeddingModel) else type(self.module).__name__
+
+
+def subjects_from_modules(models: Mapping[str, nn.Module] | Sequence[Subject]) -> list[Subject]:
+    """Subjects from plain modules by name; a list of subjects is checked and returned.
+
+    Raises:
+        SpecError: there is no model, or two have one name.
+    """
+    if isinstance(models, Mapping):
+        found = []
+        for name, module in models.items():
+            size = module.config.image_size if isinstance(module, EmbeddingModel) else None
+            found.append(Subject(name, module, "a module in memory", image_size=size))
+    else:
+        found = list(models)
+    if not found:
+        raise SpecError("no model to evaluate: give at least one")
+    repeated = [name for name, count in Counter(subject.name for subject in found).items() if count > 1]
+    if repeated:
+        raise SpecError(f"two models have the name '{repeated[0]}': rename one")
+    return found
+
+
+def load_subjects(sources: Sequence[str]) -> list[Subject]:
+    """Load models named on the command line: run folders, or ``package.module:factory``.
+
+    A run folder is called by its last part, or by as many parts as tell it from the others.
+
+    Raises:
+        CheckpointError: a source is neither.
+        SpecError: the same source twice.
+    """
+    paths = [Path(source) for source in sources]
+    subjects = []
+    for source, path in zip(sources, paths, strict=True):
+        module_name, colon, factory = source.partition(":")
+        if colon and not path.exists():
+            subjects.append(Subject(factory, _call_factory(source, module_name, factory), source))
+            continue
+        checkpoint = load_checkpoint(path)
+        model = checkpoint.deployed()
+        method = checkpoint.training.get("method")
+        subjects.append(Subject(_short_name(path, paths), model, source, method, model.config.image_size))
+    return subjects_from_modules(subjects)
+
+
+def _short_name(path: Path, others: Sequence[Path]) -> str:
+    parts = path.resolve().parts
+    for length in range(1, len(parts)):
+        name = "/".join(parts[-length:])
+        if sum("/".join(other.resolve().parts[-length:]) == name for other in others) == 1:
+            return name
+    return path.name
+
+
+def _call_factory(source: str, module_name: str, factory: str) -> nn.Module:
+    # A user's module lies in the folder where the command is given, which a console script does not search.
+    here = str(Path.cwd())
+    added = here not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        module = getattr(importlib.import_module(module_name), factory)()
+    except Exception as error:
+        raise CheckpointError(
+            f"'{source}' cannot be loaded ({type(error).__name__}: {error}): it must name a module and a function without "
+            "arguments that returns a torch module"
+        ) from error
+    finally:
+        if added:
+            sys.path.remove(here)
+    if not isinstance(module, nn.Module):
+        raise CheckpointError(f"'{source}' returned {type(module).__name__}: it must return a torch module")
+    return module

@@ -1,0 +1,278 @@
+"""What a reader of the page sees, compared with the results."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import subprocess
+import sys
+from itertools import pairwise
+
+import pytest
+from plotly.offline import get_plotlyjs
+
+import robustdml.reports
+from robustdml.reports import render_report, write_report
+from robustdml.results import Results
+from robustdml.threat import format_eps
+
+HOSTILE = (
+    "</script><script>alert(1)</script>\"'<b>x</b> & {{ 7 * 7 }} \u202egnp \N{PARROT} \u05e9\u05dc\u05d5\u05dd "
+    + "long" * 120
+)
+
+
+@pytest.fixture
+def page(results, tmp_path, parse):
+    return parse(render_report(results, tmp_path))
+
+
+def grid(table):
+    """The cells of a table by row and column head."""
+    heads = [head.text for head in table.all("thead")[0].all("th")]
+    rows = [[cell for cell in row.children if cell.tag in ("th", "td")] for row in table.all("tbody")[0].all("tr")]
+    return [dict(zip(heads, row, strict=True)) for row in rows]
+
+
+def number(cell):
+    return float(cell.attributes["data-value"])
+
+
+def test_every_recall_stands_in_the_table_of_its_budget(page, results):
+    tables = [table for table in page.all("table") if "budget" in table.attributes.get("class", "")]
+    shown = {table.attributes["data-eps"]: {row["Model"].text: row for row in grid(table)} for table in tables}
+    assert list(shown) == ["8/255", "16/255", "2/255"]
+    names = {attack.spec: attack.name for attack in results.attacks}
+
+    def check(cell, score):
+        recall = score.metrics.recall_at_1
+        assert number(cell) == recall
+        assert cell.text.startswith(f"{recall:.3f}")
+        assert cell.text.endswith(f"{score.recall_at_1_low:.3f}–{score.recall_at_1_high:.3f}")  # noqa: RUF001
+
+    def row_of(entry):
+        (name,) = (name for name in shown[format_eps(entry.eps)] if name.removesuffix(" collapsed") == entry.model)
+        return shown[format_eps(entry.eps)][name]
+
+    done = [found for found in results.cells if found.score]
+    assert len(done) == 3 * 4 * 3 - 1
+    for found in done:
+        check(row_of(found)[names[found.attack]], found.score)
+    for worst in results.worst:
+        check(row_of(worst)["worst case"], worst.score)
+        clean = next(model.clean for model in results.models if model.name == worst.model)
+        check(row_of(worst)["clean"], clean)
+
+
+def test_the_lowest_attack_of_each_model_is_marked_in_words(page, results):
+    table = next(table for table in page.all("table") if "budget" in table.attributes.get("class", ""))
+    for row in grid(table):
+        attacks = {name: cell for name, cell in row.items() if name in ("noise", "margin", "stax", "square")}
+        measured = {name: number(cell) for name, cell in attacks.items() if "data-value" in cell.attributes}
+        marked = [name for name, cell in row.items() if "lowest of this row" in cell.text]
+        assert marked == [min(measured, key=measured.__getitem__)]
+
+
+def test_every_metric_stands_in_the_table_of_all_metrics(page, results):
+    rows = {(row["Model"].text, row["Attack"].text, row["eps"].text): row for row in grid(page.one("all-metrics"))}
+    names = {attack.spec: attack.name for attack in results.attacks}
+    assert len(rows) == 3 * (1 + 3 * (1 + 4))
+
+    def check(row, score):
+        shown = [number(row[name]) for name in ("R@1", "R@2", "R@4", "R@8", "MAP@R", "R-precision")]
+        assert shown == list(score.metrics.model_dump().values())
+        assert row["MAP@R"].text == f"{score.metrics.map_at_r:.3f}"
+
+    for model in results.models:
+        row = rows[model.name, "clean", "0"]
+        check(row, model.clean)
+        assert {row[name].text for name in ("relative recall", "norm judged", "seconds")} == {"—"}
+    for worst in results.worst:
+        row = rows[worst.model, "worst case", format_eps(worst.eps)]
+        check(row, worst.score)
+        assert number(row["relative recall"]) == worst.relative_recall
+    for found in results.cells:
+        row = rows[found.model, names[found.attack], format_eps(found.eps)]
+        if found.status == "failed":
+            continue
+        check(row, found.score)
+        assert number(row["relative recall"]) == found.relative_recall
+        assert number(row["norm returned"]) == found.largest_norm_returned
+        assert number(row["norm judged"]) == found.largest_norm
+        assert row["norm judged"].text == f"{255 * found.largest_norm:.2f}/255"
+        assert number(row["projected"]) == found.queries_projected
+        assert number(row["unchanged"]) == found.queries_unchanged
+        assert number(row["forward images"]) == found.forward_images
+        assert row["forward images"].text == f"{found.forward_images:,}"
+        assert number(row["seconds"]) == found.seconds
+
+
+def test_the_chart_plots_the_worst_cases(page, results):
+    figure = json.loads(page.one("chart-figure").text)
+    lines = {trace["name"]: trace for trace in figure["data"] if "name" in trace}
+    rows = {row["eps"].text: row for row in grid(page.one("chart-data"))}
+    for model in results.models:
+        worst = [entry for entry in results.worst if entry.model == model.name]
+        assert lines[model.name]["x"] == [0.0, *(entry.eps for entry in worst)]
+        recalls = [model.clean.metrics.recall_at_1, *(entry.score.metrics.recall_at_1 for entry in worst)]
+        assert lines[model.name]["y"] == recalls
+        for label, recall in zip(["0 (clean)", "2/255", "8/255", "16/255"], recalls, strict=True):
+            assert rows[label][model.name].text.startswith(f"{recall:.3f}")
+    assert figure["layout"]["shapes"][0]["y0"] == results.dataset.chance_recall_at_1
+
+
+def test_the_drawing_shows_higher_recalls_higher(page):
+    groups = page.one("chart-drawn").all("g")
+    assert len(groups) == 3
+    for group in groups:
+        moves = [path.attributes["transform"] for path in group.all("path") if "transform" in path.attributes]
+        places = [tuple(map(float, re.fullmatch(r"translate\((\S+) (\S+)\)", move).groups())) for move in moves]
+        assert len(places) == 4
+        # To the right, and down the page, as recall falls with eps.
+        assert all(left[0] < right[0] and left[1] < right[1] for left, right in pairwise(places))
+
+
+def test_one_budget_gives_bars(sample, tmp_path, parse):
+    results = sample(tmp_path, budgets=(8 / 255,))
+    page = parse(render_report(results, tmp_path))
+    figure = json.loads(page.one("chart-figure").text)
+    assert figure["layout"]["yaxis"]["ticktext"] == ["clean", "worst case", "noise", "margin", "stax", "square"]
+    for trace, model in zip(figure["data"], results.models, strict=True):
+        cells = [found.score for found in results.cells if found.model == model.name]
+        worst = next(entry.score for entry in results.worst if entry.model == model.name)
+        scores = [model.clean, worst, *cells]
+        assert trace["x"] == [score.metrics.recall_at_1 for score in scores]
+        ends = [value + error for value, error in zip(trace["x"], trace["error_x"]["array"], strict=True)]
+        assert ends == pytest.approx([score.recall_at_1_high for score in scores])
+
+
+def test_the_verdict_names_the_numbers_of_each_model(page, results):
+    articles = [article for article in page.all("article") if article.attributes.get("class") != "exhibit"]
+    for article, model in zip(articles, results.models, strict=True):
+        worst = next(entry for entry in results.worst if entry.model == model.name and entry.eps == 8 / 255)
+        assert f"right for {model.clean.metrics.recall_at_1:.3f} of them" in article.text
+        assert f"right for {worst.score.metrics.recall_at_1:.3f} (" in article.text
+        assert f"{100 * worst.relative_recall:.0f} % of the clean value" in article.text
+        assert ("1 failed" in article.text) == (model.name == "mdprop-r50")
+        assert ("Collapsed:" in article.text) == model.health.collapsed
+
+
+def test_warnings_and_failures_come_before_the_numbers(page, results):
+    box, verdict = page.all("section")[:2]
+    assert verdict.attributes["aria-labelledby"] == "verdict"
+    for caution in results.warnings:
+        assert caution.slug in box.text
+        assert caution.message in box.text
+        assert caution.remedy in box.text
+    (failed,) = (found for found in results.cells if found.status == "failed")
+    assert f"margin on {failed.model} at eps 8/255: {failed.reason}" in box.text
+    cells = [cell for cell in page.all("table")[0].all("td") if cell.text == "failed"]
+    assert [cell.attributes["title"] for cell in cells] == [failed.reason]
+    assert [cell.all("a")[0].attributes["href"] for cell in cells] == ["#failures"]
+    assert "4 attacks, 36 runs over models and eps, 1 failed" in page.all("header")[0].text
+
+
+def test_a_quiet_run_has_no_warnings(sample, tmp_path, parse):
+    page = parse(render_report(sample(tmp_path, eventful=False), tmp_path))
+    assert "Warning" not in page.all("main")[0].text
+    assert "failed" not in page.all("main")[0].text
+
+
+def test_the_header_says_what_was_measured(page):
+    header = page.all("header")[0].text
+    for fact in (
+        "cub200",
+        "200 of 5,924 available",
+        "64 × 64 pixels",  # noqa: RUF001
+        "2/255, 8/255, 16/255",
+        "L-infinity",
+        "2026-03-04 05:06 UTC",
+        "0123456789abcdef",
+        "never finds itself",
+        "zero-shot: test classes",
+    ):
+        assert fact in header
+
+
+def test_hostile_names_are_shown_literally(sample, tmp_path, parse):
+    results = sample(tmp_path, models=("plain", HOSTILE), attacks=("noise", HOSTILE + "a"))
+    page = parse(render_report(results, tmp_path))
+    assert len(page.all("script")) == 3
+    assert not page.all("b")
+    shown = " ".join(HOSTILE.split())
+    assert grid(page.all("table")[0])[1]["Model"].text == shown
+    assert shown + "a" in [head.text for head in page.all("table")[0].all("th")]
+    isolated = [element.text for element in page.all("bdi")]
+    assert shown in isolated
+    figure = json.loads(page.one("chart-figure").text)
+    assert not any("<script" in trace.get("name", "") for trace in figure["data"])
+
+
+def test_the_page_fetches_nothing(results, tmp_path, parse):
+    html = render_report(results, tmp_path)
+    assert html.count(get_plotlyjs()) == 1
+    own = html.replace(get_plotlyjs(), "")
+    assert not re.search(r"url\(|@import|fetch\(|XMLHttpRequest", own)
+    page = parse(html)
+    references = [
+        element.attributes[name] for element in page.every() for name in ("src", "href") if name in element.attributes
+    ]
+    assert {reference.partition(",")[0] for reference in references if not reference.startswith("#")} == {
+        "data:image/png;base64",
+        "data:application/json;base64",
+    }
+    anchors = {element.attributes["id"] for element in page.every() if "id" in element.attributes}
+    assert {reference[1:] for reference in references if reference.startswith("#")} <= anchors
+    (policy,) = (meta for meta in page.all("meta") if meta.attributes.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy.attributes["content"]
+
+
+def test_the_download_is_the_results(page, results):
+    (link,) = (anchor for anchor in page.all("a") if "download" in anchor.attributes)
+    data = base64.b64decode(link.attributes["href"].partition(",")[2])
+    assert Results.model_validate_json(data) == results
+
+
+def test_the_same_results_give_the_same_bytes(results, tmp_path):
+    results.save(tmp_path)
+    first = write_report(tmp_path)
+    assert first == tmp_path / "report.html"
+    second = write_report(tmp_path / "results.json", tmp_path / "elsewhere" / "again.html")
+    assert first.read_bytes() == second.read_bytes()
+    assert not list(tmp_path.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"models": ("one",)},
+        {"attacks": ("pgd",)},
+        {"budgets": (8 / 255,)},
+        {"examples": False},
+        {"models": ("one",), "attacks": ("pgd",), "budgets": (0.5,), "examples": False, "eventful": False},
+        {"attacks": (), "budgets": (), "eventful": False},
+        {"models": tuple(f"model-{number}" for number in range(9))},
+    ],
+    ids=str,
+)
+def test_runs_of_any_shape_are_rendered(sample, tmp_path, parse, shape):
+    results = sample(tmp_path, **shape)
+    page = parse(render_report(results, tmp_path))
+    assert [row["Model"].all("bdi")[0].text for row in grid(page.all("table")[0])] == [
+        model.name for model in results.models
+    ]
+    assert ("This run kept no examples." in page.text) == (not results.examples)
+    visible = page.all("main")[0].text + page.all("footer")[0].text
+    assert not re.search(r"\b(nan|None|inf)\b", visible, re.IGNORECASE)
+
+
+def test_importing_reports_imports_no_heavy_package():
+    heavy = {"torch", "torchvision", "numpy", "sklearn", "faiss"}
+    code = f"import sys, robustdml.reports; print(sorted({heavy!r} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_public_names_are_sorted_and_real():
+    assert robustdml.reports.__all__ == sorted(robustdml.reports.__all__)
+    assert all(callable(getattr(robustdml.reports, name)) for name in robustdml.reports.__all__)
