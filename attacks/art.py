@@ -1,4 +1,4 @@
-"""Attacks of the Adversarial Robustness Toolbox (Nicolae et al. 2018), aimed at retrieval. The only file that imports it."""
+"""Attacks of the Adversarial Robustness Toolbox (Nicolae et al. 2018), aimed at retrieval; imported only here."""
 
 from __future__ import annotations
 

@@ -76,7 +76,8 @@ ATTACKS.add(
 def _check_type(text: str, key: str, value: object, kind: type[Any], goal: str | None) -> None:
     """Refuse a value that the parameter cannot hold, before a library meets it deep inside."""
     holders = [kind, *([GOALS[goal]] if goal else [])]
-    annotation = next(part.type for holder in holders for part in fields(holder) if part.name == key)  # type: ignore[arg-type]
+    parts = (part for holder in holders for part in fields(holder))
+    annotation = next(part.type for part in parts if part.name == key)
     allowed: dict[object, tuple[type, ...]] = {
         "int": (int,),
         "float": (int, float),
@@ -84,7 +85,12 @@ def _check_type(text: str, key: str, value: object, kind: type[Any], goal: str |
         "float | None": (int, float, type(None)),
     }
     if not isinstance(value, allowed[annotation]) or (isinstance(value, bool) and annotation != "bool"):
-        words = {"int": "a whole number", "float": "a number", "bool": "true or false", "float | None": "a number or none"}
+        words = {
+            "int": "a whole number",
+            "float": "a number",
+            "bool": "true or false",
+            "float | None": "a number or none",
+        }
         raise SpecError(f"'{text}': {key}={value!r} must be {words[str(annotation)]}")
 
 

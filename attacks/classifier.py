@@ -59,7 +59,8 @@ class RetrievalClassifier(nn.Module):
         similarity = self.model(images) @ self.references.T
         empty = similarity.new_full((len(similarity), self.n_classes), -torch.inf)
         index = self.class_of.expand(len(similarity), -1)
-        return empty.scatter_reduce(1, index, similarity, "amax", include_self=True) * self.scale
+        logits: Tensor = empty.scatter_reduce(1, index, similarity, "amax", include_self=True) * self.scale
+        return logits
 
 
 @dataclass(frozen=True)
@@ -82,8 +83,8 @@ def problems(
 ) -> list[Problem]:
     """Turn a batch of queries into classification problems, most often one.
 
-    Untargeted, the classes are the true classes of the batch and, for each query, the ``hardest`` nearest others, each by
-    its nearest member. Targeted, one class more per query stands for its targets, by their mean.
+    Untargeted, the classes are the true classes of the batch and, for each query, the ``hardest`` nearest others, each
+    by its nearest member. Targeted, one class more per query stands for its targets, by their mean.
 
     A class must not hold the query itself. Because logits know no query, every query of a problem is left out of the
     gallery, and a batch is parted where that would leave a class empty.
@@ -142,4 +143,5 @@ def _nearest_classes(part: References, left_out: Tensor, hardest: int) -> Tensor
     by_class = similarity.new_full((len(part), len(labels)), -torch.inf)
     by_class = by_class.scatter_reduce(1, position.expand(len(part), -1), similarity, "amax", include_self=True)
     values, nearest = by_class.topk(min(hardest, len(labels)), dim=1)
-    return labels[nearest[values > -torch.inf].unique()]
+    found: Tensor = labels[nearest[values > -torch.inf].unique()]
+    return found

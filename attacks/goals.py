@@ -125,7 +125,7 @@ class Margin:
 
 @dataclass(frozen=True)
 class _Attract:
-    """Towards gallery items of other classes: lowers the mean distance to the targets (mdprop.md, "the method").
+    """Towards gallery items of other classes: lowers the mean distance to the targets (MDProp, arXiv 2211.16253).
 
     The published loss squares this mean; for a step along the sign of the gradient that makes no difference.
     """

@@ -38,7 +38,7 @@ def build_suite(names: str, eps: str | float | Iterable[float]) -> list[Attack]:
     """Build the attacks of a list of suites and specs, each at every budget.
 
     Args:
-        names: names separated by commas, such as ``"all"`` or ``"quick,pgd(goal=margin, steps=100)"``; repeats count once.
+        names: names separated by commas, such as ``"all"`` or ``"quick,pgd(steps=100)"``; repeats count once.
         eps: a budget, several, or their text such as ``"2/255,8/255"``; in pixels of [0, 1].
 
     Raises:

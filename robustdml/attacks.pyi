@@ -1,1 +1,1 @@
-from attacks import *
+from attacks import *  # noqa: F403

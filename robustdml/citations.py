@@ -26,7 +26,8 @@ BIBTEX: dict[str, str] = dict(
             "inproceedings",
             "madry2018towards",
             title="Towards Deep Learning Models Resistant to Adversarial Attacks",
-            author="Madry, Aleksander and Makelov, Aleksandar and Schmidt, Ludwig and Tsipras, Dimitris and Vladu, Adrian",
+            author="Madry, Aleksander and Makelov, Aleksandar and Schmidt, Ludwig and Tsipras, Dimitris and "
+            "Vladu, Adrian",
             booktitle="International Conference on Learning Representations",
             year="2018",
         ),
@@ -42,8 +43,8 @@ BIBTEX: dict[str, str] = dict(
             "article",
             "carlini2019evaluating",
             title="On Evaluating Adversarial Robustness",
-            author="Carlini, Nicholas and Athalye, Anish and Papernot, Nicolas and Brendel, Wieland and Rauber, Jonas and "
-            "Tsipras, Dimitris and Goodfellow, Ian and Madry, Aleksander and Kurakin, Alexey",
+            author="Carlini, Nicholas and Athalye, Anish and Papernot, Nicolas and Brendel, Wieland and Rauber, Jonas "
+            "and Tsipras, Dimitris and Goodfellow, Ian and Madry, Aleksander and Kurakin, Alexey",
             journal="arXiv:1902.06705",
             year="2019",
         ),
@@ -87,5 +88,5 @@ _ALWAYS = ("musgrave2020reality", "douze2024faiss")
 
 
 def citations(keys: Iterable[str]) -> dict[str, str]:
-    """The BibTeX of ``keys`` and of what every evaluation uses; keys of foreign attacks that are unknown are left out."""
+    """The BibTeX of ``keys`` and of what every evaluation uses; unknown keys (of foreign attacks) are left out."""
     return {key: BIBTEX[key] for key in dict.fromkeys([*keys, *_ALWAYS]) if key in BIBTEX}

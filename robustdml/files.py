@@ -53,7 +53,7 @@ def claim_run_folder(folder: Path, spec: dict[str, Any]) -> str:
     if path.is_file():
         try:
             found = json.loads(path.read_text())
-            there = found["spec"], found["fingerprint"]
+            there = dict(found["spec"]), found["fingerprint"]
         except (ValueError, KeyError, TypeError):
             raise RunFolderError(f"'{path}' is damaged: choose another --out, or delete that folder") from None
         if there[1] != identity:

@@ -7,6 +7,7 @@ Python literals, fractions such as ``8/255``, or bare words, which stand for the
 from __future__ import annotations
 
 import ast
+import keyword
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -14,6 +15,9 @@ from typing import Generic, TypeVar
 from robustdml.errors import SpecError, UnknownNameError
 
 T = TypeVar("T")
+
+#: The words of specs that do not stand for themselves.
+_WORDS: dict[str, object] = {"true": True, "false": False, "none": None}
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,15 @@ class Spec:
 def _write(value: object) -> str:
     # Bare words read back as themselves; any other string needs its quotes to survive the round trip.
     if isinstance(value, str):
-        return value if value.isidentifier() else repr(value)
-    return f"{value:g}" if isinstance(value, float) else repr(value)
+        bare = value.isidentifier() and not keyword.iskeyword(value) and value.lower() not in _WORDS
+        return value if bare else repr(value)
+    # Short where that is exact ("0.5", "1"): two attacks must not share a spec because they differ in the 7th digit.
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else repr(value)
 
 
 def _value(node: ast.expr, text: str) -> object:
     if isinstance(node, ast.Name):
-        return {"true": True, "false": False, "none": None}.get(node.id.lower(), node.id)
+        return _WORDS.get(node.id.lower(), node.id)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
         left, right = _value(node.left, text), _value(node.right, text)
         if isinstance(left, int | float) and isinstance(right, int | float) and right:
@@ -74,7 +80,7 @@ def parse_spec(text: str) -> Spec:
         return Spec(text.strip())
     if node.args or not isinstance(node.func, ast.Name | ast.Attribute):
         raise wrong
-    params = {keyword.arg: _value(keyword.value, text) for keyword in node.keywords if keyword.arg is not None}
+    params = {part.arg: _value(part.value, text) for part in node.keywords if part.arg is not None}
     if len(params) != len(node.keywords):
         raise wrong
     return Spec(ast.unparse(node.func), params)

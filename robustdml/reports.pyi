@@ -1,1 +1,1 @@
-from reports import *
+from reports import *  # noqa: F403

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from robustdml.errors import RunFolderError
 from robustdml.files import write_text
@@ -26,7 +26,7 @@ class _Record(BaseModel):
 
 
 class Metrics(_Record):
-    """Means over the queries. R@k: a relevant item is among the first k; MAP@R and R-precision: Musgrave et al. 2020."""
+    """Means over the queries. R@k: one of the first k is relevant; MAP@R and R-precision: Musgrave et al. 2020."""
 
     recall_at_1: float
     recall_at_2: float
@@ -37,7 +37,7 @@ class Metrics(_Record):
 
 
 class Score(_Record):
-    """Metrics with the 95 % interval of R@1, from a bootstrap over classes (queries of one class are not independent)."""
+    """Metrics with the 95 % interval of R@1 from a bootstrap over classes (queries of a class are not independent)."""
 
     metrics: Metrics
     recall_at_1_low: float
@@ -101,11 +101,13 @@ class Cell(_Record):
     """One model under one attack at one budget."""
 
     model: str
+    #: The spec of the attack.
     attack: str
     eps: float
     status: Literal["ok", "failed"]
-    #: Why it failed; None when it did not.
+    #: Why it failed; None exactly when it did not.
     reason: str | None = None
+    #: None exactly when it failed.
     score: Score | None = None
     #: Adversarial over clean R@1; None when the clean R@1 is 0.
     relative_recall: float | None = None
@@ -119,6 +121,12 @@ class Cell(_Record):
     forward_images: int = 0
     seconds: float = 0.0
 
+    @model_validator(mode="after")
+    def _score_or_reason(self) -> Cell:
+        if (self.status == "ok") != (self.score is not None) or (self.status == "failed") != (self.reason is not None):
+            raise ValueError("a cell has a score when it is ok, and a reason when it failed")
+        return self
+
 
 class WorstCase(_Record):
     """One model at one budget, each query under the attack that hurts it most (of all run at this or a smaller eps)."""
@@ -127,6 +135,7 @@ class WorstCase(_Record):
     eps: float
     score: Score
     relative_recall: float | None
+    #: Attacks at this eps that were judged, and that failed (and so are not part of the worst case).
     attacks: int
     attacks_failed: int
 
@@ -138,6 +147,7 @@ class Caution(_Record):
     message: str
     remedy: str
     model: str | None = None
+    #: The spec of the attack.
     attack: str | None = None
 
 
@@ -154,6 +164,7 @@ class Example(_Record):
     """One attacked query with its pictures and its ranked lists, for the gallery."""
 
     model: str
+    #: The spec of the attack.
     attack: str
     eps: float
     query_id: int

@@ -73,16 +73,18 @@ def summarise(results: Results) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=f"R@1 on {escape(results.dataset.name)}, {results.dataset.queries} queries", title_justify="left")
+    title = f"R@1 on {escape(results.dataset.name)}, {results.dataset.queries} queries"
+    table = Table(title=title, title_justify="left")
     table.add_column("model", overflow="fold")
     table.add_column("clean", justify="right")
     budgets = sorted({worst.eps for worst in results.worst})
     for eps in budgets:
         table.add_column(f"worst at {format_eps(eps)}", justify="right")
     for model in results.models:
-        worst = {item.eps: f"{item.score.metrics.recall_at_1:.3f}" for item in results.worst if item.model == model.name}
+        own = [item for item in results.worst if item.model == model.name]
+        recalls = {item.eps: f"{item.score.metrics.recall_at_1:.3f}" for item in own}
         clean = f"{model.clean.metrics.recall_at_1:.3f}"
-        table.add_row(escape(model.name), clean, *(worst.get(eps, "") for eps in budgets))
+        table.add_row(escape(model.name), clean, *(recalls.get(eps, "") for eps in budgets))
     Console().print(table)
     failed = sum(cell.status == "failed" for cell in results.cells)
     if failed:

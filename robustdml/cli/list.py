@@ -22,7 +22,7 @@ def _attacks() -> Rows:
         }
         for name, factory in ATTACKS.items()
     ]
-    suites = ({"name": name, "summary": f"suite: {', '.join(specs)}"} for name, specs in SUITES.items())
+    suites: Rows = [{"name": name, "summary": f"suite: {', '.join(specs)}"} for name, specs in SUITES.items()]
     return [*rows, *suites]
 
 

@@ -54,4 +54,5 @@ def train(data: str, root: Path | None, out: Path, eps: str, device: str, quiet:
     options = RunOptions(device=device, progress=not quiet)
     result = run(load_dataset(data, root), settings, out, build_attack=build_attack, options=options)
     kept = f"epoch {result.kept_epoch} of {len(result.history)}"
-    click.echo(f"{settings.method} on {data}: model in {out} ({kept}). Next: robustdml evaluate {out} --data {data} ...")
+    click.echo(f"{settings.method} on {data}: model in {out} ({kept}).")
+    click.echo(f"Next: robustdml evaluate {out} --data {data} --out ...")

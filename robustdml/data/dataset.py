@@ -75,6 +75,9 @@ class RetrievalDataset:
         protocol: the split in one plain sentence, with a full stop.
         image_size: side in pixels to which images are brought where the user asks for no other.
         augmentation: what training does to images: "none", "shift", "crop" or "crop-flip".
+        train_query: training rows that ask in a validation, where the data set has photos that were taken apart from
+            those that are searched (near duplicates on both sides make a validation too easy). None lets every
+            training row ask, with itself left out.
 
     Guarantees:
         - no class is in both the training and the test (query and gallery) rows;
@@ -95,11 +98,14 @@ class RetrievalDataset:
     protocol: str
     image_size: int
     augmentation: str
+    train_query: Integers | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", _labels(self.labels, len(self.images)))
         for part in ("train", "query", "gallery"):
             object.__setattr__(self, part, _rows(part, getattr(self, part), len(self.images)))
+        if self.train_query is not None and not np.isin(self.train_query, self.train).all():
+            raise DataError("some train_query rows are not training rows: list only rows of the training part")
         if self.labels.min() < 0 or self.labels.max() >= len(self.class_names):
             raise DataError(
                 f"labels must lie between 0 and {len(self.class_names) - 1}, as there are {len(self.class_names)} "
@@ -192,8 +198,8 @@ class RetrievalDataset:
     def split_validation(self, classes: int, seed: int) -> tuple[Integers, RetrievalSplit | None]:
         """Hold out training classes to validate on, without a look at the test.
 
-        The gallery holds all training rows: the classes that stay in training are distractors, so that even one
-        held-out class gives an honest recall.
+        The gallery holds the training rows of all classes (but those of ``train_query``): the classes that stay in
+        training are distractors, so that even one held-out class gives an honest recall.
 
         Args:
             classes: how many training classes to hold out; 0 holds out none.
@@ -215,7 +221,11 @@ class RetrievalDataset:
                 f"between 0 and {max(len(there) - 2, 0)}"
             )
         held_out = np.isin(labels, np.random.default_rng(seed).permutation(there)[:classes])
-        return self.train[~held_out], RetrievalSplit(self.images, self.labels, self.train[held_out], self.train)
+        query, gallery = self.train[held_out], self.train
+        if self.train_query is not None:
+            asks = np.isin(self.train, self.train_query)
+            query, gallery = self.train[held_out & asks], self.train[~asks]
+        return self.train[~held_out], RetrievalSplit(self.images, self.labels, query, gallery)
 
 
 def _relevant_counts(labels: Integers, query: Integers, gallery: Integers) -> Integers:

@@ -48,8 +48,8 @@ def _collapsed(models: Sequence[ModelEntry], dataset: DatasetEntry) -> Iterator[
         if model.health.collapsed:
             yield Caution(
                 slug="collapse",
-                message=f"{model.name}'s embeddings have collapsed (mean cosine {model.health.mean_cosine:.3f}, effective "
-                f"rank {model.health.effective_rank:.1f}): it resists attacks because it retrieves little.",
+                message=f"{model.name}'s embeddings have collapsed (mean cosine {model.health.mean_cosine:.3f}, "
+                f"effective rank {model.health.effective_rank:.1f}): it resists attacks because it retrieves little.",
                 remedy="Do not call it robust. Train it with a lower learning rate or a smaller training eps.",
                 model=model.name,
             )
@@ -57,7 +57,7 @@ def _collapsed(models: Sequence[ModelEntry], dataset: DatasetEntry) -> Iterator[
             yield Caution(
                 slug="near-chance",
                 message=f"{model.name}'s clean R@1 {recall:.3f} is near chance ({dataset.chance_recall_at_1:.3f}).",
-                remedy="There is nothing to be robust about: check its preprocessing (images come in [0, 1]) and training.",
+                remedy="There is nothing to be robust about: check preprocessing (images are in [0, 1]) and training.",
                 model=model.name,
             )
 
@@ -66,7 +66,7 @@ def _coverage(attacks: Sequence[AttackEntry]) -> Iterator[Caution]:
     if attacks and not any(entry.goal == "margin" and entry.knowledge == "gradients" for entry in attacks):
         yield Caution(
             slug="no-margin-attack",
-            message="No gradient attack on the retrieval margin was run; it breaks far more queries than shifts and targets.",
+            message="No gradient attack on the retrieval margin was run; it breaks far more queries than the others.",
             remedy="Add the attack 'margin', or use --attacks all.",
         )
     goals = {entry.goal for entry in attacks if entry.knowledge == "gradients"}
@@ -102,7 +102,7 @@ def _masking(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[
                     slug="gradient-masking",
                     message=f"{weak.name} at {format_eps(eps)} takes {model} to R@1 {recall:.3f}, below the "
                     f"{min(stronger):.3f} of the stronger gradient attack: the model's gradients mislead.",
-                    remedy="Do not trust the gradient attacks on this model; look for operations without a useful gradient.",
+                    remedy="Do not trust gradient attacks on this model; look for steps without a useful gradient.",
                     model=model,
                     attack=spec,
                 )
@@ -113,8 +113,9 @@ def _budget(cells: Sequence[Cell]) -> Iterator[Caution]:
         if cell.queries_projected:
             yield Caution(
                 slug="budget-exceeded",
-                message=f"{cell.attack} left the budget {format_eps(cell.eps)} on {cell.model} for {cell.queries_projected} "
-                f"queries (largest norm {cell.largest_norm_returned:.4f}); they were projected back before they were judged.",
+                message=f"{cell.attack} left the budget {format_eps(cell.eps)} on {cell.model} for "
+                f"{cell.queries_projected} queries (largest norm {cell.largest_norm_returned:.4f}); they were "
+                "projected back before they were judged.",
                 remedy="The recall shown is within the budget. Report the attack's fault to its authors.",
                 model=cell.model,
                 attack=cell.attack,
@@ -126,8 +127,8 @@ def _unchanged(cells: Sequence[Cell], dataset: DatasetEntry) -> Iterator[Caution
         if cell.queries_unchanged > _UNCHANGED_SHARE * dataset.queries:
             yield Caution(
                 slug="no-attempt",
-                message=f"{cell.attack} at {format_eps(cell.eps)} returned {cell.queries_unchanged} of {dataset.queries} "
-                f"queries of {cell.model} unchanged: that is no attempt, not robustness.",
+                message=f"{cell.attack} at {format_eps(cell.eps)} returned {cell.queries_unchanged} of "
+                f"{dataset.queries} queries of {cell.model} unchanged: that is no attempt, not robustness.",
                 remedy="Look at the attack's settings; the worst case uses the other attacks for these queries.",
                 model=cell.model,
                 attack=cell.attack,
@@ -138,6 +139,6 @@ def _sample(dataset: DatasetEntry) -> Iterator[Caution]:
     if dataset.queries < dataset.queries_available:
         yield Caution(
             slug="sampled-queries",
-            message=f"{dataset.queries} of {dataset.queries_available} queries were attacked (a class-stratified sample).",
+            message=f"{dataset.queries} of {dataset.queries_available} queries were used (a class-stratified sample).",
             remedy="The intervals say how far a sample can be off. Leave --max-queries out for all queries.",
         )

@@ -33,7 +33,7 @@ from robustdml.evaluation.metrics import score
 from robustdml.evaluation.records import Records, read_shards, shard_path, write_shard
 from robustdml.evaluation.subjects import Subject, subjects_from_modules
 from robustdml.files import claim_run_folder
-from robustdml.models import untouched, weights_fingerprint
+from robustdml.models import evaluation_mode, weights_fingerprint
 from robustdml.progress import Advance, progress
 from robustdml.results import Cell, DatasetEntry, Environment, EvalSpec, Example, ModelEntry, Results, WorstCase
 from robustdml.seeding import derive_seed
@@ -179,7 +179,7 @@ class _Evaluation:
         weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
         model = Embedder(module)
         name = subject.name
-        with untouched(model):
+        with evaluation_mode(model):
             advance(0, f"{name}: clean")
             judge = Judge(model, self.dataset.test, self.tensors, self.device, name=name, advance=advance)
             clean = judge.clean()

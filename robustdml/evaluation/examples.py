@@ -50,7 +50,7 @@ class ExampleWriter:
         cells: Sequence[Cell],
         attacks: Sequence[AttackEntry],
     ) -> list[Example]:
-        """The examples of one model at the headline budget: under its strongest attack, and under a multi-targeted one."""
+        """The examples of one model at the headline budget: under its strongest attack and the strongest MTAX."""
         if not attacked:
             return []
         eps = headline_eps({budget for _, budget in attacked})

@@ -10,12 +10,12 @@ from robustdml.data.tensors import ImageTensors
 from robustdml.evaluation.embed import Embedder, embed_rows
 from robustdml.evaluation.metrics import RECALL_RANKS, per_query
 from robustdml.evaluation.search import GalleryIndex
-from robustdml.models import untouched
+from robustdml.models import evaluation_mode
 
 
 def clean_recall(model: torch.nn.Module, split: RetrievalSplit, tensors: ImageTensors, device: torch.device) -> float:
     """R@1 of ``model`` on ``split``, in [0, 1]; the model comes back as it was."""
-    with untouched(model):
+    with evaluation_mode(model):
         rows = np.union1d(split.query, split.gallery)
         embeddings = embed_rows(Embedder(model), tensors, rows, device=device)
     place = {int(row): index for index, row in enumerate(rows)}

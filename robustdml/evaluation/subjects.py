@@ -102,8 +102,8 @@ def _call_factory(source: str, module_name: str, factory: str) -> nn.Module:
         module = getattr(importlib.import_module(module_name), factory)()
     except Exception as error:
         raise CheckpointError(
-            f"'{source}' cannot be loaded ({type(error).__name__}: {error}): it must name a module and a function without "
-            "arguments that returns a torch module"
+            f"'{source}' cannot be loaded ({type(error).__name__}: {error}): it must name a module and a function "
+            "without arguments that returns a torch module"
         ) from error
     finally:
         if added:

@@ -7,6 +7,7 @@ from robustdml.models.checkpoints import save_checkpoint as save_checkpoint
 from robustdml.models.checkpoints import weights_fingerprint as weights_fingerprint
 from robustdml.models.embedding import EmbeddingModel as EmbeddingModel
 from robustdml.models.embedding import ModelConfig as ModelConfig
+from robustdml.models.guard import evaluation_mode as evaluation_mode
 from robustdml.models.guard import untouched as untouched
 from robustdml.models.multibn import branch_layout as branch_layout
 from robustdml.models.multibn import branch_names as branch_names
@@ -21,6 +22,7 @@ __all__ = [
     "branch_layout",
     "branch_names",
     "convert_to_multibn",
+    "evaluation_mode",
     "fold",
     "load_checkpoint",
     "save_checkpoint",

@@ -90,30 +90,30 @@ def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, int]:
 
 
 BACKBONES: Registry[Backbone] = Registry("backbone")
-for _name, _summary, _args in [
-    (
-        "resnet-tiny",
-        "4 blocks, 32 to 256 channels, stem of stride 2, for 32 px: the demo's",
-        ((32, 64, 128, 256), (1, 2, 2, 2), 2, 1),
-    ),
-    ("resnet-small", "4 blocks, 64 to 512 channels, for 32 px", ((64, 128, 256, 512), (1, 2, 2, 2), 1, 1)),
-    (
-        "resnet18-slim",
-        "ResNet-18 at half width with a 3 x 3 stem of stride 2, for 64 px",
-        ((32, 64, 128, 256), (1, 2, 2, 2), 2, 2),
-    ),
-    ("resnet18-small", "ResNet-18 with a 3 x 3 stem of stride 2, for 64 px", ((64, 128, 256, 512), (1, 2, 2, 2), 2, 2)),
+
+_STRIDES = (1, 2, 2, 2)
+for _name, _summary, _widths, _stem_stride, _blocks in [
+    ("resnet-tiny", "4 blocks, 32 to 256 channels, stem of stride 2, for 32 px: the demo's", (32, 64, 128, 256), 2, 1),
+    ("resnet-small", "4 blocks, 64 to 512 channels, for 32 px", (64, 128, 256, 512), 1, 1),
+    ("resnet18-slim", "ResNet-18 at half width, 3 x 3 stem of stride 2, for 64 px", (32, 64, 128, 256), 2, 2),
+    ("resnet18-small", "ResNet-18 with a 3 x 3 stem of stride 2, for 64 px", (64, 128, 256, 512), 2, 2),
 ]:
-    BACKBONES.add(_name, Backbone(_summary, partial(_small, *_args), batchnorm=True, pretrained=False))
-for _name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "mobilenet_v2", "mobilenet_v3_small"):
+    _build = partial(_small, _widths, _STRIDES, _stem_stride, _blocks)
+    BACKBONES.add(_name, Backbone(_summary, _build, batchnorm=True, pretrained=False))
+for _name, _batchnorm in [
+    ("resnet18", True),
+    ("resnet34", True),
+    ("resnet50", True),
+    ("resnet101", True),
+    ("resnet152", True),
+    ("mobilenet_v2", True),
+    ("mobilenet_v3_small", True),
+    ("densenet121", True),
+    ("efficientnet_b0", True),
+    ("vgg11_bn", True),
+    ("convnext_tiny", False),
+    ("vit_b_16", False),
+]:
     BACKBONES.add(
-        _name, Backbone(f"torchvision's {_name}", partial(_torchvision, _name), batchnorm=True, pretrained=True)
-    )
-for _name in ("densenet121", "efficientnet_b0", "vgg11_bn"):
-    BACKBONES.add(
-        _name, Backbone(f"torchvision's {_name}", partial(_torchvision, _name), batchnorm=True, pretrained=True)
-    )
-for _name in ("convnext_tiny", "vit_b_16"):
-    BACKBONES.add(
-        _name, Backbone(f"torchvision's {_name}", partial(_torchvision, _name), batchnorm=False, pretrained=True)
+        _name, Backbone(f"torchvision's {_name}", partial(_torchvision, _name), batchnorm=_batchnorm, pretrained=True)
     )

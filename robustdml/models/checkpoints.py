@@ -82,13 +82,13 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     config, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     if not config.is_file() or not weights.is_file():
         raise CheckpointError(
-            f"'{folder}' is not a robustdml checkpoint (a folder with {CONFIG_FILE} and {WEIGHTS_FILE}): give the --out "
-            "folder of 'robustdml train', or wrap a model of your own as package.module:factory"
+            f"'{folder}' is not a robustdml checkpoint (a folder with {CONFIG_FILE} and {WEIGHTS_FILE}): give the "
+            "--out folder of 'robustdml train', or wrap a model of your own as package.module:factory"
         )
     try:
         about = json.loads(config.read_text())
         if about["format"] != _FORMAT or about["version"] != 1:
-            raise KeyError("format")
+            raise ValueError(f"its format is '{about['format']}', version {about['version']}")
         model = EmbeddingModel(ModelConfig(**about["model"]))
         branches, training = tuple(about["branches"]), dict(about["training"])
         if branches:

@@ -14,35 +14,49 @@ from robustdml.errors import AttackError
 
 
 @contextmanager
-def untouched(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """Within the block the model is in evaluation mode and its parameters ask for no gradient; afterwards, as before.
 
-    Restored: the training flag of each module, ``requires_grad`` and ``grad`` of each parameter, the buffers (BatchNorm
-    statistics), and the global random states of Python, NumPy and torch, which attack libraries reseed. Frozen
-    parameters also make every attack step cheaper: only the gradient of the image is computed.
+    Frozen parameters make every attack step cheaper: only the gradient of the image is computed. ``grad`` is taken
+    away within the block too, for foreign code may add to a gradient in place, or zero it.
+    """
+    modes = {module: module.training for module in model.modules()}
+    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    try:
+        model.eval()
+        for parameter, *_ in parameters:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+        for parameter, needs_gradient, gradient in parameters:
+            parameter.requires_grad_(needs_gradient)
+            parameter.grad = gradient
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[None]:
+    """`evaluation_mode`, and nothing else of the model or of the process changes either.
+
+    Restored: the buffers (BatchNorm statistics), and the global random states of Python, NumPy and torch, which attack
+    libraries reseed.
 
     Raises:
         AttackError: the block changed a buffer (restored first) or a weight (the caller must reload the weights).
     """
-    modes = {module: module.training for module in model.modules()}
-    parameters = [(p, p.requires_grad, p.grad, p._version) for p in model.parameters()]
+    versions = [(parameter, parameter._version) for parameter in model.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    devices = sorted({p.device.index for p, *_ in parameters if p.is_cuda and p.device.index is not None})
+    devices = sorted({p.device.index for p, _ in versions if p.is_cuda and p.device.index is not None})
     changed = None
-    with torch.random.fork_rng(devices=devices):
+    with torch.random.fork_rng(devices=devices), evaluation_mode(model):
         try:
-            model.eval()
-            for parameter, *_ in parameters:
-                parameter.requires_grad_(False)
             yield
         finally:
-            for module, training in modes.items():
-                module.training = training
-            for parameter, needs_gradient, gradient, version in parameters:
-                parameter.requires_grad_(needs_gradient)
-                parameter.grad = gradient
-                changed = "weights" if parameter._version != version else changed
+            if any(parameter._version != version for parameter, version in versions):
+                changed = "weights"
             with torch.no_grad():
                 for buffer, before in buffers:
                     if not torch.equal(buffer, before):

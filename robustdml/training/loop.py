@@ -6,6 +6,7 @@ step alone. A run that was stopped goes on from its last finished epoch and ends
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from dataclasses import dataclass, replace
@@ -148,9 +149,7 @@ class _Run:
                     row["validation_recall_at_1"] = clean_recall(self.model, self.validation, self.views, self.device)
                 row["seconds"] = round(time.monotonic() - started, 3)
                 self._close_epoch(state, row)
-        best = EmbeddingModel(self.model.config)
-        if len(self.method.batchnorms) > 1:
-            convert_to_multibn(best, self.method.batchnorms)
+        best = copy.deepcopy(self.model).cpu()
         best.load_state_dict(state.best_weights)
         about = {**self.spec, "kept_epoch": state.best_epoch}
         save_checkpoint(best, self.out, about)
@@ -174,11 +173,11 @@ class _Run:
             )
             if not torch.isfinite(value):
                 raise TrainingError(
-                    f"the loss is {float(value)} in epoch {epoch + 1}, step {step + 1}: lower --learning-rate, or use "
+                    f"the loss is {float(value)} in epoch {epoch + 1}, step {step + 1}: lower --lr, or use "
                     f"--precision fp32; the epochs before are kept in '{self.out}'"
                 )
             self.optimizer.zero_grad(set_to_none=True)
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             self.optimizer.step()
             total += float(value.detach())
             advance(1, f"epoch {epoch + 1}/{config.epochs}, loss {total / (step + 1):.3f}")

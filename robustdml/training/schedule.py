@@ -21,6 +21,8 @@ def batches(
 ) -> Iterator[npt.NDArray[np.int64]]:
     """The batches of one epoch: ``m_per_class`` images of each of several classes, by pytorch-metric-learning.
 
+    Within a batch the classes take turns.
+
     Args:
         rows: training rows of the data set.
         labels: their classes, aligned with ``rows``.
@@ -33,7 +35,10 @@ def batches(
         drawn = np.fromiter(iter(sampler), dtype=np.int64)
     finally:
         common_functions.NUMPY_RANDOM = before
-    yield from rows[drawn].reshape(-1, batch_size)
+    # The sampler lays the classes one after another. Methods attack parts of a batch, towards other classes of the same
+    # part: the classes are interleaved, so that every part has nearly all of them.
+    by_class = rows[drawn].reshape(-1, batch_size // m_per_class, m_per_class)
+    yield from by_class.transpose(0, 2, 1).reshape(-1, batch_size)
 
 
 def fitting_m_per_class(batch_size: int, classes: int, wanted: int | None) -> int:
@@ -45,8 +50,8 @@ def fitting_m_per_class(batch_size: int, classes: int, wanted: int | None) -> in
     if wanted is not None:
         if batch_size // wanted > classes:
             raise SpecError(
-                f"batches of {batch_size} with {wanted} images per class need {batch_size // wanted} classes, there are "
-                f"{classes}: raise --m-per-class or lower --batch-size"
+                f"batches of {batch_size} with {wanted} images per class need {batch_size // wanted} classes, there "
+                f"are {classes}: raise --m-per-class or lower --batch-size"
             )
         return wanted
     fits = [m for m in range(2, batch_size // 2 + 1) if batch_size % m == 0 and batch_size // m <= classes]

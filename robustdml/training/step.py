@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from robustdml.contracts import Attack, batch_references
-from robustdml.models import branch_layout, untouched
+from robustdml.models import branch_layout, evaluation_mode
 from robustdml.training.methods import Branch, Method
 
 
@@ -50,7 +50,7 @@ def adversarial_part(
     rows = branch.rows(len(images))
     part, part_labels = images[rows], labels[rows]
     with branch_layout(model, [(branch.batchnorm, None)]):
-        with untouched(model), torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             embeddings = model(part)
         return attack(model, part, batch_references(embeddings, part_labels), seed=seed)
 

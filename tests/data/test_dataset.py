@@ -189,6 +189,25 @@ def test_validation_asks_for_held_out_classes_among_all_training_images(classes)
     np.testing.assert_array_equal(validation.relevant_counts(), np.array(SIZES)[LABELS[validation.query]] - 1)
 
 
+def test_validation_searches_other_photos_than_those_that_ask():
+    # Every second training image asks; only the others may be found.
+    data = make()
+    asks = data.train[::2]
+    remaining, validation = dataclasses.replace(data, train_query=asks).split_validation(2, seed=0)
+    assert validation is not None
+    assert np.isin(validation.query, asks).all()
+    np.testing.assert_array_equal(validation.gallery, np.setdiff1d(data.train, asks))
+    assert not validation.leave_self_out
+    assert set(LABELS[remaining]).isdisjoint(LABELS[validation.query])
+    assert len(set(LABELS[validation.query])) == 2
+
+
+def test_refuses_a_validation_query_that_is_not_trained_on():
+    data = make()
+    with pytest.raises(DataError, match="train_query rows are not training rows"):
+        dataclasses.replace(data, train_query=data.query[:1])
+
+
 def test_validation_depends_on_the_seed_alone():
     splits = [make().split_validation(2, seed)[0].tolist() for seed in (3, 3, *range(10))]
     assert splits[0] == splits[1]

@@ -1,0 +1,59 @@
+# robustdml: every target makes the environment itself (.venv, from constraints.txt), once.
+# Another Python: PYTHON=python3.12 make test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint types bench clean same-python
+
+help: ## say what there is
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+
+demo: $(INSTALLED) ## train, attack and report on built-in images: demo/report.html
+	$(BIN)/robustdml demo
+
+test: check ## lint, types and all tests: what CI runs
+	$(BIN)/python -m pytest
+
+check: lint types ## lint and types
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+bench: $(INSTALLED) ## run every benchmark in bench/
+	@set -e; for script in $(sort $(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
+
+clean: ## remove the environment, the caches, what was built, and demo/
+	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Built once, and again when the files that decide what is in it change. The installed tools and the build of
+# robustdml itself are pinned too: hence the first install, and no isolated build environment in the second.
+$(INSTALLED): setup.py pyproject.toml constraints.txt | same-python
+	@command -v $(PYTHON) >/dev/null || \
+	  { echo "robustdml needs Python 3.10 or newer, and there is no '$(PYTHON)': apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	  { echo "robustdml needs Python 3.10 or newer, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1): name another, as in PYTHON=python3.12 make test" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "'$(PYTHON)' cannot make virtual environments: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing into $(VENV): some minutes and 6 GB the first time (PyTorch brings its GPU libraries along)"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(if $(CI),--quiet) -c constraints.txt pip setuptools
+	$(BIN)/python -m pip install $(if $(CI),--quiet) -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@
+
+# An environment keeps the Python that it was made with; asking for another one must not be passed over in silence.
+same-python:
+ifneq ($(origin PYTHON),file)
+	@[ ! -x $(BIN)/python ] || [ "$$($(PYTHON) -V)" = "$$($(BIN)/python -V)" ] || \
+	  { echo "$(VENV) was made with $$($(BIN)/python -V), and PYTHON=$(PYTHON) asks for another: make clean first" >&2; exit 1; }
+endif

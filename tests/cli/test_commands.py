@@ -1,0 +1,247 @@
+"""The command line from the outside: what it writes, and one sentence with exit code 2 for every bad input."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from robustdml.cli import main
+from robustdml.results import Results
+
+TRAIN = ["--backbone", "resnet-tiny", "--image-size", "16", "--epochs", "1", "--batch-size", "18", "--quiet"]
+
+
+def cli(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def refused(result: Result, pattern: str) -> None:
+    """One sentence that says what is wrong, exit code 2, nothing else."""
+    assert result.exit_code == 2, result.output
+    lines = [line for line in result.output.splitlines() if line.strip()]
+    assert lines[-1].startswith("Error: "), result.output
+    assert re.search(pattern, lines[-1]), lines[-1]
+    assert "Traceback" not in result.output
+
+
+def write_images(folder: Path, classes: dict[str, int], size: int = 16) -> None:
+    for index, (name, count) in enumerate(classes.items()):
+        random = np.random.default_rng(index)
+        colour = random.integers(40, 216, 3)
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = (colour + random.integers(-40, 41, (size, size, 3))).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("tree")
+    write_images(root / "train", {"red": 6, "green": 6, "blue": 6})
+    write_images(root / "test", {"cyan": 5, "pink": 5, "grey": 5})
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(tree, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs")
+    for method in ("st", "mdprop"):
+        result = cli("train", "--data", "folder", "--root", tree, "--method", method, "--out", out / method, *TRAIN)
+        assert result.exit_code == 0, result.output
+    return out
+
+
+def evaluate(trained: Path, tree: Path, out: Path, *more: object) -> Result:
+    models = (trained / "st", trained / "mdprop")
+    return cli("evaluate", *models, "--data", "folder", "--root", tree, "--out", out, "--quiet", *more)
+
+
+def test_from_a_folder_of_images_to_a_report(trained, tree, tmp_path):
+    result = evaluate(trained, tree, tmp_path / "e", "--attacks", "all", "--eps", "4/255,8/255")
+    assert result.exit_code == 0, result.output
+    results = Results.load(tmp_path / "e")
+    assert [model.name for model in results.models] == ["st", "mdprop"]
+    assert [model.method for model in results.models] == ["st", "mdprop"]
+    assert results.dataset.image_size == 16
+    assert len(results.cells) == 2 * 2 * len(results.attacks)
+    assert all(cell.status == "ok" for cell in results.cells), [cell.reason for cell in results.cells]
+    assert str(tmp_path / "e" / "report.html") in result.output.replace("\n", "")
+    for model, worst in zip(results.models, results.worst[1::2], strict=True):
+        assert f"{worst.score.metrics.recall_at_1:.3f}" in result.output
+        assert f"{model.clean.metrics.recall_at_1:.3f}" in result.output
+    before = (tmp_path / "e" / "report.html").read_bytes()
+    (tmp_path / "e" / "report.html").unlink()
+    again = cli("report", tmp_path / "e")
+    assert again.exit_code == 0
+    assert (tmp_path / "e" / "report.html").read_bytes() == before
+
+
+def test_the_same_command_resumes_and_another_is_refused(trained, tree, tmp_path):
+    arguments = ("--attacks", "noise", "--eps", "8/255")
+    assert evaluate(trained, tree, tmp_path / "e", *arguments).exit_code == 0
+    shards = {path: path.stat().st_mtime_ns for path in (tmp_path / "e" / "records").rglob("*.parquet")}
+    assert evaluate(trained, tree, tmp_path / "e", *arguments).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in shards} == shards
+    refused(
+        evaluate(trained, tree, tmp_path / "e", "--attacks", "noise", "--eps", "4/255"), r"holds another run .*attacks"
+    )
+    assert {path: path.stat().st_mtime_ns for path in shards} == shards
+
+
+def test_a_module_of_ones_own(tree, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "def build():\n    torch.manual_seed(0)\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 4))\n"
+        "def broken():\n    raise ValueError('no weights')\n"
+        "def number():\n    return 4\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    common = ("--data", "folder", "--root", tree, "--image-size", "16", "--attacks", "margin", "--quiet")
+    result = cli("evaluate", "mine:build", *common, "--out", tmp_path / "e")
+    assert result.exit_code == 0, result.output
+    assert Results.load(tmp_path / "e").models[0].source == "mine:build"
+    refused(cli("evaluate", "mine:broken", *common, "--out", tmp_path / "f"), "cannot be loaded .*no weights")
+    refused(
+        cli("evaluate", "mine:number", *common, "--out", tmp_path / "f"), "returned int: it must return a torch module"
+    )
+    refused(cli("evaluate", "mine:absent", *common, "--out", tmp_path / "f"), "cannot be loaded")
+    assert not (tmp_path / "f").exists()
+
+
+@pytest.mark.parametrize("what", ["attacks", "datasets", "backbones", "losses", "methods"])
+def test_lists_are_the_same_as_text_and_as_json(what):
+    text, rows = cli("list", what), json.loads(cli("list", what, "--json").output)
+    assert text.exit_code == 0
+    assert len(rows) >= 3
+    for row in rows:
+        assert re.search(rf"^{re.escape(row['name'])} ", text.output, re.MULTILINE)
+        assert row["summary"] in text.output
+
+
+@pytest.mark.parametrize(
+    ("changes", "pattern"),
+    [
+        (["--attacks", "pdg"], r"unknown attack or suite 'pdg': did you mean 'pgd'\? known: all, art\."),
+        (["--attacks", "pgd(stepz=3)"], "pgd has no parameter 'stepz', it has: goal, steps"),
+        (["--attacks", "pgd(goal=stacks)"], r"unknown goal for pgd 'stacks': did you mean 'stax'\?"),
+        (["--attacks", "pgd(steps=many)"], "steps='many' must be a whole number"),
+        (["--attacks", "pgd(eps=0.1)"], "set it with --eps"),
+        (["--attacks", ""], "no attack given"),
+        (["--data", "grocry"], r"unknown data set 'grocry': did you mean 'grocery'\?"),
+        (["--eps", "8"], r"eps 8 is outside \(0, 1\]: .* 8/255"),
+        (["--eps", "0"], r"eps 0 is outside \(0, 1\]"),
+        (["--eps", "8/256x"], "is not a number"),
+        (["--max-queries", "0"], "must be at least 1"),
+        (["--device", "gpu"], "device 'gpu' cannot be used"),
+    ],
+)
+def test_evaluate_refuses(trained, tree, tmp_path, changes, pattern):
+    refused(evaluate(trained, tree, tmp_path / "e", "--attacks", "noise", *changes), pattern)
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "pattern"),
+    [
+        (["--backbone", "resnet-tinny"], r"unknown backbone 'resnet-tinny': did you mean 'resnet-tiny'\?"),
+        (["--method", "mdprob"], r"unknown method 'mdprob': did you mean 'mdprop'\?"),
+        (["--loss", "tripled"], r"unknown loss 'tripled': did you mean 'triplet'\?"),
+        (["--eps", "1.5"], r"eps 1.5 is outside \(0, 1\]"),
+        (["--m-per-class", "3"], "need 6 classes, there are 3: raise --m-per-class or lower --batch-size"),
+        (["--validation-classes", "2"], "cannot hold out 2 of 3 training classes"),
+        (["--pretrained"], "small backbones have no pretrained weights"),
+        (["--root", "nowhere"], "folder 'nowhere' .* does not exist"),
+    ],
+)
+def test_train_refuses(tree, tmp_path, changes, pattern):
+    arguments = ["train", "--data", "folder", "--root", tree, "--out", tmp_path / "run", *TRAIN, *changes]
+    refused(cli(*arguments), pattern)
+    assert not (tmp_path / "run" / "model.json").exists()
+
+
+def train_on(root: Path, out: Path) -> Result:
+    return cli("train", "--data", "folder", "--root", root, "--out", out, *TRAIN, "--method", "st")
+
+
+def test_a_corrupt_image_is_named(tree, tmp_path):
+    shutil.copytree(tree, tmp_path / "data")
+    (tmp_path / "data" / "train" / "red" / "3.png").write_bytes(b"not a picture")
+    refused(train_on(tmp_path / "data", tmp_path / "run"), r"train/red/3\.png")
+
+
+def test_overlapping_classes_a_lonely_image_and_an_empty_folder_are_refused(tree, tmp_path):
+    shutil.copytree(tree, tmp_path / "overlap")
+    shutil.copytree(tree / "train" / "red", tmp_path / "overlap" / "test" / "red")
+    refused(train_on(tmp_path / "overlap", tmp_path / "run"), "class 'red' is in both")
+
+    shutil.copytree(tree, tmp_path / "lonely")
+    for number in range(1, 5):
+        (tmp_path / "lonely" / "test" / "cyan" / f"{number}.png").unlink()
+    refused(train_on(tmp_path / "lonely", tmp_path / "run"), "'cyan' has one image")
+
+    (tmp_path / "empty").mkdir()
+    refused(train_on(tmp_path / "empty", tmp_path / "run"), "'train'")
+    refused(cli("train", "--data", "folder", "--out", tmp_path / "run"), "root")
+    refused(cli("train", "--data", "digits", "--root", tree, "--out", tmp_path / "run"), "built in and reads no folder")
+
+
+def test_a_checkpoint_that_is_not_ours_is_refused(tree, tmp_path):
+    common = ("--data", "folder", "--root", tree, "--attacks", "noise", "--out", tmp_path / "e", "--quiet")
+    refused(cli("evaluate", tmp_path / "absent", *common), "no checkpoint at .*absent")
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    refused(cli("evaluate", foreign, *common), "is not a robustdml checkpoint")
+    (foreign / "model.json").write_text('{"model_type": "resnet"}')
+    (foreign / "model.safetensors").write_bytes(b"\x80\x04 a pickle")
+    refused(cli("evaluate", foreign, *common), "is not a checkpoint that this robustdml can read")
+
+
+def test_an_output_folder_that_holds_something_else_is_refused(trained, tree, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    refused(evaluate(trained, tree, tmp_path, "--attacks", "noise"), "is not empty and holds no run")
+    refused(train_on(tree, tmp_path), "is not empty and holds no run")
+    refused(train_on(tree, trained / "mdprop"), r"holds another run \(it differs in: method\)")
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_report_refuses_a_folder_without_results(tmp_path):
+    refused(cli("report", tmp_path), "no results.json in")
+    (tmp_path / "results.json").write_text("{}")
+    refused(cli("report", tmp_path), "is not a results file of schema 1")
+
+
+def test_a_torchvision_that_does_not_fit_its_torch_gets_a_sentence(trained, tree, tmp_path, monkeypatch):
+    def fails(*args, **kwargs):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("robustdml.data.load_dataset", fails)
+    refused(
+        evaluate(trained, tree, tmp_path / "e"),
+        "do not fit each other .* install a matching pair .*torchvision==0.29.1",
+    )
+
+
+def test_an_error_of_another_kind_is_not_hidden(monkeypatch, tree, tmp_path):
+    def fails(*args, **kwargs):
+        raise RuntimeError("a bug of ours")
+
+    monkeypatch.setattr("robustdml.data.load_dataset", fails)
+    with pytest.raises(RuntimeError, match="a bug of ours"):
+        cli("train", "--data", "folder", "--root", tree, "--out", tmp_path)
+
+
+def test_the_quick_demo_writes_its_report(tmp_path):
+    result = cli("demo", "--quick", "--quiet", "--out", tmp_path / "demo")
+    assert result.exit_code == 0, result.output
+    results = Results.load(tmp_path / "demo" / "evaluation")
+    assert [model.method for model in results.models] == ["st", "advprop", "mdprop"]
+    assert all(cell.status == "ok" for cell in results.cells)
+    assert (tmp_path / "demo" / "report.html").stat().st_size > 100_000

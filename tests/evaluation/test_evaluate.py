@@ -1,0 +1,331 @@
+"""Evaluations from end to end: true retrieval judges, budgets hold, failures stay in plain sight, runs resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+import torch
+from squares import QUIET, FakeAttack, SmallNet
+from torch import nn
+
+from robustdml.attacks import build_attack, build_suite
+from robustdml.data import ArrayImages
+from robustdml.data.tensors import ImageTensors
+from robustdml.errors import CheckpointError, RunFolderError, SpecError
+from robustdml.evaluation import Subject, evaluate
+from robustdml.evaluation.records import read_shards
+from robustdml.results import Results
+
+
+def run(data, attacks, out, models=None, **changes):
+    return evaluate(models or {"net": SmallNet()}, data, attacks, out=out, options=QUIET, **changes)
+
+
+def naive_recall(model, data, images):
+    """R@1 by sorting all cosine similarities in float64, the query left out by id."""
+    with torch.no_grad():
+        embed = lambda x: torch.nn.functional.normalize(model(x).double(), dim=1).numpy()  # noqa: E731
+        gallery, query = embed(ImageTensors(data.images, data.image_size).batch(data.gallery)), embed(images)
+    right = []
+    for row, item in enumerate(data.query):
+        order = [data.gallery[i] for i in np.argsort(-(gallery @ query[row])) if data.gallery[i] != item]
+        right.append(data.labels[order[0]] == data.labels[item])
+    return float(np.mean(right))
+
+
+def identity(model, images):
+    return images
+
+
+def test_clean_and_attacked_recall_equal_a_naive_evaluation(squares, tmp_path):
+    model = SmallNet()
+    images = ImageTensors(squares.images, 10).batch(squares.query)
+    shifted = (images + 8 / 255 * torch.sign(torch.rand_like(images) - 0.5)).clamp(0, 1)
+    shift = {tuple(image.flatten()[:6].tolist()): moved for image, moved in zip(images, shifted, strict=True)}
+    attack = FakeAttack(lambda _, batch: torch.stack([shift[tuple(x.flatten()[:6].tolist())] for x in batch]))
+    results = run(squares, [attack], tmp_path, {"net": model}, shard_size=7)
+    assert results.models[0].clean.metrics.recall_at_1 == pytest.approx(naive_recall(model, squares, images))
+    assert results.cells[0].score.metrics.recall_at_1 == pytest.approx(naive_recall(model, squares, shifted))
+    assert attack.calls == [7, 7, 7, 3]
+
+
+def test_no_model_is_flattered_by_its_own_wrapper(squares, tmp_path):
+    """Outputs of any length are compared by cosine: scaling a model changes nothing."""
+
+    class Scaled(SmallNet):
+        def forward(self, images):
+            return super().forward(images) * torch.rand(len(images), 1) * 100
+
+    one, other = run(squares, [], tmp_path, {"a": SmallNet(), "b": Scaled()}).models
+    assert one.clean.metrics == other.clean.metrics
+
+
+def test_a_perturbation_beyond_the_budget_is_projected_counted_and_said(squares, tmp_path):
+    greedy = FakeAttack(lambda _, images: images + 0.5)
+    within = FakeAttack(lambda _, images: (images + 8 / 255).clamp(0, 1), name="within")
+    results = run(squares, [greedy, within], tmp_path)
+    beyond, honest = results.cells
+    assert beyond.largest_norm_returned == pytest.approx(0.5, abs=1e-6)
+    assert beyond.largest_norm == pytest.approx(8 / 255, abs=1e-6)
+    assert beyond.queries_projected == results.dataset.queries
+    assert honest.queries_projected == 0
+    assert beyond.score == honest.score
+    assert [caution.slug for caution in results.warnings if caution.attack == "fake"] == ["budget-exceeded"]
+
+
+def test_pixels_outside_the_range_are_projected(squares, tmp_path):
+    data = dataclasses.replace(squares, images=ArrayImages(np.full((48, 10, 10, 3), 255, np.uint8)))
+    results = run(data, [FakeAttack(lambda _, images: images + 4 / 255)], tmp_path)
+    assert results.cells[0].queries_projected == results.dataset.queries
+    assert results.cells[0].largest_norm == 0
+
+
+def raises(model, images):
+    raise ValueError("no\nluck")
+
+
+def changes_statistics(model, images):
+    model.module.norm.running_mean += 1
+    return images
+
+
+def changes_weights(model, images):
+    with torch.no_grad():
+        model.module.head.weight.zero_()
+    return images
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (raises, "ValueError: no luck"),
+        (lambda _, images: images[:1], "it returned shape"),
+        (lambda _, images: images * float("nan"), "it returned pixels that are not finite"),
+        (changes_statistics, r"changed the model's buffers \(BatchNorm statistics\)"),
+        (changes_weights, "changed the model's weights"),
+    ],
+)
+def test_an_attack_that_fails_is_recorded_and_stops_nothing(squares, tmp_path, change, reason):
+    model = SmallNet()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    good = build_attack("margin", 8 / 255)
+    alone = run(squares, [good], tmp_path / "alone", {"net": SmallNet()})
+    results = run(squares, [FakeAttack(change), good], tmp_path / "both", {"net": model})
+    failed, judged = results.cells
+    assert failed.status == "failed"
+    assert failed.score is None
+    assert re.search(reason, failed.reason)
+    assert judged.score == alone.cells[0].score
+    assert results.worst[0].attacks == 1
+    assert results.worst[0].attacks_failed == 1
+    assert "attack-failed" in {caution.slug for caution in results.warnings}
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_failed_attack_is_tried_again_and_finished_shards_are_not(squares, tmp_path):
+    def breaks_once(model, images):
+        if len(flaky.calls) == 3:
+            raise RuntimeError("out of memory")
+        return images
+
+    flaky = FakeAttack(breaks_once)
+    assert run(squares, [flaky], tmp_path, shard_size=6).cells[0].status == "failed"
+    again = run(squares, [flaky], tmp_path, shard_size=6)
+    assert again.cells[0].status == "ok"
+    # Two shards, one failure; then the third and fourth alone.
+    assert flaky.calls == [6] * 5
+
+
+def test_a_stopped_run_resumes_to_the_same_results(squares, tmp_path):
+    suite = build_suite("noise,margin,mtax(targets=2)", "4/255,8/255")
+    whole = run(squares, suite, tmp_path / "whole", shard_size=8)
+
+    class KilledError(BaseException):
+        pass
+
+    class Killer:
+        """Stops the process, as Ctrl-C would, in the second shard of the fourth attack."""
+
+        def __init__(self, attack):
+            self.attack, self.calls, self.threat = attack, 0, attack.threat
+            self.entry, self.target_rows = attack.entry, attack.target_rows
+
+        def __call__(self, *args, **kwargs):
+            self.calls += 1
+            if self.calls == 2:
+                raise KilledError
+            return self.attack(*args, **kwargs)
+
+    with pytest.raises(KilledError):
+        run(squares, [*suite[:3], Killer(suite[3]), *suite[4:]], tmp_path / "stopped", shard_size=8)
+    assert not (tmp_path / "stopped" / "results.json").exists()
+    resumed = run(squares, suite, tmp_path / "stopped", shard_size=8)
+    for one, other in zip(whole.cells, resumed.cells, strict=True):
+        assert one.model_copy(update={"seconds": 0}) == other.model_copy(update={"seconds": 0})
+    assert resumed.worst == whole.worst
+    assert resumed.fingerprint == whole.fingerprint
+
+
+def test_the_worst_case_is_per_query_and_keeps_what_a_smaller_budget_broke(squares, tmp_path):
+    half = len(squares.query) // 2
+    grey = torch.full((3, 10, 10), 0.5)
+
+    def breaks(first):
+        def change(model, images):
+            start = sum(attack.calls[:-1])
+            chosen = torch.tensor([(start + row < half) == first for row in range(len(images))])
+            return torch.where(chosen[:, None, None, None], grey.expand_as(images), images)
+
+        attack = FakeAttack(change, eps=1.0, name=f"first={first}")
+        return attack
+
+    small = FakeAttack(lambda _, images: grey.expand_as(images), eps=0.9, name="all, smaller budget")
+    one, other = breaks(True), breaks(False)
+    results = run(squares, [one, other], tmp_path / "two", shard_size=5)
+    recalls = [cell.score.metrics.recall_at_1 for cell in results.cells]
+    worst = results.worst[0].score.metrics.recall_at_1
+    records = [
+        read_shards(sorted((tmp_path / "two" / "records").glob(f"net-*/first-{x}-*/*/*"))) for x in (True, False)
+    ]
+    by_hand = np.minimum(records[0].values["recall_at_1"], records[1].values["recall_at_1"]).mean()
+    assert worst == pytest.approx(by_hand)
+    assert worst < min(recalls)
+
+    with_small = run(squares, [small, FakeAttack(identity, eps=1.0, name="nothing")], tmp_path / "small")
+    at_small, at_large = with_small.worst
+    assert at_large.eps > at_small.eps
+    assert at_large.score.metrics.recall_at_1 <= at_small.score.metrics.recall_at_1
+    assert at_small.score.metrics.recall_at_1 < with_small.models[0].clean.metrics.recall_at_1
+
+
+def test_native_attacks_give_the_same_recall_for_any_shard_size(squares, tmp_path):
+    scores = [
+        [
+            cell.score.metrics
+            for cell in run(
+                squares, build_suite("noise,margin,stax", "8/255"), tmp_path / str(size), shard_size=size
+            ).cells
+        ]
+        for size in (5, 24)
+    ]
+    assert scores[0] == scores[1]
+
+
+def test_another_run_in_the_folder_is_refused(squares, tmp_path):
+    run(squares, [FakeAttack(identity)], tmp_path)
+    with pytest.raises(RunFolderError, match=r"holds another run \(it differs in: models\)"):
+        run(squares, [FakeAttack(identity)], tmp_path, {"net": SmallNet(seed=1)})
+    with pytest.raises(RunFolderError, match=r"differs in: seed"):
+        run(squares, [FakeAttack(identity)], tmp_path, seed=4)
+
+
+def test_results_survive_the_file_and_records_are_per_query(squares, tmp_path):
+    results = run(squares, build_suite("margin", "8/255"), tmp_path, shard_size=10)
+    assert Results.load(tmp_path) == results
+    shards = sorted((tmp_path / "records").rglob("*.parquet"))
+    assert len(shards) == 3
+    records = read_shards(shards)
+    assert records.ids.tolist() == squares.query.tolist()
+    assert records.values["recall_at_1"].mean() == pytest.approx(results.cells[0].score.metrics.recall_at_1)
+    assert ((squares.labels[records.top[:, 0]] == records.labels) == (records.values["recall_at_1"] == 1)).all()
+    assert results.cells[0].forward_images == 21 * len(squares.query)
+
+
+def test_examples_show_what_the_records_say(squares, tmp_path):
+    results = run(squares, build_suite("margin,mtax(targets=2)", "8/255"), tmp_path)
+    assert {example.attack for example in results.examples} == {cell.attack for cell in results.cells}
+    for example in results.examples:
+        attacked = next(c for c in results.cells if c.attack == example.attack)
+        assert attacked.score is not None
+        assert example.query_id in squares.query
+        assert len(example.adversarial_top) == 5
+        assert example.query_id not in {hit.id for hit in (*example.clean_top, *example.adversarial_top)}
+        for hit in (*example.clean_top, *example.adversarial_top, *example.targets):
+            assert hit.relevant == (hit.class_name == example.class_name)
+            assert (tmp_path / hit.image).is_file()
+        for path in (example.image, example.adversarial_image, example.perturbation_image):
+            assert (tmp_path / path).is_file()
+        assert all(not hit.relevant for hit in example.targets)
+    assert any(example.targets for example in results.examples)
+
+
+def test_a_sample_of_queries_is_said(squares, tmp_path):
+    results = run(squares, [], tmp_path, max_queries=9)
+    assert (results.dataset.queries, results.dataset.queries_available) == (9, 24)
+    assert "sampled-queries" in {caution.slug for caution in results.warnings}
+    assert results.dataset.chance_recall_at_1 == pytest.approx(7 / 23)
+
+
+class Constant(SmallNet):
+    def forward(self, images):
+        return torch.ones(len(images), 8) + 1e-4 * super().forward(images)
+
+
+class Masked(SmallNet):
+    """Gradients that point nowhere: the image is rounded to four levels."""
+
+    def forward(self, images):
+        return super().forward((images * 4).round() / 4 + 0 * images)
+
+
+def test_a_collapsed_model_is_marked(squares, tmp_path):
+    results = run(squares, [], tmp_path, {"constant": Constant(), "alive": SmallNet()})
+    assert [model.health.collapsed for model in results.models] == [True, False]
+    assert [caution.model for caution in results.warnings if caution.slug == "collapse"] == ["constant"]
+
+
+def test_masked_gradients_are_flagged_where_noise_wins(squares, tmp_path):
+    results = run(
+        squares, build_suite("noise,margin,shift", "16/255"), tmp_path, {"masked": Masked(), "net": SmallNet()}
+    )
+    assert {caution.model for caution in results.warnings if caution.slug == "gradient-masking"} == {"masked"}
+
+
+def test_an_attack_that_does_nothing_is_no_attempt(squares, tmp_path):
+    results = run(squares, [FakeAttack(identity)], tmp_path)
+    assert results.cells[0].queries_unchanged == 24
+    assert "no-attempt" in {caution.slug for caution in results.warnings}
+
+
+def test_a_missing_margin_attack_is_flagged(squares, tmp_path):
+    without = run(squares, build_suite("shift,stax", "8/255"), tmp_path / "a")
+    with_it = run(squares, build_suite("shift,margin", "8/255"), tmp_path / "b")
+    assert "no-margin-attack" in {caution.slug for caution in without.warnings}
+    assert "no-margin-attack" not in {caution.slug for caution in with_it.warnings}
+
+
+@pytest.mark.parametrize(
+    ("module", "sentence"),
+    [
+        (nn.Conv2d(3, 4, 3), r"gives \(24, 4, 8, 8\) for images \(24, 3, 10, 10\): an embedding model gives \(N, D\)"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(300, 4), nn.Threshold(1e9, float("nan"))), "not finite"),
+    ],
+)
+def test_what_is_no_embedding_model_is_refused(squares, tmp_path, module, sentence):
+    with pytest.raises(CheckpointError, match=sentence):
+        run(squares, [], tmp_path, {"net": module})
+
+
+def test_models_must_agree_in_name_and_size(squares, tmp_path):
+    with pytest.raises(SpecError, match="two models have the name 'a'"):
+        run(squares, [], tmp_path, [Subject("a", SmallNet(), "x"), Subject("a", SmallNet(), "y")])
+    with pytest.raises(SpecError, match=r"different image sizes .* choose one with --image-size"):
+        run(squares, [], tmp_path, [Subject("a", SmallNet(), "x", None, 10), Subject("b", SmallNet(), "y", None, 12)])
+    with pytest.raises(SpecError, match="no model to evaluate"):
+        evaluate({}, squares, [], out=tmp_path, options=QUIET)
+    with pytest.raises(SpecError, match="is given twice at eps"):
+        run(squares, [FakeAttack(identity), FakeAttack(identity)], tmp_path)
+
+
+def test_the_model_comes_back_as_it_was(squares, tmp_path):
+    model = SmallNet().train()
+    model.norm.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    run(squares, build_suite("all", "8/255"), tmp_path, {"net": model})
+    assert model.training
+    assert not model.norm.training
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -1,0 +1,234 @@
+"""Checkpoints: what was saved comes back, and nothing else is taken for one."""
+
+import json
+import pickle
+
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from robustdml.errors import CheckpointError, SpecError
+from robustdml.models import (
+    EmbeddingModel,
+    branch_layout,
+    convert_to_multibn,
+    fold,
+    load_checkpoint,
+    save_checkpoint,
+    weights_fingerprint,
+)
+from robustdml.models.checkpoints import CONFIG_FILE, WEIGHTS_FILE
+
+IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(2))
+TRAINING = {"method": "mdprop", "dataset": "digits", "epochs": 3, "share": 0.1, "classes": ["ä", "b"]}
+BRANCHES = ("clean", "stax", "mtax")
+
+
+@pytest.fixture
+def multi(embedding_model, scramble):
+    """The model with three different branches."""
+    convert_to_multibn(embedding_model, BRANCHES)
+    scramble(embedding_model)
+    return embedding_model
+
+
+@pytest.fixture
+def folder(embedding_model, tmp_path):
+    """A whole checkpoint."""
+    save_checkpoint(embedding_model, tmp_path / "model", TRAINING)
+    return tmp_path / "model"
+
+
+def edit(folder, **fields):
+    about = json.loads((folder / CONFIG_FILE).read_text())
+    (folder / CONFIG_FILE).write_text(json.dumps(about | fields))
+
+
+def test_an_ordinary_model_comes_back_bit_equal(embedding_model, folder):
+    found = load_checkpoint(folder)
+    assert found.branches == ()
+    assert found.training == TRAINING
+    assert found.model.config == embedding_model.config
+    assert not any(module.training for module in found.model.modules())
+    assert torch.equal(found.model(IMAGES), embedding_model(IMAGES))
+    assert weights_fingerprint(found.model) == weights_fingerprint(embedding_model)
+    assert found.deployed() is found.model
+    assert {path.name for path in folder.iterdir()} == {CONFIG_FILE, WEIGHTS_FILE}
+
+
+def test_a_model_with_branches_comes_back_bit_equal_in_each(multi, tmp_path):
+    save_checkpoint(multi, tmp_path, TRAINING)
+    found = load_checkpoint(str(tmp_path))
+    assert found.branches == BRANCHES
+    outputs = []
+    for branch in BRANCHES:
+        with branch_layout(multi, [(branch, None)]), branch_layout(found.model, [(branch, None)]):
+            outputs.append(multi(IMAGES))
+            assert torch.equal(found.model(IMAGES), outputs[-1])
+        assert torch.equal(found.deployed(branch)(IMAGES), outputs[-1])
+        assert isinstance(found.deployed(branch), EmbeddingModel)
+    assert not torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+    assert torch.equal(found.deployed()(IMAGES), outputs[0])
+
+
+def test_an_unknown_branch_cannot_be_deployed(multi, tmp_path):
+    save_checkpoint(multi, tmp_path, {})
+    with pytest.raises(SpecError, match="no BatchNorm branch 'adv': the model has clean, stax, mtax"):
+        load_checkpoint(tmp_path).deployed("adv")
+
+
+def test_saving_again_replaces(multi, folder):
+    save_checkpoint(multi, folder, {"method": "other"})
+    assert load_checkpoint(folder).branches == BRANCHES
+    assert load_checkpoint(folder).training == {"method": "other"}
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no checkpoint at '.*nowhere': give the --out folder"):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+def break_nothing_there(folder):
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def break_no_weights(folder):
+    (folder / WEIGHTS_FILE).unlink()
+
+
+def break_no_config(folder):
+    (folder / CONFIG_FILE).unlink()
+
+
+def break_other_files(folder):
+    break_nothing_there(folder)
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"weight": [1.0]}))
+
+
+def break_a_file(folder):
+    break_nothing_there(folder)
+    folder.rmdir()
+    folder.write_bytes(pickle.dumps({"weight": [1.0]}))
+
+
+@pytest.mark.parametrize(
+    "damage", [break_nothing_there, break_no_weights, break_no_config, break_other_files, break_a_file]
+)
+def test_what_is_no_checkpoint_is_refused(folder, damage):
+    damage(folder)
+    with pytest.raises(
+        CheckpointError, match=r"is not a robustdml checkpoint \(a folder with model\.json and"
+    ) as caught:
+        load_checkpoint(folder)
+    assert str(folder) in str(caught.value)
+    assert "package.module:factory" in str(caught.value)
+
+
+class Executed:
+    """An object that fails the test when it is unpickled."""
+
+    def __reduce__(self):
+        return pytest.fail, ("a checkpoint was unpickled",)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / CONFIG_FILE).write_text(""),
+        lambda folder: (folder / CONFIG_FILE).write_text("{"),
+        lambda folder: (folder / CONFIG_FILE).write_text("null"),
+        lambda folder: (folder / CONFIG_FILE).write_text("[1, 2]"),
+        lambda folder: (folder / CONFIG_FILE).write_text('{"architectures": ["BertModel"], "vocab_size": 30522}'),
+        lambda folder: (folder / CONFIG_FILE).write_bytes(b"\xff\xfe\x00\x01"),
+        lambda folder: edit(folder, format="someone-elses-model"),
+        lambda folder: edit(folder, version=2),
+        lambda folder: edit(folder, model={"backbone": "resnet-tiny", "depth": 3}),
+        lambda folder: edit(folder, model={"backbone": "resnet-unknown"}),
+        lambda folder: edit(folder, model={"backbone": "resnet-tiny", "embedding_dim": "7"}),
+        lambda folder: edit(folder, model={"backbone": "resnet-tiny", "embedding_dim": -1}),
+        lambda folder: edit(folder, model={"backbone": "resnet-tiny", "embedding_dim": 9}),
+        lambda folder: edit(folder, model={"backbone": "resnet-small", "embedding_dim": 7}),
+        lambda folder: edit(folder, model=None),
+        lambda folder: edit(folder, branches=["clean", "stax"]),
+        lambda folder: edit(folder, branches=["clean", "clean"]),
+        lambda folder: edit(folder, branches=[1, 2]),
+        lambda folder: edit(folder, branches=None),
+        lambda folder: edit(folder, training=None),
+        lambda folder: (folder / WEIGHTS_FILE).write_bytes(b""),
+        lambda folder: (folder / WEIGHTS_FILE).write_bytes((folder / WEIGHTS_FILE).read_bytes()[:-100]),
+        lambda folder: (folder / WEIGHTS_FILE).write_bytes(b"\x00" * 5000),
+        lambda folder: (folder / WEIGHTS_FILE).write_bytes(pickle.dumps(Executed())),
+        lambda folder: (folder / WEIGHTS_FILE).write_bytes(safetensors.torch.save({"weight": torch.zeros(3)})),
+    ],
+)
+def test_what_is_damaged_or_foreign_is_refused_in_one_sentence(folder, damage):
+    damage(folder)
+    with pytest.raises(CheckpointError, match="is not a checkpoint that this robustdml can read") as caught:
+        load_checkpoint(folder)
+    assert str(caught.value).startswith(f"'{folder}' ")
+    assert str(caught.value).endswith("train again")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"model": {"backbone": "resnet-tny"}}, r"unknown backbone 'resnet-tny': did you mean 'resnet-tiny'"),
+        ({"version": 2}, r"its format is 'robustdml-embedding-model', version 2\)"),
+        ({"format": "other"}, r"its format is 'other', version 1\)"),
+        ({"branches": ["clean", "stax"]}, r"Error\(s\) in loading state_dict"),
+    ],
+)
+def test_the_refusal_says_why(folder, fields, reason):
+    edit(folder, **fields)
+    with pytest.raises(CheckpointError, match=reason):
+        load_checkpoint(folder)
+
+
+def test_a_file_of_pickled_weights_is_never_opened(tmp_path):
+    path = tmp_path / "model.pt"
+    path.write_bytes(pickle.dumps(Executed()))
+    with pytest.raises(CheckpointError, match="is not a robustdml checkpoint"):
+        load_checkpoint(path)
+
+
+def test_the_fingerprint_changes_with_every_weight_and_buffer(convnet):
+    model = convnet()
+    found = {weights_fingerprint(model)}
+    for name, tensor in model.state_dict().items():
+        with torch.no_grad():
+            value = tensor.view(-1)[-1].clone()
+            tensor.view(-1)[-1] += 1
+            found.add(weights_fingerprint(model))
+            tensor.view(-1)[-1] = value
+        assert weights_fingerprint(model) in found, name
+    assert len(found) == 1 + len(model.state_dict())
+
+
+def test_the_fingerprint_does_not_depend_on_mode_or_gradients(multi):
+    before = weights_fingerprint(multi)
+    multi.train()
+    multi.requires_grad_(False)
+    for parameter in multi.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    with branch_layout(multi, [("stax", None)]):
+        assert weights_fingerprint(multi) == before
+
+
+def test_the_fingerprint_depends_on_shapes_types_and_names():
+    def linear(shape, name="weight", dtype=torch.float32):
+        module = nn.Module()
+        module.register_buffer(name, torch.zeros(shape, dtype=dtype))
+        return module
+
+    models = [linear((2, 3)), linear((3, 2)), linear((6,)), linear((2, 3), "bias"), linear((2, 3), dtype=torch.int32)]
+    assert len({weights_fingerprint(model) for model in models}) == len(models)
+
+
+def test_the_fingerprint_of_a_folded_model_is_that_of_its_branch(multi):
+    found = {weights_fingerprint(fold(multi, branch)) for branch in BRANCHES}
+    assert len(found) == 3
+    assert weights_fingerprint(fold(multi, "clean")) in found

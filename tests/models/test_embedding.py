@@ -1,0 +1,128 @@
+"""Backbones and the embedding model around them."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from robustdml.errors import SpecError, UnknownNameError
+from robustdml.models import BACKBONES, EmbeddingModel, ModelConfig
+
+IMAGES = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+class Recorder(nn.Module):
+    """A backbone that keeps what it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.given = None
+
+    def forward(self, images):
+        self.given = images
+        return images.mean((2, 3))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_embeddings_are_points_on_the_unit_sphere(embedding_model, training):
+    embeddings = embedding_model.train(training)(IMAGES)
+    assert embeddings.shape == (5, 7)
+    assert embeddings.dtype == torch.float32
+    assert torch.allclose(embeddings.norm(dim=1), torch.ones(5), atol=1e-6)
+    assert not torch.allclose(embeddings[0], embeddings[1], atol=1e-3)
+
+
+def test_the_model_normalises_inside_itself(embedding_model):
+    embedding_model.backbone, embedding_model.head = Recorder(), nn.Identity()
+    gray = torch.full((2, 3, 8, 8), 0.5)
+    embeddings = embedding_model(gray)
+    expected = torch.tensor([(0.5 - 0.485) / 0.229, (0.5 - 0.456) / 0.224, (0.5 - 0.406) / 0.225])
+    assert torch.allclose(embedding_model.backbone.given, expected.view(1, 3, 1, 1).expand(2, 3, 8, 8))
+    assert torch.allclose(embeddings, F.normalize(expected, dim=0).expand(2, 3))
+
+
+def test_the_model_leaves_its_input_alone(embedding_model):
+    images = IMAGES.clone()
+    embedding_model(images)
+    assert torch.equal(images, IMAGES)
+
+
+def test_normalisation_moves_with_the_model_and_is_not_a_weight(embedding_model):
+    assert embedding_model.double().mean.dtype == torch.float64
+    assert {"mean", "std"}.isdisjoint(embedding_model.state_dict())
+
+
+def test_unknown_backbone_suggests_the_nearest():
+    with pytest.raises(UnknownNameError, match="unknown backbone 'resnet-tny': did you mean 'resnet-tiny'") as caught:
+        EmbeddingModel(ModelConfig("resnet-tny"))
+    assert all(name in str(caught.value) for name in BACKBONES)
+
+
+@pytest.mark.parametrize("field", [{"embedding_dim": 0}, {"image_size": 7}, {"embedding_dim": -3}])
+def test_config_refuses_sizes_that_cannot_be(field):
+    with pytest.raises(SpecError, match=r"must be at least 1 and image_size .* at least 8"):
+        ModelConfig("resnet-tiny", **field)
+
+
+def test_config_as_json_values_rebuilds_it():
+    config = ModelConfig("resnet18", embedding_dim=64, image_size=224)
+    assert config.to_dict() == {"backbone": "resnet18", "embedding_dim": 64, "image_size": 224}
+    assert ModelConfig(**config.to_dict()) == config
+
+
+@pytest.mark.parametrize("name", [name for name, entry in BACKBONES.items() if not entry.pretrained])
+def test_small_backbones_have_no_pretrained_weights(name):
+    with pytest.raises(SpecError, match="no pretrained weights: leave --pretrained out"):
+        EmbeddingModel(ModelConfig(name), pretrained=True)
+
+
+def test_pretrained_weights_that_cannot_be_downloaded_say_what_to_do(monkeypatch):
+    def offline(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(SpecError, match=r"weights of 'resnet18' cannot be downloaded \(no route to host\): connect"):
+        EmbeddingModel(ModelConfig("resnet18"), pretrained=True)
+
+
+@pytest.mark.parametrize("name", list(BACKBONES))
+def test_every_backbone_embeds(name):
+    # On the meta device: shapes without numbers, so that the large networks cost nothing.
+    size = 224 if name == "vit_b_16" else 64
+    with torch.device("meta"):
+        model = EmbeddingModel(ModelConfig(name, embedding_dim=12, image_size=size)).eval()
+        assert model(torch.empty(2, 3, size, size)).shape == (2, 12)
+    assert any(isinstance(module, _BatchNorm) for module in model.modules()) == BACKBONES[name].batchnorm
+
+
+@pytest.mark.parametrize("name", [name for name, entry in BACKBONES.items() if entry.pretrained])
+def test_torchvision_backbones_lose_their_classifier_only(name):
+    with torch.device("meta"):
+        network, features = BACKBONES[name].build(False)
+        size = 224 if name == "vit_b_16" else 64
+        assert network.eval()(torch.empty(2, 3, size, size)).shape == (2, features)
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    assert not any(module.out_features == 1000 for module in linear)
+
+
+@pytest.mark.parametrize("name", ["resnet-tiny", "resnet-small", "resnet18-slim", "resnet18-small"])
+def test_small_backbones_see_every_row_for_itself(name):
+    network, features = BACKBONES[name].build(False)
+    network.eval()
+    with torch.no_grad():
+        whole = network(IMAGES)
+        assert whole.shape == (5, features)
+        assert torch.allclose(network(IMAGES[2:3]), whole[2:3], atol=1e-4)
+
+
+def test_two_models_of_one_config_share_nothing(embedding_model):
+    twin = EmbeddingModel(embedding_model.config)
+    before = copy.deepcopy(twin.state_dict())
+    with torch.no_grad():
+        for parameter in embedding_model.parameters():
+            parameter.add_(1)
+    assert all(torch.equal(value, before[name]) for name, value in twin.state_dict().items())

@@ -1,0 +1,56 @@
+"""What an import costs, and that it finds this package whatever lies in the working folder."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def run(code: str, folder: Path) -> list[str]:
+    """The lines that a fresh interpreter prints, started in a folder."""
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "module", ["robustdml", "robustdml.results", "robustdml.threat", "robustdml.reports", "robustdml.cli"]
+)
+def test_it_needs_no_torch(module: str, tmp_path: Path) -> None:
+    heavy = "sorted({'torch', 'torchvision', 'torchattacks', 'art', 'faiss', 'sklearn'} & sys.modules.keys())"
+    assert run(f"import sys, {module}; print({heavy})", tmp_path) == ["[]"]
+
+
+def test_help_needs_no_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from robustdml.cli import main\n"
+        "for command in ([], ['train'], ['evaluate'], ['report'], ['list'], ['demo']):\n"
+        "    assert main([*command, '--help'], standalone_mode=False) in (0, None)\n"
+        "print('torch' in sys.modules)\n"
+    )
+    assert run(code, tmp_path)[-1] == "False"
+
+
+@pytest.mark.parametrize("folder", ["attacks", "reports"])
+def test_folders_of_the_same_names_are_left_to_their_owner(folder: str, tmp_path: Path) -> None:
+    """A research repository has its own `attacks/`: both must be importable there, each under its name."""
+    for name in ("attacks", "reports"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text("OWNER = 'the user'\n", encoding="utf-8")
+    code = (
+        f"import sys, robustdml.{folder} as ours\n"
+        f"print(ours.__name__, '{folder}' in sys.modules, hasattr(ours, 'OWNER'))\n"
+        f"import {folder} as theirs\n"
+        "print(theirs.OWNER)\n"
+    )
+    assert run(code, tmp_path) == [f"robustdml.{folder} False False", "the user"]
+
+
+def test_each_module_loads_without_a_warning(tmp_path: Path) -> None:
+    """Not even one from a library: warnings are errors in these interpreters."""
+    run("import robustdml.attacks, robustdml.training, robustdml.evaluation, robustdml.reports", tmp_path)

@@ -1,0 +1,232 @@
+"""Whole runs on a handful of digits: files, resume, choice of the epoch, refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from robustdml.attacks import build_attack
+from robustdml.config import RunOptions, TrainConfig
+from robustdml.data import load_dataset
+from robustdml.errors import CheckpointError, RunFolderError, SpecError, TrainingError
+from robustdml.models import load_checkpoint
+from robustdml.training import loop, train
+from robustdml.training.schedule import batches, fitting_m_per_class, learning_rate
+
+QUIET = RunOptions(device="cpu", progress=False)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """Twelve images of each training class: batches are drawn as from all of them, in a fraction of the time."""
+    data = load_dataset("digits")
+    labels = data.labels[data.train]
+    few = np.concatenate([data.train[labels == label][:12] for label in np.unique(labels)])
+    return dataclasses.replace(data, train=few)
+
+
+def config(**changes) -> TrainConfig:
+    values = {"backbone": "resnet-tiny", "epochs": 2, "batch_size": 20, "embedding_dim": 16, "eps": 16 / 255}
+    return TrainConfig(**(values | changes))
+
+
+def run(digits, out, **changes):
+    return train(digits, config(**changes), out, build_attack=build_attack, options=QUIET)
+
+
+@pytest.mark.parametrize("method", ["st", "at", "advprop", "mdprop"])
+def test_a_run_leaves_a_model_and_its_history(digits, tmp_path, method):
+    result = run(digits, tmp_path / "run", method=method, epochs=1, validation_classes=1)
+    checkpoint = load_checkpoint(tmp_path / "run")
+    names = {"st": (), "at": (), "advprop": ("clean", "stax"), "mdprop": ("clean", "stax", "mtax")}
+    assert checkpoint.branches == names[method]
+    assert checkpoint.training["method"] == method
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert rows == result.history
+    assert rows[0]["epoch"] == 1
+    assert np.isfinite(rows[0]["loss"])
+    assert 0 <= rows[0]["validation_recall_at_1"] <= 1
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(checkpoint.model(images), result.model(images))
+
+
+class StoppedError(Exception):
+    pass
+
+
+def test_a_stopped_run_resumes_to_the_same_weights(digits, tmp_path, monkeypatch):
+    whole = run(digits, tmp_path / "whole", method="mdprop", epochs=3)
+
+    original = loop.step_loss
+    calls = 0
+
+    def dies(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == 5:  # in the second epoch of three steps each
+            raise StoppedError
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "step_loss", dies)
+    with pytest.raises(StoppedError):
+        run(digits, tmp_path / "stopped", method="mdprop", epochs=3)
+    monkeypatch.setattr(loop, "step_loss", original)
+    resumed = run(digits, tmp_path / "stopped", method="mdprop", epochs=3)
+
+    assert [row["loss"] for row in resumed.history] == [row["loss"] for row in whole.history]
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+
+
+def test_a_finished_run_is_not_trained_again(digits, tmp_path, monkeypatch):
+    first = run(digits, tmp_path / "run", method="st")
+    monkeypatch.setattr(loop, "step_loss", None)  # would fail if called
+    again = run(digits, tmp_path / "run", method="st")
+    assert again.history == first.history
+    assert again.kept_epoch == first.kept_epoch
+
+
+def test_the_best_epoch_on_held_out_classes_is_kept(digits, tmp_path, monkeypatch):
+    values = iter([0.5, 0.9, 0.2])
+    seen = []
+
+    def recall(model, split, tensors, device):
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        held_out = set(split.labels[split.query])
+        assert len(held_out) == 2
+        return next(values)
+
+    monkeypatch.setattr(loop, "clean_recall", recall)
+    result = run(digits, tmp_path / "run", method="st", epochs=3, validation_classes=2, m_per_class=10)
+    assert result.kept_epoch == 2
+    assert all(torch.equal(value, seen[1][name]) for name, value in result.model.state_dict().items())
+
+
+def test_without_validation_the_last_epoch_is_kept(digits, tmp_path):
+    assert run(digits, tmp_path / "run", method="st", epochs=2, validation_classes=0).kept_epoch == 2
+
+
+def test_training_never_looks_at_the_test_images(digits, tmp_path):
+    class Watched:
+        def __init__(self, images):
+            self.images, self.loaded = images, set()
+
+        def __len__(self):
+            return len(self.images)
+
+        def load(self, index):
+            self.loaded.add(index)
+            return self.images.load(index)
+
+        def name(self, index):
+            return self.images.name(index)
+
+        def digest(self):
+            return self.images.digest()
+
+    watched = Watched(digits.images)
+    run(dataclasses.replace(digits, images=watched), tmp_path / "run", method="st", validation_classes=1)
+    assert watched.loaded <= set(digits.train.tolist())
+    assert watched.loaded
+
+
+def test_the_global_generators_are_left_alone(digits, tmp_path):
+    torch.manual_seed(1)
+    np.random.seed(1)
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    run(digits, tmp_path / "run", method="mdprop", epochs=1)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert (np.random.get_state()[1] == before[1]).all()
+
+
+def test_another_run_in_the_folder_is_refused_and_kept(digits, tmp_path):
+    run(digits, tmp_path / "run", method="st")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(RunFolderError, match=r"holds another run \(it differs in: epochs\)"):
+        run(digits, tmp_path / "run", method="st", epochs=3)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
+
+
+def test_a_damaged_state_is_refused(digits, tmp_path):
+    run(digits, tmp_path / "run", method="st")
+    (tmp_path / "run" / "state.pt").write_bytes(b"nothing")
+    with pytest.raises(CheckpointError, match=r"state\.pt' is damaged"):
+        run(digits, tmp_path / "run", method="st")
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_sentence(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "step_loss", lambda *args, **kwargs: torch.tensor(float("nan")))
+    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1, step 1: lower --lr"):
+        run(digits, tmp_path / "run", method="st")
+
+
+def test_mdprop_needs_batchnorm(digits, tmp_path):
+    with pytest.raises(SpecError, match="'convnext_tiny' has none: choose a ResNet"):
+        run(digits, tmp_path / "run", backbone="convnext_tiny")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("batch", "classes", "wanted", "expected"),
+    [
+        (64, 41, None, 4),
+        (64, 5, None, 16),
+        (20, 5, None, 4),
+        (6, 3, None, 3),
+        (64, 41, 2, 2),
+    ],
+)
+def test_images_per_class_fit_the_classes(batch, classes, wanted, expected):
+    assert fitting_m_per_class(batch, classes, wanted) == expected
+
+
+def test_a_batch_larger_than_the_classes_allow_is_refused():
+    with pytest.raises(SpecError, match=r"need 32 classes, there are 5: raise --m-per-class or lower --batch-size"):
+        fitting_m_per_class(64, 5, 2)
+    with pytest.raises(SpecError, match="no number of images per class divides batches of 7"):
+        fitting_m_per_class(7, 3, None)
+
+
+def test_batches_hold_m_images_of_each_class_and_repeat_with_their_seed():
+    rows = np.arange(100, 160)
+    labels = np.repeat(np.arange(6), 10)
+    first = list(batches(rows, labels, 12, 4, seed=1))
+    assert len(first) == 5
+    for part in first:
+        _, counts = np.unique(labels[part - 100], return_counts=True)
+        assert counts.tolist() == [4, 4, 4]
+        assert len(set(labels[part[:3] - 100])) == 3, "classes take turns, so that half a batch has them all"
+    assert all((a == b).all() for a, b in zip(first, batches(rows, labels, 12, 4, seed=1), strict=True))
+    assert any((a != b).any() for a, b in zip(first, batches(rows, labels, 12, 4, seed=2), strict=True))
+
+
+def test_the_learning_rate_warms_up_and_ends_near_zero():
+    rates = [learning_rate(config(learning_rate=0.1), step, 100) for step in range(100)]
+    assert rates[0] == pytest.approx(0.01)
+    assert max(rates) == pytest.approx(0.1)
+    assert rates.index(max(rates)) in {9, 10}
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 0.001
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"epochs": 0}, "epochs=0 must be at least 1"),
+        ({"batch_size": 10, "m_per_class": 4}, "must be a multiple of m_per_class=4"),
+        ({"batch_size": 4, "m_per_class": 4}, "hold at least two classes"),
+        ({"m_per_class": 1}, "at least 2"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0 must be above 0"),
+        ({"precision": "fp8"}, "precision 'fp8' is not known: fp32 or bf16"),
+        ({"validation_classes": -1}, "validation_classes=-1 must be at least 0"),
+        ({"eps": 8.0}, r"eps 8.0 is outside \[0, 1\]"),
+    ],
+)
+def test_impossible_settings_are_refused(changes, sentence):
+    with pytest.raises(Exception, match=sentence):
+        config(**changes)
