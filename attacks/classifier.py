@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from robustdml.contracts import References
 from robustdml.errors import AttackError
@@ -27,7 +26,8 @@ class RetrievalClassifier(nn.Module):
     """An embedding model with a list of reference sets as its classes.
 
     The logit of a class is ``scale`` times the mean (``reduce="mean"``) or the largest (``"max"``) similarity to its
-    references. Where the query itself is in the gallery it must be left out of its class by the caller.
+    references. Where the query itself is in the gallery it must be left out of its class by the caller. There are at
+    least four classes; those that pad have the lowest similarity there is, and never win.
 
     Args:
         model: maps ``(N, 3, H, W)`` in [0, 1] to embeddings ``(N, D)`` of length 1.
@@ -49,7 +49,7 @@ class RetrievalClassifier(nn.Module):
         self.register_buffer("references", torch.cat(members))
         sizes = torch.tensor([len(part) for part in members], device=self.references.device)
         self.register_buffer("class_of", torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes))
-        self.n_classes = len(members)
+        self.n_classes = max(len(members), _FEWEST_CLASSES)
 
     references: Tensor
     class_of: Tensor
@@ -57,9 +57,9 @@ class RetrievalClassifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(N, n_classes)`` of images ``(N, 3, H, W)`` in [0, 1]."""
         similarity = self.model(images) @ self.references.T
-        empty = similarity.new_full((len(similarity), self.n_classes), -torch.inf)
+        lowest = similarity.new_full((len(similarity), self.n_classes), -1.0)
         index = self.class_of.expand(len(similarity), -1)
-        logits: Tensor = empty.scatter_reduce(1, index, similarity, "amax", include_self=True) * self.scale
+        logits: Tensor = lowest.scatter_reduce(1, index, similarity, "amax", include_self=True) * self.scale
         return logits
 
 
@@ -107,10 +107,6 @@ def problems(
             labels = torch.arange(len(part), device=labels.device) + len(members)
             members += list(gallery.embeddings[targets[rows]])
             reduce += ["mean"] * len(part)
-        # The opposite of a random query is nobody's neighbour: padding classes that never win.
-        while len(members) < _FEWEST_CLASSES:
-            members.append(-F.normalize(part.embeddings.mean(0, keepdim=True), dim=1))
-            reduce.append("max")
         found.append(Problem(RetrievalClassifier(model, members, reduce, scale=scale).eval(), labels, rows))
     return found
 

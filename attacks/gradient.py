@@ -107,10 +107,13 @@ class PGD:
                 (gradient,) = torch.autograd.grad(value.sum(), current)
             self._keep(best, best_value, current.detach(), value.detach())
             current = threat.project(current.detach() + step * gradient.sign(), images)
-        if not self.best:
+        if not self.best and self.restarts == 1:
             return current, best_value
         with torch.no_grad():
-            self._keep(best, best_value, current, objective(model(current)))
+            value = objective(model(current))
+        if not self.best:
+            return current, value
+        self._keep(best, best_value, current, value)
         return best, best_value
 
     @staticmethod

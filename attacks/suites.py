@@ -49,7 +49,8 @@ def build_suite(names: str, eps: str | float | Iterable[float]) -> list[Attack]:
     if isinstance(eps, str):
         budgets: Sequence[float] = parse_eps_list(eps)
     else:
-        budgets = parse_eps_list(",".join(map(repr, [eps] if isinstance(eps, float | int) else eps)))
+        values = [eps] if isinstance(eps, float | int) else eps
+        budgets = parse_eps_list(",".join(repr(float(value)) for value in values))  # float: NumPy's repr has its name
     specs = [part for text in split_specs(names) for part in SUITES.get(text, (text,))]
     if not specs:
         raise SpecError("no attack given: write a suite or names, such as --attacks all")

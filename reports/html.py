@@ -18,7 +18,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 REPORT_FILE = "report.html"
 
 
-def write_report(folder: Path, out: Path | None = None) -> Path:
+def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
     """Render the results of a run folder into one self-contained HTML file and return its path.
 
     Args:
@@ -28,9 +28,10 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     Raises:
         RunFolderError: the folder has no readable results, or a picture of them is missing.
     """
+    folder = Path(folder)
     results = Results.load(folder)
     home = folder.parent if folder.is_file() else folder
-    return write_text(out or home / REPORT_FILE, render_report(results, home))
+    return write_text(Path(out) if out else home / REPORT_FILE, render_report(results, home))
 
 
 def render_report(results: Results, folder: Path) -> str:

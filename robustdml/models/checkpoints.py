@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError
 from torch import nn
 
@@ -108,4 +109,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
             f"'{folder}' is not a checkpoint that this robustdml can read ({reason}): it is damaged, from another "
             "program or from another version; train again"
         ) from None
+    # Convolutions are faster in this layout on CPUs and on tensor cores; trained models are kept in it too, so that a
+    # reloaded model gives the same bits.
+    model.to(memory_format=torch.channels_last)
     return Checkpoint(model.eval(), branches, training)

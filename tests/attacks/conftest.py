@@ -23,7 +23,7 @@ class Network(nn.Module):
         self.features = nn.Sequential(
             nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(6),
-            nn.ReLU(),
+            nn.LeakyReLU(0.1),  # no pixel without a gradient
             nn.Conv2d(6, 8, 3, stride=2, padding=1, bias=False),
             nn.BatchNorm2d(8),
             nn.Flatten(),

@@ -53,20 +53,15 @@ def test_images_are_allowed_and_worse_for_the_model(make_world, capsys, spec, se
     assert torch.equal(world.images, before)
     assert capsys.readouterr() == ("", "")
 
-    reached = values(attack, world, adversarial, 3)
-    clean = values(attack, world, world.images, 3)
-    corner = torch.stack(
-        [
-            values(attack, world, attack.threat.project(before + EPS * torch.randn(before.shape).sign(), before), 3)
-            for _ in range(8)
-        ]
-    )
+    reached, clean = values(attack, world, adversarial, 3), values(attack, world, before, 3)
+    corners = [attack.threat.project(before + EPS * torch.randn(before.shape).sign(), before) for _ in range(8)]
+    by_chance = max(float((values(attack, world, corner, 3) - clean).mean()) for corner in corners)
+    gain = float((reached - clean).mean())
     if spec == "noise":
-        assert reached.mean() > corner.mean()
+        assert gain > by_chance
     else:
-        # More than chance: a gradient attack beats every one of some random corners of its ball.
-        assert reached.mean() > max(clean.mean(), corner.mean(1).max())
-    if "fgsm" not in spec and spec != "noise":
+        assert gain > max(3 * by_chance, 0.05)
+    if spec in ("shift", "margin", "stax", "mtax"):
         assert (reached > clean).all()
 
 

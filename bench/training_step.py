@@ -1,0 +1,83 @@
+"""What a training step of each method costs, as ratios to a standard step on the same clean batch.
+
+Run: python bench/training_step.py [--backbone resnet18-slim] [--image-size 64] [--batch-size 64] [--rounds 7]
+
+The steps take turns in each round, and each ratio is the median over the rounds: on a shared machine the speed drifts,
+and only what ran side by side can be compared.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import click
+import torch
+
+from robustdml.attacks import build_attack
+from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn
+from robustdml.training import LOSSES, METHODS
+from robustdml.training.step import Autocast, step_loss
+
+
+def stepper(method: str, precision: str, backbone: str, image_size: int, images, labels):
+    """A function that makes one whole step and returns its seconds."""
+    recipe = METHODS[method]
+    model = EmbeddingModel(ModelConfig(backbone, image_size=image_size))
+    if len(recipe.batchnorms) > 1:
+        convert_to_multibn(model, recipe.batchnorms)
+    model.to(memory_format=torch.channels_last)
+    network = Autocast(model, torch.device("cpu"), precision == "bf16").train()
+    optimizer = torch.optim.Adam(model.parameters())
+    loss = LOSSES["multisimilarity"].build()
+    goals = [branch.goal for branch in recipe.branches if branch.goal]
+    attacks = {
+        goal: build_attack(f"pgd(goal={goal}, steps=1, step=1.0, start=0.05, best=false)", 2 / 255) for goal in goals
+    }
+
+    def step() -> float:
+        started = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
+        step_loss(network, images, labels, recipe, attacks, loss, seed=0).backward()
+        optimizer.step()
+        return time.perf_counter() - started
+
+    return step
+
+
+@click.command()
+@click.option("--backbone", default="resnet18-slim", show_default=True)
+@click.option("--image-size", default=64, show_default=True)
+@click.option("--batch-size", default=64, show_default=True)
+@click.option("--rounds", default=7, show_default=True)
+def main(backbone: str, image_size: int, batch_size: int, rounds: int) -> None:
+    """Print the ratios."""
+    torch.manual_seed(0)
+    images = torch.rand(batch_size, 3, image_size, image_size).to(memory_format=torch.channels_last)
+    labels = torch.arange(batch_size) % (batch_size // 4)
+    steps = {
+        (method, precision): stepper(method, precision, backbone, image_size, images, labels)
+        for method in METHODS
+        for precision in ("fp32", "bf16")
+    }
+    seconds = {key: [] for key in steps}
+    for number in range(rounds + 1):
+        for key, step in steps.items():
+            taken = step()
+            if number:  # the first round warms up
+                seconds[key].append(taken)
+    click.echo(
+        f"{backbone}, {image_size} px, batch of {batch_size}, {rounds} rounds, {torch.get_num_threads()} threads"
+    )
+    for method in METHODS:
+        for precision in ("fp32", "bf16"):
+            to_st = statistics.median(
+                a / b for a, b in zip(seconds[method, precision], seconds["st", precision], strict=True)
+            )
+            click.echo(f"{method:<8} {precision}  {to_st:.2f} x the step of st")
+        gain = statistics.median(a / b for a, b in zip(seconds[method, "fp32"], seconds[method, "bf16"], strict=True))
+        click.echo(f"{method:<8} fp32 takes {gain:.2f} x as long as bf16")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,266 @@
+"""From specs to attacks and back."""
+
+import itertools
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from robustdml.attacks import ATTACKS, MTAX, PGD, STAX, SUITES, Margin, Noise, Shift, build_attack, build_suite
+from robustdml.citations import BIBTEX
+from robustdml.errors import BudgetError, SpecError, UnknownNameError
+from robustdml.registry import parse_spec
+
+EPS = 8 / 255
+PAIRS = [(name, goal) for name, factory in ATTACKS.items() for goal in factory.goals or (None,)]
+
+
+def spec_of(name, goal):
+    return f"{name}(goal={goal})" if goal else name
+
+
+@pytest.mark.parametrize(
+    ("spec", "attack"),
+    [
+        ("noise", Noise(EPS)),
+        ("noise(trials=3)", Noise(EPS, trials=3)),
+        ("pgd", PGD(Margin(), EPS)),
+        ("margin", PGD(Margin(), EPS)),
+        ("pgd(goal=mtax, targets=2, steps=7)", PGD(MTAX(2), EPS, steps=7)),
+        ("stax(step=1/4, restarts=3, best=false)", PGD(STAX(), EPS, step=0.25, restarts=3, best=False)),
+        ("shift(step=none)", PGD(Shift(), EPS)),
+        ("fgsm", PGD(Shift(), EPS, steps=1, step=1.0, start=0.1)),
+        ("fgsm(goal=margin, start=0)", PGD(Margin(), EPS, steps=1, step=1.0, start=0)),
+    ],
+)
+def test_a_spec_builds_its_attack(spec, attack):
+    assert build_attack(spec, EPS) == attack
+    assert build_attack(spec, EPS).threat.eps == EPS
+
+
+@pytest.mark.parametrize(("name", "goal"), PAIRS)
+def test_every_attack_and_goal_builds_and_its_entry_builds_it_again(name, goal):
+    attack = build_attack(spec_of(name, goal), EPS)
+    entry = attack.entry()
+    assert build_attack(entry.spec, EPS) == attack
+    assert build_attack(entry.spec, EPS).entry() == entry
+    assert entry.goal == (goal or "margin")
+    assert entry.norm == "linf"
+    assert entry.knowledge == ("scores" if name == "noise" else "gradients")
+    assert set(entry.citations) <= set(BIBTEX)
+    assert ("singh2023mdprop" in entry.citations) == (goal in ("stax", "mtax"))
+    assert "eps" not in parse_spec(entry.spec).params
+    assert entry.library == {"torchattacks.PGD": "torchattacks", "art.ProjectedGradientDescent": "art"}.get(
+        name, "robustdml"
+    )
+
+
+@pytest.mark.parametrize(("name", "goal"), PAIRS)
+def test_every_parameter_survives_the_way_through_the_entry(name, goal):
+    others = {"int": 3, "float": 1 / 3, "float | None": 2 / 7, "bool": False}
+    attack = build_attack(spec_of(name, goal), EPS)
+    for part in fields(attack):
+        if part.name in ("eps", "goal"):
+            continue
+        changed = replace(attack, **{part.name: others[part.type]})
+        assert changed != attack
+        assert changed.entry().spec != attack.entry().spec
+        assert build_attack(changed.entry().spec, EPS) == changed
+    if goal == "mtax":
+        changed = replace(attack, goal=MTAX(targets=3))
+        assert build_attack(changed.entry().spec, EPS) == changed != attack
+
+
+@pytest.mark.parametrize(("name", "goal"), PAIRS)
+def test_equal_attacks_have_equal_hashes(name, goal):
+    one, other = build_attack(spec_of(name, goal), EPS), build_attack(spec_of(name, goal), EPS)
+    assert one is not other
+    assert {one, other} == {one}
+    assert build_attack(spec_of(name, goal), EPS / 2) != one
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("pgdd", "unknown attack 'pgdd': did you mean 'pgd'? known: "),
+        ("torchattack.pgd", "unknown attack 'torchattack.pgd': did you mean 'torchattacks.PGD'? known: "),
+        ("zzz(steps=5)", "unknown attack 'zzz': known: "),
+        ("pgd(goal=margn)", "unknown goal for pgd 'margn': did you mean 'margin'? known: margin, mtax, shift, stax"),
+        ("pgd(goal=untargeted)", "unknown goal for pgd 'untargeted': "),
+        ("pgd(goal=5)", "unknown goal for pgd '5': "),
+        ("stax(goal=margin)", "unknown goal for stax 'margin': known: stax"),
+        ("torchattacks.PGD(goal=margin)", "unknown goal for torchattacks.PGD 'margin': "),
+    ],
+)
+def test_an_unknown_attack_or_goal_names_the_known_ones(spec, sentence):
+    with pytest.raises(UnknownNameError) as caught:
+        build_attack(spec, EPS)
+    assert str(caught.value).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("noise(steps=5)", "'noise(steps=5)': noise has no parameter 'steps', it has: trials"),
+        ("noise(goal=margin)", "'noise(goal=margin)': noise has no parameter 'goal', it has: trials"),
+        (
+            "pgd(setps=5)",
+            "'pgd(setps=5)': pgd has no parameter 'setps', it has: goal, steps, step, start, restarts, best",
+        ),
+        (
+            "mtax(target=5)",
+            "'mtax(target=5)': mtax has no parameter 'target', it has: "
+            "goal, steps, step, start, restarts, best, targets",
+        ),
+        (
+            "stax(targets=5)",
+            "'stax(targets=5)': stax has no parameter 'targets', it has: goal, steps, step, start, restarts, best",
+        ),
+        (
+            "torchattacks.PGD(restarts=2)",
+            "'torchattacks.PGD(restarts=2)': torchattacks.PGD has no parameter 'restarts', it has: goal, steps, step",
+        ),
+        (
+            "pgd(eps=8/255)",
+            "'pgd(eps=8/255)': the budget is not part of a spec, set it with --eps (or the argument eps)",
+        ),
+        (
+            "noise(eps=0.1)",
+            "'noise(eps=0.1)': the budget is not part of a spec, set it with --eps (or the argument eps)",
+        ),
+        ("pgd(steps=many)", "'pgd(steps=many)': steps='many' must be a whole number"),
+        ("pgd(steps=2.5)", "'pgd(steps=2.5)': steps=2.5 must be a whole number"),
+        ("pgd(steps=true)", "'pgd(steps=true)': steps=True must be a whole number"),
+        ("pgd(steps=none)", "'pgd(steps=none)': steps=None must be a whole number"),
+        ("pgd(steps='5')", "'pgd(steps='5')': steps='5' must be a whole number"),
+        ("pgd(start=none)", "'pgd(start=none)': start=None must be a number"),
+        ("pgd(start=false)", "'pgd(start=false)': start=False must be a number"),
+        ("pgd(step=big)", "'pgd(step=big)': step='big' must be a number or none"),
+        ("pgd(step=true)", "'pgd(step=true)': step=True must be a number or none"),
+        ("pgd(best=1)", "'pgd(best=1)': best=1 must be true or false"),
+        ("mtax(targets=2.0)", "'mtax(targets=2.0)': targets=2.0 must be a whole number"),
+        (
+            "art.ProjectedGradientDescent(restarts=x)",
+            "'art.ProjectedGradientDescent(restarts=x)': restarts='x' must be",
+        ),
+        ("pgd(steps=0)", "steps=0 and restarts=1 must both be at least 1"),
+        ("pgd(restarts=0)", "steps=20 and restarts=0 must both be at least 1"),
+        ("pgd(start=1.5)", "start=1.5 must be in [0, 1] and step=None above 0: both are shares of eps"),
+        ("pgd(start=-0.1)", "start=-0.1 must be in [0, 1]"),
+        ("pgd(step=0)", "start=1.0 must be in [0, 1] and step=0 above 0"),
+        ("shift(start=0)", "goal 'shift' has no gradient at the clean image: choose start above 0"),
+        ("mtax(targets=0)", "targets=0: an attack needs at least one target"),
+        ("noise(trials=0)", "trials=0 must be at least 1"),
+        ("torchattacks.PGD(steps=0)", "steps=0 must be at least 1 and step=None above 0 (a share of eps)"),
+        ("torchattacks.PGD(step=0)", "steps=20 must be at least 1 and step=0 above 0 (a share of eps)"),
+        (
+            "art.ProjectedGradientDescent(steps=0)",
+            "steps=0 must be at least 1, restarts=1 at least 0, step=None above 0",
+        ),
+        ("art.ProjectedGradientDescent(restarts=-1)", "steps=20 must be at least 1, restarts=-1 at least 0"),
+        (
+            "art.ProjectedGradientDescent(step=-1)",
+            "steps=20 must be at least 1, restarts=1 at least 0, step=-1 above 0",
+        ),
+        ("pgd(", "cannot read 'pgd(': write a name"),
+        ("pgd(20)", "cannot read 'pgd(20)': write a name"),
+    ],
+)
+def test_what_cannot_be_built_is_said_in_one_sentence(spec, sentence):
+    with pytest.raises(SpecError) as caught:
+        build_attack(spec, EPS)
+    assert str(caught.value).startswith(sentence)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("spec", ["noise", "pgd", "torchattacks.PGD", "art.ProjectedGradientDescent"])
+def test_a_budget_outside_of_the_range_is_refused(spec):
+    for eps in (-0.1, 8, float("nan")):
+        with pytest.raises(BudgetError, match=r"outside \[0, 1\]"):
+            build_attack(spec, eps)
+    assert build_attack(spec, 0).threat.eps == 0
+
+
+def test_the_suite_of_all_has_every_library_and_goal_once():
+    attacks = build_suite("all", EPS)
+    entries = [attack.entry() for attack in attacks]
+    assert len(attacks) == len(SUITES["all"]) == 15
+    assert len({entry.name for entry in entries}) == len({entry.spec for entry in entries}) == 15
+    assert {(entry.library, entry.goal) for entry in entries} == {
+        *itertools.product(["robustdml"], ["margin", "shift", "stax", "mtax"]),
+        *itertools.product(["torchattacks", "art"], ["untargeted", "stax", "mtax"]),
+    }
+
+
+@pytest.mark.parametrize("suite", SUITES)
+def test_a_suite_is_its_specs_in_order(suite):
+    assert build_suite(suite, EPS) == [build_attack(spec, EPS) for spec in SUITES[suite]]
+
+
+def test_the_quick_suite_is_a_part_of_all():
+    assert build_suite("all,quick", EPS) == build_suite("all", EPS)
+    assert build_suite("quick, all", EPS)[: len(SUITES["quick"])] == build_suite("quick", EPS)
+    assert len(build_suite("quick, all", EPS)) == 15
+
+
+@pytest.mark.parametrize("names", ["margin", "margin,margin", "pgd, pgd(goal=margin), margin(steps=20, start=1)"])
+def test_repeats_count_once(names):
+    assert build_suite(names, EPS) == [PGD(Margin(), EPS)]
+
+
+def test_every_attack_runs_at_every_budget():
+    attacks = build_suite("noise,stax(steps=3)", "8/255, 2/255")
+    assert attacks == [
+        Noise(2 / 255),
+        Noise(8 / 255),
+        PGD(STAX(), 2 / 255, steps=3),
+        PGD(STAX(), 8 / 255, steps=3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("eps", "budgets"),
+    [
+        ("8/255", [8 / 255]),
+        ("0.5,8/255,0.5", [8 / 255, 0.5]),
+        (8 / 255, [8 / 255]),
+        (1, [1.0]),
+        ([0.5, 8 / 255, 0.5], [8 / 255, 0.5]),
+        ((0.1,), [0.1]),
+        ((value for value in (0.2, 0.1)), [0.1, 0.2]),
+        (np.float64(8 / 255), [8 / 255]),
+        (np.array([0.5, 0.25]), [0.25, 0.5]),
+        (1 / 3, [1 / 3]),
+    ],
+    ids=repr,
+)
+def test_budgets_in_every_form(eps, budgets):
+    assert [attack.threat.eps for attack in build_suite("noise", eps)] == budgets
+
+
+@pytest.mark.parametrize("eps", ["0", "8", "abc", "", 0, 0.0, 8, -0.1, [], [0.1, 0], float("nan")])
+def test_budgets_that_cannot_be(eps):
+    with pytest.raises(BudgetError):
+        build_suite("noise", eps)
+
+
+@pytest.mark.parametrize("names", ["", " , "])
+def test_an_empty_list_is_refused(names):
+    with pytest.raises(SpecError, match="no attack given: write a suite or names, such as --attacks all"):
+        build_suite(names, EPS)
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ("quik", "unknown attack or suite 'quik': did you mean 'quick'? known: "),
+        ("noise,margn(steps=5)", "unknown attack or suite 'margn': did you mean 'margin'? known: "),
+        ("all(steps=5)", "unknown attack or suite 'all'"),
+    ],
+)
+def test_an_unknown_attack_or_suite_suggests_either(names, sentence):
+    with pytest.raises(UnknownNameError) as caught:
+        build_suite(names, EPS)
+    assert str(caught.value).startswith(sentence)
+    assert "quick" in str(caught.value)
+    assert "noise" in str(caught.value)

@@ -1,0 +1,260 @@
+"""Retrieval as classification: logits, classes, labels."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from robustdml.attacks import RetrievalClassifier, build_attack
+from robustdml.attacks.classifier import SCALE, problems
+from robustdml.contracts import Gallery, References
+from robustdml.errors import AttackError
+from robustdml.evaluation.search import GalleryIndex
+
+IDENTITY = nn.Flatten()
+
+
+def points(rows, dim=8, *, seed=0):
+    return F.normalize(torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def classes():
+    """Five classes of one to five references."""
+    return list(points(15, seed=1).split([3, 1, 5, 4, 2]))
+
+
+@pytest.mark.parametrize("scale", [SCALE, 1.0])
+def test_logits_are_scaled_similarities_by_plain_loops(scale):
+    reduce = ["max", "max", "mean", "max", "mean"]
+    queries = points(7, seed=2)
+    found = RetrievalClassifier(IDENTITY, classes(), reduce, scale=scale)(queries).numpy()
+    assert found.shape == (7, 5)
+    for row, column in itertools.product(range(7), range(5)):
+        similarities = [float(np.dot(queries[row].numpy(), member)) for member in classes()[column].numpy()]
+        expected = max(similarities) if reduce[column] == "max" else sum(similarities) / len(similarities)
+        assert found[row, column] == pytest.approx(scale * expected, abs=1e-5)
+
+
+def test_logits_depend_on_the_image_alone(world):
+    classifier = RetrievalClassifier(world.model, list(world.references.gallery.embeddings.split(2)), ["max"] * 6)
+    with torch.no_grad():
+        whole = classifier(world.images)
+        for count in (1, 3, 6):
+            for chosen in itertools.permutations(range(6), count):
+                if count < 6 or chosen[0] > chosen[-1]:
+                    assert torch.allclose(classifier(world.images[list(chosen)]), whole[list(chosen)], atol=1e-4)
+                if count == 6 and chosen[0] == 2:
+                    break
+    assert (whole.argmax(1).unique().numel()) > 1
+
+
+def test_gradients_reach_the_image_through_the_nearest_reference():
+    query = points(1, seed=5).requires_grad_()
+    members = points(4, seed=6)
+    logits = RetrievalClassifier(IDENTITY, [members, -members, points(1), points(1, seed=8)], ["max"] * 4)(query)
+    (gradient,) = torch.autograd.grad(logits[0, 0], query)
+    assert torch.allclose(gradient[0], SCALE * members[(query.detach() @ members.T).argmax()], atol=1e-5)
+
+
+@pytest.mark.parametrize("position", [0, 2])
+def test_a_class_without_references_is_refused(position):
+    members = [points(2)] * 4
+    members[position] = points(2)[:0]
+    with pytest.raises(AttackError, match="a class of the retrieval classifier has no references"):
+        RetrievalClassifier(IDENTITY, members, ["max"] * 4)
+
+
+def references_of(own, *, classes=6, per_class=3, rows=9, seed=0):
+    """A gallery with labels 10, 20, … in mixed order; the queries are its first items or new ones."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = (torch.arange(classes * per_class) % classes + 1) * 10
+    labels = labels[torch.randperm(len(labels), generator=generator)]
+    gallery = Gallery(points(len(labels), seed=seed), labels, torch.arange(len(labels)) * 7)
+    if own:
+        return References(gallery, gallery.embeddings[:rows], labels[:rows], gallery.ids[:rows])
+    return References(gallery, points(rows, seed=seed + 50), labels[:rows], torch.arange(rows) + 5000)
+
+
+def members_of(problem, column):
+    """The references of a class of a problem."""
+    return problem.classifier.references[problem.classifier.class_of == column]
+
+
+def rows_in(embeddings, gallery):
+    """Which gallery rows these points are."""
+    return [int((gallery.embeddings - point).abs().sum(1).argmin()) for point in embeddings]
+
+
+CASES = [
+    {"own": False},
+    {"own": True},
+    {"own": True, "per_class": 2, "classes": 6, "rows": 12},
+    {"own": True, "per_class": 2, "classes": 2, "rows": 4},
+    {"own": True, "per_class": 3, "classes": 3, "rows": 9},
+    {"own": True, "per_class": 4, "classes": 2, "rows": 1},
+    {"own": False, "per_class": 1, "classes": 2, "rows": 2},
+]
+EVERY_CASE = pytest.mark.parametrize("case", CASES, ids=str)
+TARGETED = pytest.mark.parametrize("count", [None, 1, 2], ids=["untargeted", "stax", "mtax"])
+
+
+def build(case, count):
+    references = references_of(**case)
+    targets = None
+    if count:
+        foreign = [torch.nonzero(row).flatten() for row in ~references.same_class]
+        targets = torch.stack([row[torch.randperm(len(row))[:count]] for row in foreign])
+    return references, targets, problems(IDENTITY, references, targets)
+
+
+@EVERY_CASE
+@TARGETED
+def test_every_row_is_in_exactly_one_problem(case, count):
+    count = min(count, case.get("per_class", 3)) if count else None
+    references, _, found = build(case, count)
+    assert sorted(torch.cat([problem.rows for problem in found]).tolist()) == list(range(len(references)))
+    for problem in found:
+        assert problem.labels.shape == problem.rows.shape
+        assert problem.labels.max() < problem.classifier.n_classes
+        assert not problem.classifier.training
+
+
+@EVERY_CASE
+def test_the_label_of_an_untargeted_problem_is_the_own_class_without_the_queries(case):
+    references, _, found = build(case, None)
+    gallery = references.gallery
+    for problem in found:
+        queries = set(references.ids[problem.rows].tolist())
+        for row, label in zip(problem.rows.tolist(), problem.labels.tolist(), strict=True):
+            members = rows_in(members_of(problem, label), gallery)
+            expected = (gallery.labels == references.labels[row]).nonzero().flatten().tolist()
+            expected = [item for item in expected if int(gallery.ids[item]) not in queries]
+            assert sorted(members) == expected
+            assert int(references.ids[row]) not in gallery.ids[members].tolist()
+
+
+@EVERY_CASE
+@TARGETED
+def test_no_class_mixes_labels_and_none_is_empty(case, count):
+    count = min(count, case.get("per_class", 3)) if count else None
+    references, _, found = build(case, count)
+    gallery = references.gallery
+    real = len(gallery.labels.unique())
+    for problem in found:
+        seen = []
+        for column in range(problem.classifier.n_classes):
+            members = members_of(problem, column)
+            close = [float((gallery.embeddings - point).abs().sum(1).min()) < 1e-5 for point in members]
+            if members.numel() and all(close) and column < real:
+                (label,) = gallery.labels[rows_in(members, gallery)].unique().tolist()
+                seen.append(label)
+        assert len(seen) == len(set(seen))
+        assert set(references.labels[problem.rows].tolist()) <= set(seen)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_hardest_classes_of_each_query_are_among_the_candidates(own):
+    references = references_of(own, classes=9, rows=2)
+    gallery = references.gallery
+    for hardest in (1, 3, 8):
+        (problem,) = problems(IDENTITY, references, None, hardest=hardest)
+        expected = set(references.labels.tolist())
+        for row in range(2):
+            similarity = gallery.embeddings @ references.embeddings[row]
+            free = ~torch.isin(gallery.ids, references.ids)
+            ranked = similarity.argsort(descending=True).tolist()
+            labels = [int(gallery.labels[item]) for item in ranked if free[item]]
+            foreign = dict.fromkeys(label for label in labels if label != references.labels[row])
+            expected |= set(list(foreign)[:hardest])
+        found = {
+            int(gallery.labels[item])
+            for column in range(len(expected))
+            for item in rows_in(members_of(problem, column), gallery)
+        }
+        assert found == expected
+        assert problem.classifier.n_classes == max(4, len(expected))
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_classifier_is_right_where_retrieval_is(own):
+    references = references_of(own, classes=8, rows=10)
+    gallery = references.gallery
+    hits = GalleryIndex(gallery.embeddings.numpy(), gallery.ids.numpy()).rank(
+        references.embeddings.numpy(), references.ids.numpy(), 1
+    )[:, 0]
+    labels = dict(zip(gallery.ids.tolist(), gallery.labels.tolist(), strict=True))
+    outcomes = []
+    for row in range(10):  # alone, so that nothing but the query itself is left out
+        (problem,) = problems(IDENTITY, references.rows(torch.tensor([row])), None)
+        predicted = problem.classifier(references.embeddings[row : row + 1]).argmax(1)
+        right = labels[int(hits[row])] == int(references.labels[row])
+        assert bool(predicted == problem.labels) == right
+        outcomes.append(right)
+    assert 0 < sum(outcomes) < 10
+
+
+@EVERY_CASE
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_targeted_label_points_at_the_mean_of_the_targets(case, count):
+    count = min(count, case.get("per_class", 3))
+    references, targets, found = build(case, count)
+    for problem in found:
+        assert len(set(problem.labels.tolist())) == len(problem.labels)  # one class per query
+        for row, label in zip(problem.rows.tolist(), problem.labels.tolist(), strict=True):
+            (member,) = members_of(problem, label)
+            assert torch.allclose(member, references.gallery.embeddings[targets[row]].mean(0))
+        similarity = references.embeddings @ references.gallery.embeddings.T
+        logits = problem.classifier(references.embeddings)
+        for row, label in zip(problem.rows.tolist(), problem.labels.tolist(), strict=True):
+            expected = SCALE * similarity[row, targets[row]].mean()
+            assert logits[row, label] == pytest.approx(float(expected), abs=1e-4)
+
+
+@pytest.mark.parametrize(("spec", "count"), [("torchattacks.PGD(goal=stax)", 1), ("torchattacks.PGD(goal=mtax)", 5)])
+def test_the_goals_of_the_adapters_give_their_targets(world, spec, count):
+    targets = build_attack(spec, 0.1).target_rows(world.references, seed=2)
+    (problem,) = problems(world.model, world.references, targets)
+    assert targets.shape == (6, count)
+    means = world.references.gallery.embeddings[targets].mean(1)
+    assert torch.allclose(torch.cat([members_of(problem, label) for label in problem.labels.tolist()]), means)
+
+
+def test_classes_of_two_images_part_the_batch():
+    references = references_of(own=True, classes=6, per_class=2, rows=12)
+    found = problems(IDENTITY, references, None)
+    assert len(found) == 2
+    for problem in found:
+        assert sorted(references.labels[problem.rows].tolist()) == [10, 20, 30, 40, 50, 60]
+
+
+def test_a_batch_apart_from_the_gallery_is_never_parted():
+    references = references_of(own=False, classes=2, per_class=1, rows=2)
+    assert len(problems(IDENTITY, references, None)) == 1
+
+
+def test_a_query_without_a_relative_is_an_error():
+    gallery = Gallery(points(3), torch.tensor([0, 1, 1]), torch.arange(3))
+    references = References(gallery, gallery.embeddings[:1], gallery.labels[:1], gallery.ids[:1])
+    with pytest.raises(AttackError, match="has no references"):
+        problems(IDENTITY, references, None)
+
+
+@pytest.mark.parametrize("angles", [(10, 130, 250), (0, 180), (45,), (0, 90, 181)])
+def test_there_are_four_classes_and_the_padding_never_wins(angles):
+    # Queries and gallery lie all around the circle, so that no point of it is far from all of them.
+    circle = torch.deg2rad(torch.tensor([*angles, *[angle + 6.0 for angle in angles]], dtype=torch.float32))
+    embeddings = torch.stack([circle.cos(), circle.sin()], 1)
+    labels = torch.arange(len(angles)).repeat(2)
+    gallery = Gallery(embeddings, labels, torch.arange(len(labels)))
+    rows = len(angles)
+    references = References(gallery, embeddings[:rows], labels[:rows], gallery.ids[:rows])
+    (problem,) = problems(IDENTITY, references, None)
+    assert problem.classifier.n_classes == 4
+    everywhere = torch.deg2rad(torch.arange(0, 360, 5, dtype=torch.float32))
+    logits = problem.classifier(torch.stack([everywhere.cos(), everywhere.sin()], 1))
+    assert logits.shape == (72, 4)
+    assert torch.isfinite(logits).all()
+    assert (logits[:, rows:] <= logits[:, :rows].amin(1, keepdim=True) + 1e-4).all()
