@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robustdml.results import Cell, Results, WorstCase
-
-#: The budget of most of the literature; larger ones are easier to see than to defend against.
-HEADLINE_LIMIT = 8 / 255
+from robustdml.threat import headline_eps
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,6 @@ class Index:
     def of(cls, results: Results) -> Index:
         """Index a whole run."""
         budgets = tuple(sorted({cell.eps for cell in results.cells} | {worst.eps for worst in results.worst}))
-        # The slack lets 8/255 pass in whichever precision it was written.
-        within = [eps for eps in budgets if eps <= HEADLINE_LIMIT + 1e-9]
         smallest: dict[str, float] = {}
         for cell in results.cells:
             if cell.status == "ok":
@@ -43,7 +39,7 @@ class Index:
         return cls(
             results=results,
             budgets=budgets,
-            headline=within[-1] if within else next(iter(budgets), None),
+            headline=headline_eps(budgets),
             cells={(cell.model, cell.attack, cell.eps): cell for cell in results.cells},
             worst={
                 (worst.model, worst.eps): worst

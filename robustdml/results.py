@@ -223,6 +223,7 @@ class Results(_Record):
     environment: Environment
     #: BibTeX by citation key, of everything that was used.
     citations: dict[str, str]
+    #: Of the call that finished the run; each cell has its own.
     seconds: float
 
     def save(self, folder: Path) -> Path:

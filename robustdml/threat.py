@@ -5,6 +5,7 @@ Pixels are in [0, 1] everywhere, so that eps has one meaning: 8/255 is eight gre
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Rounding slack when a budget is verified in float32; far below one grey level (0.0039).
 TOLERANCE = 1e-6
+
+_HEADLINE_LIMIT = 8 / 255
 
 
 def parse_eps(text: str) -> float:
@@ -53,6 +56,13 @@ def format_eps(eps: float) -> str:
     """Write a budget as grey levels where it is a whole number of them: ``"8/255"``, else as a decimal."""
     levels = eps * 255
     return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:g}"
+
+
+def headline_eps(budgets: Iterable[float]) -> float | None:
+    """The budget that a summary quotes: the largest up to 8/255 (the field's), else the smallest; None of none."""
+    ordered = sorted(budgets)
+    # The slack lets 8/255 pass in whichever precision it was written.
+    return max((eps for eps in ordered if eps <= _HEADLINE_LIMIT + 1e-9), default=ordered[0] if ordered else None)
 
 
 @dataclass(frozen=True)

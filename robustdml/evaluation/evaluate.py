@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
@@ -35,7 +36,17 @@ from robustdml.evaluation.subjects import Subject, subjects_from_modules
 from robustdml.files import claim_run_folder
 from robustdml.models import evaluation_mode, weights_fingerprint
 from robustdml.progress import Advance, progress
-from robustdml.results import Cell, DatasetEntry, Environment, EvalSpec, Example, ModelEntry, Results, WorstCase
+from robustdml.results import (
+    AttackEntry,
+    Cell,
+    DatasetEntry,
+    Environment,
+    EvalSpec,
+    Example,
+    ModelEntry,
+    Results,
+    WorstCase,
+)
 from robustdml.seeding import derive_seed
 
 _PACKAGES = (
@@ -125,7 +136,7 @@ class _Evaluation:
         self.available = len(dataset.query)
         self.dataset = dataset.subset_queries(max_queries, seed)
         self.options, self.device = options, choose_device(options.device)
-        self.entries = list({entry.spec: entry for entry in (attack.entry() for attack in attacks)}.values())
+        self.entries = _unique_names(attack.entry() for attack in attacks)
         keys = [(attack.entry().spec, attack.threat.eps) for attack in attacks]
         if len(set(keys)) < len(keys):
             repeated = next(key for key in keys if keys.count(key) > 1)
@@ -264,6 +275,13 @@ class _Evaluation:
             device=name + threads,
             packages=versions,
         )
+
+
+def _unique_names(entries: Iterable[AttackEntry]) -> list[AttackEntry]:
+    """One entry per spec; where two share a short name (other steps, say), both are called by their spec."""
+    found = {entry.spec: entry for entry in entries}
+    names = Counter(entry.name for entry in found.values())
+    return [e if names[e.name] == 1 else e.model_copy(update={"name": e.spec}) for e in found.values()]
 
 
 def _reason(error: Exception) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +14,15 @@ from robustdml.evaluation.pictures import amplification, picture
 from robustdml.evaluation.records import Records
 from robustdml.files import content_hash, write_bytes
 from robustdml.results import AttackEntry, Cell, Example, Hit
-from robustdml.threat import parse_eps
+from robustdml.threat import headline_eps
 
 EXAMPLES_FOLDER = "examples"
 _QUERIES, _HITS, _TARGETS = 6, 5, 5
-_HEADLINE = parse_eps("8/255")
 
 
 def pictured_queries(dataset: RetrievalDataset, seed: int) -> frozenset[int]:
     """The queries whose attacked images are kept: few, of different classes, drawn before any result is known."""
     return frozenset(dataset.subset_queries(_QUERIES, seed).query.tolist())
-
-
-def headline_eps(budgets: Iterable[float]) -> float:
-    """The budget that a summary quotes: the largest up to 8/255 (the field's), else the smallest."""
-    ordered = sorted(budgets)
-    return max((eps for eps in ordered if eps <= _HEADLINE + 1e-9), default=ordered[0])
 
 
 class ExampleWriter:
@@ -51,9 +44,9 @@ class ExampleWriter:
         attacks: Sequence[AttackEntry],
     ) -> list[Example]:
         """The examples of one model at the headline budget: under its strongest attack and the strongest MTAX."""
-        if not attacked:
-            return []
         eps = headline_eps({budget for _, budget in attacked})
+        if eps is None:
+            return []
         own = [cell for cell in cells if cell.model == model and cell.eps == eps]
         strongest = best_attack(own)
         goals = {entry.spec: entry.goal for entry in attacks}

@@ -252,6 +252,12 @@ def test_examples_show_what_the_records_say(squares, tmp_path):
     assert any(example.targets for example in results.examples)
 
 
+def test_attacks_that_share_a_short_name_are_called_by_their_spec(squares, tmp_path):
+    results = run(squares, build_suite("margin,pgd(goal=margin, steps=3),shift", "8/255"), tmp_path)
+    names = [entry.name for entry in results.attacks]
+    assert names == [results.attacks[0].spec, results.attacks[1].spec, "pgd-shift"]
+
+
 def test_a_sample_of_queries_is_said(squares, tmp_path):
     results = run(squares, [], tmp_path, max_queries=9)
     assert (results.dataset.queries, results.dataset.queries_available) == (9, 24)
