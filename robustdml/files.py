@@ -50,20 +50,23 @@ def claim_run_folder(folder: Path, spec: dict[str, Any]) -> str:
     path = folder / SPEC_FILE
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"'{folder}' is a file, not a folder: choose another --out")
+    others = [item for item in folder.iterdir() if item != path] if folder.is_dir() else []
     if path.is_file():
         try:
             found = json.loads(path.read_text())
             there = dict(found["spec"]), found["fingerprint"]
         except (ValueError, KeyError, TypeError):
             raise RunFolderError(f"'{path}' is damaged: choose another --out, or delete that folder") from None
-        if there[1] != identity:
+        if there[1] == identity:
+            return identity
+        # A run that failed before it made anything leaves its spec alone; there is nothing to protect.
+        if others:
             differing = sorted(key for key in {*spec, *there[0]} if spec.get(key) != there[0].get(key))
             raise RunFolderError(
                 f"'{folder}' holds another run (it differs in: {', '.join(differing) or 'its kind'}): "
                 "choose another --out, delete that folder, or repeat that run's command to resume it"
             )
-        return identity
-    if folder.is_dir() and any(folder.iterdir()):
+    elif others:
         raise RunFolderError(f"'{folder}' is not empty and holds no run of robustdml: choose another --out")
     write_text(path, json.dumps({"fingerprint": identity, "spec": spec}, indent=1))
     return identity

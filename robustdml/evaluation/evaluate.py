@@ -186,6 +186,7 @@ class _Evaluation:
         return results
 
     def _model(self, subject: Subject, advance: Advance) -> _Outcome:
+        home = next((parameter.device for parameter in subject.module.parameters()), self.device)
         module = subject.module.to(self.device)
         weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
         model = Embedder(module)
@@ -208,6 +209,7 @@ class _Evaluation:
                 else:
                     recall = clean_score.metrics.recall_at_1
                     cells.append(cell(name, *key, attacked[key], recall, seed=self.spec.seed))
+        module.to(home)  # one model at a time on the device, and each back where its owner had it
         entry = ModelEntry(
             name=name,
             source=subject.source,

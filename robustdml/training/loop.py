@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,6 +112,7 @@ class _Run:
         self.config = replace(config, image_size=size, m_per_class=m_per_class, validation_classes=held_out)
         self.dataset, self.out, self.options = dataset, out, options
         self.device = choose_device(options.device)
+        self._check_targets(m_per_class)
         self.spec = {
             "kind": "train",
             "version": __version__,
@@ -118,7 +120,6 @@ class _Run:
             "dataset_fingerprint": dataset.fingerprint(),
             **self.config.to_dict(),
         }
-        claim_run_folder(out, self.spec)
         goals = [branch.goal for branch in self.method.branches if branch.goal]
         self.attacks = {goal: build_attack(_training_attack(goal, config), config.eps) for goal in goals}
         self.loss = loss.build()
@@ -134,6 +135,19 @@ class _Run:
         )
         self.views = ImageTensors(dataset.images, size)
         self.images = TrainTensors(self.views, dataset.augmentation)
+        claim_run_folder(out, self.spec)
+
+    def _check_targets(self, m_per_class: int) -> None:
+        """Refuse more targets than a part of the batch has images of other classes, before the first step does."""
+        batch = self.config.batch_size
+        for branch in self.method.branches:
+            part = len(range(batch)[branch.rows(batch)])
+            foreign = part - math.ceil(part / (batch // m_per_class))
+            if branch.goal == "mtax" and self.config.targets > foreign:
+                raise SpecError(
+                    f"targets={self.config.targets}: the MTAX part of a batch of {batch} has {foreign} images of other "
+                    "classes to aim at: lower --targets or raise --batch-size"
+                )
 
     def go(self) -> TrainResult:
         config = self.config

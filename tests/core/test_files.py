@@ -94,12 +94,19 @@ def test_claim_again_with_the_same_spec_changes_nothing(tmp_path):
 
 def test_claim_with_another_spec_names_what_differs_and_changes_nothing(tmp_path):
     claim_run_folder(tmp_path, SPEC)
+    (tmp_path / "records").mkdir()
     before = (tmp_path / SPEC_FILE).read_bytes()
     other = {key: value for key, value in SPEC.items() if key != "dataset"} | {"seed": 1, "version": "2"}
     with pytest.raises(RunFolderError, match=r"holds another run \(it differs in: dataset, seed, version\)") as caught:
         claim_run_folder(tmp_path, other)
     assert f"'{tmp_path}'" in str(caught.value)
     assert (tmp_path / SPEC_FILE).read_bytes() == before
+
+
+def test_claim_takes_over_a_folder_whose_run_made_nothing(tmp_path):
+    claim_run_folder(tmp_path, SPEC)
+    identity = claim_run_folder(tmp_path, SPEC | {"seed": 1})
+    assert json.loads((tmp_path / SPEC_FILE).read_text()) == {"fingerprint": identity, "spec": SPEC | {"seed": 1}}
 
 
 def test_claim_refuses_a_folder_with_other_files(tmp_path):

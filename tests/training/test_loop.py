@@ -165,6 +165,12 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(digits, tmp_path, monke
         run(digits, tmp_path / "run", method="st")
 
 
+def test_more_targets_than_half_a_batch_can_give_are_refused(digits, tmp_path):
+    with pytest.raises(SpecError, match=r"targets=9: .* batch of 20 has 8 images .* lower --targets or raise"):
+        run(digits, tmp_path / "run", targets=9)
+    run(digits, tmp_path / "run", targets=8, epochs=1)
+
+
 def test_mdprop_needs_batchnorm(digits, tmp_path):
     with pytest.raises(SpecError, match="'convnext_tiny' has none: choose a ResNet"):
         run(digits, tmp_path / "run", backbone="convnext_tiny")
