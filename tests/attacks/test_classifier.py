@@ -42,13 +42,9 @@ def test_logits_depend_on_the_image_alone(world):
     classifier = RetrievalClassifier(world.model, list(world.references.gallery.embeddings.split(2)), ["max"] * 6)
     with torch.no_grad():
         whole = classifier(world.images)
-        for count in (1, 3, 6):
-            for chosen in itertools.permutations(range(6), count):
-                if count < 6 or chosen[0] > chosen[-1]:
-                    assert torch.allclose(classifier(world.images[list(chosen)]), whole[list(chosen)], atol=1e-4)
-                if count == 6 and chosen[0] == 2:
-                    break
-    assert (whole.argmax(1).unique().numel()) > 1
+        for chosen in [[0], [5], [0, 1, 3], [4, 2, 1], [5, 4, 3, 2, 1, 0], [2, 0, 1, 5, 3, 4], [3, 3]]:
+            assert torch.allclose(classifier(world.images[chosen]), whole[chosen], atol=1e-4)
+    assert whole.argmax(1).unique().numel() > 1
 
 
 def test_gradients_reach_the_image_through_the_nearest_reference():

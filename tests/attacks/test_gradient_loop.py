@@ -28,8 +28,7 @@ def value(goal, world, images, seed=3):
 )
 def test_a_query_gets_the_same_images_in_any_batch_and_order(world, attack):
     whole = attack(*world.all, seed=3)
-    batches = [[row] for row in range(6)] + [[5, 4, 3, 2, 1, 0], [2, 0, 5], [1, 4]]
-    for chosen in batches:
+    for chosen in [[0], [4], [5, 4, 3, 2, 1, 0], [2, 0, 5]]:
         part = attack(*world.rows(torch.tensor(chosen)), seed=3)
         assert torch.allclose(part, whole[chosen], atol=1e-6), chosen
 
@@ -55,8 +54,8 @@ def test_the_best_iterate_is_at_least_as_good_as_the_last(world, goal):
 @EVERY_GOAL
 def test_the_best_iterate_is_among_those_of_the_loop(world, goal):
     # Replayed step by step: an attack of k steps without `best` is the k-th iterate.
-    attack = PGD(goal, EPS, steps=4, step=0.5)
-    iterates = [replace(attack, steps=count, best=False)(*world.all, seed=3) for count in range(1, 5)]
+    attack = PGD(goal, EPS, steps=5, step=1.5)
+    iterates = [replace(attack, steps=count, best=False)(*world.all, seed=3) for count in range(1, 6)]
     values = torch.stack([value(goal, world, images) for images in iterates])
     found = attack(*world.all, seed=3)
     assert (value(goal, world, found) >= values.amax(0) - 1e-6).all()
@@ -69,15 +68,14 @@ def test_the_best_iterate_is_among_those_of_the_loop(world, goal):
 @pytest.mark.parametrize("best", [True, False], ids=["best", "last"])
 def test_restarts_never_make_it_worse(world, goal, best):
     attack = PGD(goal, EPS, steps=3, step=1.0, best=best)
-    values = [value(goal, world, replace(attack, restarts=count)(*world.all, seed=3)) for count in (1, 2, 4)]
+    values = [value(goal, world, replace(attack, restarts=count)(*world.all, seed=3)) for count in (1, 3)]
     assert (values[1] >= values[0] - 1e-6).all()
-    assert (values[2] >= values[1] - 1e-6).all()
-    assert (values[2] > values[0] + 1e-5).any()
+    assert (values[1] > values[0] + 1e-5).any()
 
 
 @EVERY_GOAL
 def test_more_steps_are_stronger(world, goal):
-    few, many = (PGD(goal, EPS, steps=steps) for steps in (1, 15))
+    few, many = (PGD(goal, EPS, steps=steps) for steps in (1, 8))
     assert value(goal, world, many(*world.all, seed=3)).mean() > value(goal, world, few(*world.all, seed=3)).mean()
 
 

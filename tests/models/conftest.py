@@ -67,10 +67,13 @@ def convnet() -> Callable[..., nn.Module]:
 
 @pytest.fixture
 def embedding_model() -> EmbeddingModel:
-    """An `EmbeddingModel` of the smallest backbone, no weight or statistic of which has its initial value."""
+    """An `EmbeddingModel` of the smallest backbone, no weight or statistic of which has its initial value.
+
+    In the memory layout of trained models, which loaded ones have too.
+    """
     model = EmbeddingModel(ModelConfig("resnet-tiny", embedding_dim=7, image_size=16))
     scramble(model)
-    return model.eval()
+    return model.to(memory_format=torch.channels_last).eval()
 
 
 @pytest.fixture(name="batch")

@@ -73,6 +73,14 @@ def test_a_model_with_branches_comes_back_bit_equal_in_each(multi, tmp_path):
     assert torch.equal(found.deployed()(IMAGES), outputs[0])
 
 
+def test_a_model_in_another_memory_layout_comes_back_with_the_same_weights(embedding_model, tmp_path):
+    embedding_model.to(memory_format=torch.contiguous_format)
+    save_checkpoint(embedding_model, tmp_path, {})
+    found = load_checkpoint(tmp_path).model
+    assert weights_fingerprint(found) == weights_fingerprint(embedding_model)
+    assert torch.allclose(found(IMAGES), embedding_model(IMAGES), atol=1e-5)
+
+
 def test_an_unknown_branch_cannot_be_deployed(multi, tmp_path):
     save_checkpoint(multi, tmp_path, {})
     with pytest.raises(SpecError, match="no BatchNorm branch 'adv': the model has clean, stax, mtax"):

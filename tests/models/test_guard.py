@@ -1,4 +1,4 @@
-"""`untouched`: foreign code gets a model in evaluation mode, and gives it back as it was."""
+"""`untouched` and `evaluation_mode`: foreign code gets a model in evaluation mode, and gives it back as it was."""
 
 import contextlib
 import random
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from robustdml.errors import AttackError
-from robustdml.models import untouched
+from robustdml.models import evaluation_mode, untouched
 
 
 @pytest.fixture
@@ -144,4 +144,17 @@ def test_blocks_nest(model, batch):
             model(batch(2))
         assert not any(module.training for module in model.modules())
         assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert state(model) == before
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_evaluation_mode_restores_modes_and_gradients(model, batch, fails):
+    before = state(model)
+    with pytest.raises(ZeroDivisionError) if fails else contextlib.nullcontext(), evaluation_mode(model):
+        assert not any(module.training for module in model.modules())
+        assert not any(parameter.requires_grad or parameter.grad is not None for parameter in model.parameters())
+        model.requires_grad_(True)
+        model(batch(4)).sum().backward()
+        model.zero_grad(set_to_none=False)
+        assert not fails or 1 // 0
     assert state(model) == before
