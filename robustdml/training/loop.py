@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from robustdml.progress import Advance, progress
 from robustdml.seeding import derive_seed
 from robustdml.training.losses import LOSSES
 from robustdml.training.methods import METHODS
-from robustdml.training.schedule import batches, fitting_m_per_class, learning_rate
+from robustdml.training.schedule import batch_layout, batches, fitting_m_per_class, learning_rate
 from robustdml.training.state import TrainingState, load_state, save_state
 from robustdml.training.step import Autocast, step_loss
 
@@ -140,9 +140,10 @@ class _Run:
     def _check_targets(self, m_per_class: int) -> None:
         """Refuse more targets than a part of the batch has images of other classes, before the first step does."""
         batch = self.config.batch_size
+        layout = batch_layout(batch, m_per_class)
         for branch in self.method.branches:
-            part = len(range(batch)[branch.rows(batch)])
-            foreign = part - math.ceil(part / (batch // m_per_class))
+            part = layout[branch.rows(batch)]
+            foreign = len(part) - max(Counter(part).values())
             if branch.goal == "mtax" and self.config.targets > foreign:
                 raise SpecError(
                     f"targets={self.config.targets}: the MTAX part of a batch of {batch} has {foreign} images of other "

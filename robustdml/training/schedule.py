@@ -21,7 +21,7 @@ def batches(
 ) -> Iterator[npt.NDArray[np.int64]]:
     """The batches of one epoch: ``m_per_class`` images of each of several classes, by pytorch-metric-learning.
 
-    Within a batch the classes take turns.
+    Within a batch they are laid out by `batch_layout`.
 
     Args:
         rows: training rows of the data set.
@@ -35,10 +35,25 @@ def batches(
         drawn = np.fromiter(iter(sampler), dtype=np.int64)
     finally:
         common_functions.NUMPY_RANDOM = before
-    # The sampler lays the classes one after another. Methods attack parts of a batch, towards other classes of the same
-    # part: the classes are interleaved, so that every part has nearly all of them.
+    order = batch_layout(batch_size, m_per_class)
     by_class = rows[drawn].reshape(-1, batch_size // m_per_class, m_per_class)
-    yield from by_class.transpose(0, 2, 1).reshape(-1, batch_size)
+    for batch in by_class:
+        taken = [iter(images) for images in batch]
+        yield np.array([next(taken[place]) for place in order])
+
+
+def batch_layout(batch_size: int, m_per_class: int) -> list[int]:
+    """Which of the batch's classes, counted from 0, stands at each row.
+
+    Class after class, as MDProp was published: each half of the batch holds its own half of the classes, attacks aim at
+    classes of their own half, and a class meets one kind of adversarial image. (Classes that
+    take turns cost MDProp clean recall: docs/results.md.) With fewer than four classes a half might hold one alone, without a target: there
+    they take turns.
+    """
+    classes = batch_size // m_per_class
+    if classes < 4:
+        return [row % classes for row in range(batch_size)]
+    return [row // m_per_class for row in range(batch_size)]
 
 
 def fitting_m_per_class(batch_size: int, classes: int, wanted: int | None) -> int:

@@ -15,7 +15,7 @@ from robustdml.data import load_dataset
 from robustdml.errors import CheckpointError, RunFolderError, SpecError, TrainingError
 from robustdml.models import load_checkpoint
 from robustdml.training import loop, train
-from robustdml.training.schedule import batches, fitting_m_per_class, learning_rate
+from robustdml.training.schedule import batch_layout, batches, fitting_m_per_class, learning_rate
 
 QUIET = RunOptions(device="cpu", progress=False)
 
@@ -166,9 +166,9 @@ def test_a_loss_that_is_not_finite_stops_with_a_sentence(digits, tmp_path, monke
 
 
 def test_more_targets_than_half_a_batch_can_give_are_refused(digits, tmp_path):
-    with pytest.raises(SpecError, match=r"targets=9: .* batch of 20 has 8 images .* lower --targets or raise"):
+    with pytest.raises(SpecError, match=r"targets=9: .* batch of 20 has 6 images .* lower --targets or raise"):
         run(digits, tmp_path / "run", targets=9)
-    run(digits, tmp_path / "run", targets=8, epochs=1)
+    run(digits, tmp_path / "run", targets=6, epochs=1)
 
 
 def test_mdprop_needs_batchnorm(digits, tmp_path):
@@ -206,9 +206,19 @@ def test_batches_hold_m_images_of_each_class_and_repeat_with_their_seed():
     for part in first:
         _, counts = np.unique(labels[part - 100], return_counts=True)
         assert counts.tolist() == [4, 4, 4]
-        assert len(set(labels[part[:3] - 100])) == 3, "classes take turns, so that half a batch has them all"
+        assert len(set(labels[part[:3] - 100])) == 3, "fewer than four classes take turns"
     assert all((a == b).all() for a, b in zip(first, batches(rows, labels, 12, 4, seed=1), strict=True))
     assert any((a != b).any() for a, b in zip(first, batches(rows, labels, 12, 4, seed=2), strict=True))
+
+
+def test_classes_stand_one_after_another_so_that_each_half_has_its_own():
+    rows, labels = np.arange(60), np.repeat(np.arange(6), 10)
+    for part in batches(rows, labels, 16, 4, seed=3):
+        first, second = set(labels[part[:8]]), set(labels[part[8:]])
+        assert len(first) == len(second) == 2
+        assert not first & second
+    assert batch_layout(16, 4) == [0] * 4 + [1] * 4 + [2] * 4 + [3] * 4
+    assert batch_layout(6, 3) == [0, 1, 0, 1, 0, 1]
 
 
 def test_the_learning_rate_warms_up_and_ends_near_zero():
