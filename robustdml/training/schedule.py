@@ -46,8 +46,8 @@ def batch_layout(batch_size: int, m_per_class: int) -> list[int]:
     """Which of the batch's classes, counted from 0, stands at each row.
 
     Class after class, as MDProp was published: each half of the batch holds its own half of the classes, attacks aim at
-    classes of their own half, and a class meets one kind of adversarial image. (Classes that
-    take turns cost MDProp clean recall: docs/results.md.) With fewer than four classes a half might hold one alone, without a target: there
+    classes of their own half, and a class meets one kind of adversarial image. (Classes that take turns cost MDProp
+    clean recall: docs/results.md.) With fewer than four classes a half might hold one alone, without a target: there
     they take turns.
     """
     classes = batch_size // m_per_class

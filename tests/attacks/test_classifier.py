@@ -152,13 +152,14 @@ def test_no_class_mixes_labels_and_none_is_empty(case, count):
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_the_hardest_classes_of_each_query_are_among_the_candidates(own):
-    references = references_of(own, classes=9, rows=2)
-    gallery = references.gallery
-    for hardest in (1, 3, 8):
+@pytest.mark.parametrize(("rows", "hardest"), [(2, 1), (2, 3), (2, 8), (5, 1), (5, 2), (1, 4)])
+def test_the_hardest_classes_of_each_query_are_among_the_candidates(own, rows, hardest):
+    for seed in range(6):
+        references = references_of(own, classes=9, rows=rows, seed=seed)
+        gallery = references.gallery
         (problem,) = problems(IDENTITY, references, None, hardest=hardest)
         expected = set(references.labels.tolist())
-        for row in range(2):
+        for row in range(rows):
             similarity = gallery.embeddings @ references.embeddings[row]
             free = ~torch.isin(gallery.ids, references.ids)
             ranked = similarity.argsort(descending=True).tolist()
