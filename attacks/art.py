@@ -68,12 +68,13 @@ class ARTProjectedGradientDescent:
 
     def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
         """See `robustdml.contracts.Attack`."""
+        images = images.detach()
         if self.eps == 0:
             # ART refuses a budget of 0; the only image that it allows is the clean one.
             return images.clone()
         targets = self.target_rows(references, seed=seed)
         result = images.clone()
-        with untouched(model), contextlib.redirect_stdout(io.StringIO()):
+        with untouched(model), torch.enable_grad(), contextlib.redirect_stdout(io.StringIO()):
             for problem in problems(model, references, targets):
                 seeded(derive_seed(seed, references.ids[problem.rows].tolist()))
                 part = images[problem.rows]

@@ -80,6 +80,7 @@ class PGD:
 
     def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
         """See `robustdml.contracts.Attack`."""
+        images = images.detach()
         objective = self.goal.objective(references, seed=seed)
         with untouched(model):
             result, value = self._ascend(model, images, references.ids, objective, seed, 0)

@@ -61,6 +61,7 @@ class Noise:
 
     def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
         """See `robustdml.contracts.Attack`."""
+        images = images.detach()
         objective = Margin().objective(references, seed=seed)
         best = images.clone()
         best_value = torch.full((len(images),), -torch.inf, device=images.device)

@@ -6,6 +6,7 @@ import contextlib
 import io
 from dataclasses import dataclass
 
+import torch
 import torchattacks
 from torch import Tensor, nn
 
@@ -59,10 +60,11 @@ class TorchattacksPGD:
 
     def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
         """See `robustdml.contracts.Attack`."""
+        images = images.detach()
         targets = self.target_rows(references, seed=seed)
         result = images.clone()
         alpha = self.eps * (2.5 / self.steps if self.step is None else self.step)
-        with untouched(model), contextlib.redirect_stdout(io.StringIO()):
+        with untouched(model), torch.enable_grad(), contextlib.redirect_stdout(io.StringIO()):
             for problem in problems(model, references, targets):
                 seeded(derive_seed(seed, references.ids[problem.rows].tolist()))
                 attack = torchattacks.PGD(problem.classifier, eps=self.eps, alpha=alpha, steps=self.steps)

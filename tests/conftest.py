@@ -1,4 +1,4 @@
-"""What holds for every test: the same random numbers, no stray packages."""
+"""What holds for every test: the same random numbers, one thread, no stray packages."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    # The models here are too small to share out, and beside another process threads that wait for each other crawl.
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -112,7 +112,6 @@ for _name, _batchnorm in [
     ("efficientnet_b0", True),
     ("vgg11_bn", True),
     ("convnext_tiny", False),
-    ("vit_b_16", False),
 ]:
     BACKBONES.add(
         _name, Backbone(f"torchvision's {_name}", partial(_torchvision, _name), batchnorm=_batchnorm, pretrained=True)

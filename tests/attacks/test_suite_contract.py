@@ -147,3 +147,23 @@ def test_the_targets_are_those_of_the_goal_and_are_drawn_by_the_seed(world, spec
         assert (world.references.gallery.labels[rows] != world.references.labels[:, None]).all()
         assert torch.equal(attack.target_rows(world.references, seed=3), rows)
         assert not torch.equal(attack.target_rows(world.references, seed=4), rows)
+
+
+@EVERY_ATTACK
+def test_attacks_work_where_gradients_are_switched_off(world, spec):
+    attack = shortened(spec)
+    expected = attack(*world.all, seed=3)
+    with torch.no_grad():
+        assert torch.equal(attack(*world.all, seed=3), expected)
+
+
+@EVERY_ATTACK
+def test_the_result_needs_no_gradient_where_the_images_do(world, spec):
+    attack = shortened(spec)
+    expected = attack(*world.all, seed=3)
+    images = world.images.clone().requires_grad_()
+    adversarial = attack(world.model, images, world.references, seed=3)
+    assert not adversarial.requires_grad
+    assert torch.equal(adversarial, expected)
+    assert images.requires_grad
+    assert images.grad is None

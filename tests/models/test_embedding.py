@@ -92,7 +92,7 @@ def test_pretrained_weights_that_cannot_be_downloaded_say_what_to_do(monkeypatch
 @pytest.mark.parametrize("name", list(BACKBONES))
 def test_every_backbone_embeds(name):
     # On the meta device: shapes without numbers, so that the large networks cost nothing.
-    size = 224 if name == "vit_b_16" else 64
+    size = 64
     with torch.device("meta"):
         model = EmbeddingModel(ModelConfig(name, embedding_dim=12, image_size=size)).eval()
         assert model(torch.empty(2, 3, size, size)).shape == (2, 12)
@@ -103,7 +103,7 @@ def test_every_backbone_embeds(name):
 def test_torchvision_backbones_lose_their_classifier_only(name):
     with torch.device("meta"):
         network, features = BACKBONES[name].build(False)
-        size = 224 if name == "vit_b_16" else 64
+        size = 64
         assert network.eval()(torch.empty(2, 3, size, size)).shape == (2, features)
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
     assert not any(module.out_features == 1000 for module in linear)
