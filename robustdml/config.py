@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -70,10 +71,10 @@ class TrainConfig:
                 f"batch_size={self.batch_size} must be a multiple of m_per_class={per_class} (at least 2) "
                 "and hold at least two classes"
             )
-        if self.learning_rate <= 0 or self.weight_decay < 0:
-            raise SpecError(
-                f"learning_rate={self.learning_rate} must be above 0 and weight_decay={self.weight_decay} at least 0"
-            )
+        if not 0 < self.learning_rate < math.inf:
+            raise SpecError(f"learning_rate={self.learning_rate} must be a number above 0")
+        if not 0 <= self.weight_decay < math.inf:
+            raise SpecError(f"weight_decay={self.weight_decay} must be a number of at least 0")
         if self.precision not in {"fp32", "bf16"}:
             raise SpecError(f"precision '{self.precision}' is not known: fp32 or bf16")
 

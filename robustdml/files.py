@@ -61,9 +61,11 @@ def claim_run_folder(folder: Path, spec: dict[str, Any]) -> str:
             return identity
         # A run that failed before it made anything leaves its spec alone; there is nothing to protect.
         if others:
+            if spec.get("kind") != there[0].get("kind"):
+                raise RunFolderError(f"'{folder}' holds a run of another command: choose another --out")
             differing = sorted(key for key in {*spec, *there[0]} if spec.get(key) != there[0].get(key))
             raise RunFolderError(
-                f"'{folder}' holds another run (it differs in: {', '.join(differing) or 'its kind'}): "
+                f"'{folder}' holds another run (it differs in: {', '.join(differing)}): "
                 "choose another --out, delete that folder, or repeat that run's command to resume it"
             )
     elif others:

@@ -84,7 +84,7 @@ def summarise(results: Results) -> None:
         own = [item for item in results.worst if item.model == model.name]
         recalls = {item.eps: f"{item.score.metrics.recall_at_1:.3f}" for item in own}
         clean = f"{model.clean.metrics.recall_at_1:.3f}"
-        table.add_row(escape(model.name), clean, *(recalls.get(eps, "") for eps in budgets))
+        table.add_row(escape(model.name), clean, *(recalls.get(eps, "-") for eps in budgets))
     Console().print(table)
     failed = sum(cell.status == "failed" for cell in results.cells)
     if failed:

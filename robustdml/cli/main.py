@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -37,6 +38,14 @@ class _Group(click.Group):
             if "torchvision" in str(error):
                 raise _Failure(f"{_TORCH_PAIR} ({error})") from error
             raise
+        except OSError as error:
+            if error.filename is None:
+                raise
+            path = Path(str(error.filename))
+            place = path.parent if path.suffix == ".tmp" else path
+            raise _Failure(
+                f"'{place}' cannot be used ({error.strerror}): check the path, its permissions and the free disk space"
+            ) from error
         except KeyboardInterrupt:
             click.echo("\nStopped. Repeat the command to go on from what is finished.", err=True)
             ctx.exit(130)

@@ -53,6 +53,7 @@ def train(data: str, root: Path | None, out: Path, eps: str, device: str, quiet:
     settings = TrainConfig(eps=budget, **config)
     options = RunOptions(device=device, progress=not quiet)
     result = run(load_dataset(data, root), settings, out, build_attack=build_attack, options=options)
+    where = f" --root {root}" if root else ""
     kept = f"epoch {result.kept_epoch} of {len(result.history)}"
     click.echo(f"{settings.method} on {data}: model in {out} ({kept}).")
-    click.echo(f"Next: robustdml evaluate {out} --data {data} --out ...")
+    click.echo(f"Next: robustdml evaluate {out} --data {data}{where} --out ...")

@@ -70,7 +70,7 @@ def _coverage(attacks: Sequence[AttackEntry]) -> Iterator[Caution]:
             remedy="Add the attack 'margin', or use --attacks all.",
         )
     goals = {entry.goal for entry in attacks if entry.knowledge == "gradients"}
-    if attacks and len(goals) < 2:
+    if len(goals) == 1:
         yield Caution(
             slug="one-goal",
             message="All gradient attacks pursue one goal: a model may resist it and fall to another.",

@@ -29,9 +29,14 @@ class Embedder(nn.Module):
         """Embeddings ``(N, D)`` float32 of length 1.
 
         Raises:
-            CheckpointError: the module gives anything but a matrix with one row per image.
+            CheckpointError: the module raises, or gives anything but a matrix with one row per image.
         """
-        output = self.module(images)
+        try:
+            output = self.module(images)
+        except Exception as error:
+            raise CheckpointError(
+                f"the model raised {type(error).__name__} on images {tuple(images.shape)}: {error}"
+            ) from error
         if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(images):
             shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise CheckpointError(

@@ -22,7 +22,7 @@ from robustdml.contracts import Attack
 from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors
 from robustdml.devices import choose_device
-from robustdml.errors import AttackError, SpecError
+from robustdml.errors import AttackError, RunFolderError, SpecError
 from robustdml.evaluation.assemble import cell, worst_case
 from robustdml.evaluation.attacking import attack_shard
 from robustdml.evaluation.checks import cautions
@@ -34,7 +34,7 @@ from robustdml.evaluation.metrics import score
 from robustdml.evaluation.records import Records, read_shards, shard_path, write_shard
 from robustdml.evaluation.subjects import Subject, subjects_from_modules
 from robustdml.files import claim_run_folder
-from robustdml.models import evaluation_mode, weights_fingerprint
+from robustdml.models import check_image_size, evaluation_mode, weights_fingerprint
 from robustdml.progress import Advance, progress
 from robustdml.results import (
     AttackEntry,
@@ -90,12 +90,16 @@ def evaluate(
         shard_size: queries per record file and per attack call.
 
     Raises:
-        SpecError: no model, equal names, or models made for different image sizes.
+        SpecError: no model, equal names, models made for different image sizes, or something that is no attack.
         RunFolderError: ``out`` holds another run.
         CheckpointError: a model gives no finite embeddings.
     """
     subjects = subjects_from_modules(models)
     size = image_size or _common_size(subjects) or dataset.image_size
+    check_image_size(size)
+    for attack in attacks:
+        if isinstance(attack, str):
+            raise SpecError(f"'{attack}' is a name, not an attack: build it with robustdml.attacks.build_suite")
     run = _Evaluation(subjects, dataset, list(attacks), Path(out), max_queries, size, seed, shard_size, options)
     return run.go()
 
@@ -203,6 +207,8 @@ class _Evaluation:
                 advance(0, f"{name}: {attack.entry().name}")
                 try:
                     attacked[key] = self._attack(judge, name, attack, advance)
+                except RunFolderError:  # A damaged record is the run folder's fault, not the attack's.
+                    raise
                 except Exception as error:  # A foreign attack may raise anything; its cell says so, the rest goes on.
                     module.load_state_dict(weights)
                     cells.append(Cell(model=name, attack=key[0], eps=key[1], status="failed", reason=_reason(error)))
@@ -224,6 +230,8 @@ class _Evaluation:
         worst = [
             worst_case(name, eps, clean, attacked, self._failed(cells, eps), seed=self.spec.seed)
             for eps in sorted({attack.threat.eps for attack in self.attacks})
+            # Where every attack failed there is no worst case: the clean recall is not one.
+            if any(budget <= eps for _, budget in attacked)
         ]
         writer = ExampleWriter(self.out, self.dataset, self.tensors)
         return _Outcome(entry, cells, worst, writer.examples(name, clean, attacked, cells, self.entries))

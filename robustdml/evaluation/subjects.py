@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from robustdml.errors import CheckpointError, SpecError
-from robustdml.models import EmbeddingModel, load_checkpoint
+from robustdml.models import Checkpoint, EmbeddingModel, load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,15 @@ def subjects_from_modules(models: Mapping[str, nn.Module] | Sequence[Subject]) -
     Raises:
         SpecError: there is no model, or two have one name.
     """
+    if isinstance(models, nn.Module | Checkpoint):
+        raise SpecError("give models by name, as in evaluate({'mine': model}, ...); a checkpoint's is .deployed()")
     if isinstance(models, Mapping):
         found = []
         for name, module in models.items():
+            if not isinstance(module, nn.Module):
+                raise SpecError(
+                    f"'{name}' is {type(module).__name__}, not a torch module (a checkpoint's is .deployed())"
+                )
             size = module.config.image_size if isinstance(module, EmbeddingModel) else None
             found.append(Subject(name, module, "a module in memory", image_size=size))
     else:

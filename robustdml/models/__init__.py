@@ -7,6 +7,7 @@ from robustdml.models.checkpoints import save_checkpoint as save_checkpoint
 from robustdml.models.checkpoints import weights_fingerprint as weights_fingerprint
 from robustdml.models.embedding import EmbeddingModel as EmbeddingModel
 from robustdml.models.embedding import ModelConfig as ModelConfig
+from robustdml.models.embedding import check_image_size as check_image_size
 from robustdml.models.guard import evaluation_mode as evaluation_mode
 from robustdml.models.guard import untouched as untouched
 from robustdml.models.multibn import branch_layout as branch_layout
@@ -21,6 +22,7 @@ __all__ = [
     "ModelConfig",
     "branch_layout",
     "branch_names",
+    "check_image_size",
     "convert_to_multibn",
     "evaluation_mode",
     "fold",

@@ -22,6 +22,8 @@ from robustdml.models.embedding import EmbeddingModel, ModelConfig
 from robustdml.models.multibn import branch_names, convert_to_multibn, fold
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "model.json"
+#: What a training run needs to go on; written by `robustdml.training`.
+STATE_FILE = "state.pt"
 _FORMAT = "robustdml-embedding-model"
 
 
@@ -81,6 +83,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     if not folder.exists():
         raise CheckpointError(f"no checkpoint at '{folder}': give the --out folder of 'robustdml train'")
     config, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    if (folder / STATE_FILE).is_file() and not config.is_file():
+        raise CheckpointError(f"the training in '{folder}' is not finished: repeat its command to go on with it")
     if not config.is_file() or not weights.is_file():
         raise CheckpointError(
             f"'{folder}' is not a robustdml checkpoint (a folder with {CONFIG_FILE} and {WEIGHTS_FILE}): give the "

@@ -15,6 +15,16 @@ from robustdml.models.backbones import BACKBONES
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+def check_image_size(image_size: int) -> None:
+    """Refuse a side that no network here can use.
+
+    Raises:
+        SpecError: it is outside 8 to 2048 pixels.
+    """
+    if not 8 <= image_size <= 2048:
+        raise SpecError(f"image_size {image_size} must be between 8 and 2048 pixels")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """What rebuilds an `EmbeddingModel`.
@@ -30,10 +40,9 @@ class ModelConfig:
     image_size: int = 64
 
     def __post_init__(self) -> None:
-        if self.embedding_dim < 1 or self.image_size < 8:
-            raise SpecError(
-                f"embedding_dim {self.embedding_dim} must be at least 1 and image_size {self.image_size} at least 8"
-            )
+        if self.embedding_dim < 1:
+            raise SpecError(f"embedding_dim {self.embedding_dim} must be at least 1")
+        check_image_size(self.image_size)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

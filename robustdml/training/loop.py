@@ -135,7 +135,15 @@ class _Run:
         )
         self.views = ImageTensors(dataset.images, size)
         self.images = TrainTensors(self.views, dataset.augmentation)
+        self._read_images()
         claim_run_folder(out, self.spec)
+
+    def _read_images(self) -> None:
+        """Decode every training image once, so that a corrupt one is found now and not hours later."""
+        with progress("read images", len(self.rows), enabled=self.options.progress) as advance:
+            for row in self.rows:
+                self.views.original(int(row))
+                advance(1)
 
     def _check_targets(self, m_per_class: int) -> None:
         """Refuse more targets than a part of the batch has images of other classes, before the first step does."""

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from robustdml.errors import CheckpointError
 from robustdml.files import write_bytes
-
-STATE_FILE = "state.pt"
+from robustdml.models.checkpoints import STATE_FILE
 
 
 @dataclass

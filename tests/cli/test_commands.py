@@ -212,6 +212,15 @@ def test_an_output_folder_that_holds_something_else_is_refused(trained, tree, tm
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+def test_paths_that_cannot_be_written_are_refused(trained, tree, tmp_path):
+    (tmp_path / "file.txt").write_text("mine")
+    refused(train_on(tree, tmp_path / "file.txt" / "x"), r"file\.txt.* cannot be used \(Not a directory\)")
+    refused(train_on(tree, tmp_path / "file.txt"), "is a file, not a folder")
+    assert evaluate(trained, tree, tmp_path / "e", "--attacks", "noise").exit_code == 0
+    refused(cli("report", tmp_path / "e", "--out", tmp_path), "cannot be used")
+    refused(evaluate(trained, tree, trained / "st", "--attacks", "noise"), "holds a run of another command")
+
+
 def test_report_refuses_a_folder_without_results(tmp_path):
     refused(cli("report", tmp_path), "no results.json in")
     (tmp_path / "results.json").write_text("{}")

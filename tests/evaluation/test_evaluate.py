@@ -296,6 +296,20 @@ def test_an_attack_that_does_nothing_is_no_attempt(squares, tmp_path):
     assert "no-attempt" in {caution.slug for caution in results.warnings}
 
 
+def test_no_worst_case_is_claimed_where_every_attack_failed(squares, tmp_path):
+    results = run(squares, [FakeAttack(raises, eps=0.5), FakeAttack(identity, eps=0.6, name="ok")], tmp_path)
+    assert [worst.eps for worst in results.worst] == [0.6]
+    assert run(squares, [FakeAttack(raises)], tmp_path / "none").worst == ()
+
+
+def test_a_damaged_record_stops_with_its_name_instead_of_a_failed_attack(squares, tmp_path):
+    run(squares, [FakeAttack(identity)], tmp_path)
+    shard = next((tmp_path / "records").rglob("*.parquet"))
+    shard.write_bytes(shard.read_bytes()[:100])
+    with pytest.raises(RunFolderError, match=r"00000\.parquet' is damaged .* delete that file and evaluate again"):
+        run(squares, [FakeAttack(identity)], tmp_path)
+
+
 def test_a_missing_margin_attack_is_flagged(squares, tmp_path):
     without = run(squares, build_suite("shift,stax", "8/255"), tmp_path / "a")
     with_it = run(squares, build_suite("shift,margin", "8/255"), tmp_path / "b")
@@ -308,6 +322,7 @@ def test_a_missing_margin_attack_is_flagged(squares, tmp_path):
     [
         (nn.Conv2d(3, 4, 3), r"gives \(24, 4, 8, 8\) for images \(24, 3, 10, 10\): an embedding model gives \(N, D\)"),
         (nn.Sequential(nn.Flatten(), nn.Linear(300, 4), nn.Threshold(1e9, float("nan"))), "not finite"),
+        (nn.Linear(5, 5), r"the model raised RuntimeError on images \(24, 3, 10, 10\)"),
     ],
 )
 def test_what_is_no_embedding_model_is_refused(squares, tmp_path, module, sentence):
@@ -320,6 +335,13 @@ def test_models_must_agree_in_name_and_size(squares, tmp_path):
         run(squares, [], tmp_path, [Subject("a", SmallNet(), "x"), Subject("a", SmallNet(), "y")])
     with pytest.raises(SpecError, match=r"different image sizes .* choose one with --image-size"):
         run(squares, [], tmp_path, [Subject("a", SmallNet(), "x", None, 10), Subject("b", SmallNet(), "y", None, 12)])
+    for wrong in (SmallNet(), {"a": 5}):
+        with pytest.raises(SpecError, match=r"\.deployed\(\)"):
+            evaluate(wrong, squares, [], out=tmp_path, options=QUIET)
+    with pytest.raises(SpecError, match="'margin' is a name, not an attack"):
+        run(squares, ["margin"], tmp_path)
+    with pytest.raises(SpecError, match="image_size 100000 must be between 8 and 2048"):
+        run(squares, [], tmp_path, image_size=100000)
     with pytest.raises(SpecError, match="no model to evaluate"):
         evaluate({}, squares, [], out=tmp_path, options=QUIET)
     with pytest.raises(SpecError, match="is given twice at eps"):

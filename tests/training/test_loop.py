@@ -76,6 +76,8 @@ def test_a_stopped_run_resumes_to_the_same_weights(digits, tmp_path, monkeypatch
     with pytest.raises(StoppedError):
         run(digits, tmp_path / "stopped", method="mdprop", epochs=3)
     monkeypatch.setattr(loop, "step_loss", original)
+    with pytest.raises(CheckpointError, match="is not finished: repeat its command"):
+        load_checkpoint(tmp_path / "stopped")
     resumed = run(digits, tmp_path / "stopped", method="mdprop", epochs=3)
 
     assert [row["loss"] for row in resumed.history] == [row["loss"] for row in whole.history]
@@ -237,7 +239,8 @@ def test_the_learning_rate_warms_up_and_ends_near_zero():
         ({"batch_size": 10, "m_per_class": 4}, "must be a multiple of m_per_class=4"),
         ({"batch_size": 4, "m_per_class": 4}, "hold at least two classes"),
         ({"m_per_class": 1}, "at least 2"),
-        ({"learning_rate": 0.0}, "learning_rate=0.0 must be above 0"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan must be a number above 0"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0 must be a number above 0"),
         ({"precision": "fp8"}, "precision 'fp8' is not known: fp32 or bf16"),
         ({"validation_classes": -1}, "validation_classes=-1 must be at least 0"),
         ({"eps": 8.0}, r"eps 8.0 is outside \[0, 1\]"),
