@@ -22,7 +22,7 @@ def cautions(
     return (
         *_failed(cells),
         *_collapsed(models, dataset),
-        *_coverage(attacks),
+        *_coverage(attacks, cells),
         *_masking(attacks, cells),
         *_budget(cells),
         *_unchanged(cells, dataset),
@@ -62,14 +62,16 @@ def _collapsed(models: Sequence[ModelEntry], dataset: DatasetEntry) -> Iterator[
             )
 
 
-def _coverage(attacks: Sequence[AttackEntry]) -> Iterator[Caution]:
-    if attacks and not any(entry.goal == "margin" and entry.knowledge == "gradients" for entry in attacks):
+def _coverage(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Caution]:
+    """What the gradient attacks that were judged leave untested; one that failed everywhere covers nothing."""
+    judged = {cell.attack for cell in cells if cell.score}
+    goals = {entry.goal for entry in attacks if entry.knowledge == "gradients" and entry.spec in judged}
+    if attacks and "margin" not in goals:
         yield Caution(
             slug="no-margin-attack",
             message="No gradient attack on the retrieval margin was run; it breaks far more queries than the others.",
             remedy="Add the attack 'margin', or use --attacks all.",
         )
-    goals = {entry.goal for entry in attacks if entry.knowledge == "gradients"}
     if len(goals) == 1:
         yield Caution(
             slug="one-goal",

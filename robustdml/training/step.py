@@ -65,7 +65,7 @@ def step_loss(
     *,
     seed: int,
 ) -> Tensor:
-    """The loss of one step (mdprop.md, "the method in one page").
+    """The loss of one step (MDProp, arXiv 2211.16253).
 
     Args:
         model: in training mode, with the BatchNorm branches of ``method``.

@@ -315,6 +315,8 @@ def test_a_missing_margin_attack_is_flagged(squares, tmp_path):
     with_it = run(squares, build_suite("shift,margin", "8/255"), tmp_path / "b")
     assert "no-margin-attack" in {caution.slug for caution in without.warnings}
     assert "no-margin-attack" not in {caution.slug for caution in with_it.warnings}
+    failed = run(squares, [FakeAttack(raises), *build_suite("noise", "8/255")], tmp_path / "c")
+    assert {caution.slug for caution in failed.warnings} == {"attack-failed", "no-margin-attack"}
 
 
 @pytest.mark.parametrize(
