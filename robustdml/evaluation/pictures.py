@@ -18,8 +18,8 @@ def picture(image: Tensor) -> bytes:
 
 
 def amplification(eps: float) -> float:
-    """The factor that makes a perturbation of eps full contrast around mid-grey."""
-    return 0.5 / eps
+    """The factor that makes a perturbation of eps full contrast around mid-grey; 1 where eps is 0."""
+    return 0.5 / eps if eps else 1.0
 
 
 def perturbation_picture(delta: Tensor, eps: float) -> bytes:

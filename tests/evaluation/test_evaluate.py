@@ -290,6 +290,12 @@ def test_masked_gradients_are_flagged_where_noise_wins(squares, tmp_path):
     assert {caution.model for caution in results.warnings if caution.slug == "gradient-masking"} == {"masked"}
 
 
+def test_a_budget_of_zero_is_the_clean_evaluation(squares, tmp_path):
+    results = run(squares, [build_attack("margin", 0.0), build_attack("noise", 0.0)], tmp_path)
+    assert all(cell.score == results.models[0].clean for cell in results.cells)
+    assert all(cell.largest_norm_returned == 0 for cell in results.cells)
+
+
 def test_an_attack_that_does_nothing_is_no_attempt(squares, tmp_path):
     results = run(squares, [FakeAttack(identity)], tmp_path)
     assert results.cells[0].queries_unchanged == 24
