@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustdml.results import Score
-from robustdml.threat import format_eps
 
 from . import text
 from .drawing import MARKERS, Drawing, Plot, Point, Series, Tick, draw
@@ -54,11 +53,11 @@ class Chart:
 
 def build_chart(index: Index) -> Chart:
     """Chart the worst cases over eps, or all attacks where one eps (or none) was run."""
-    over_eps = len(index.budgets) > 1
+    over_eps = len(index.linf) > 1
     plot = _lines(index) if over_eps else _bars(index)
     return Chart(
         over_eps=over_eps,
-        eps=None if index.headline is None else format_eps(index.headline),
+        eps=None if index.headline is None else index.headline.text,
         plot=plot,
         figure=_line_figure(plot) if over_eps else _bar_figure(plot),
         drawing=draw(plot),
@@ -71,25 +70,27 @@ def _lines(index: Index) -> Plot:
     for number, model in enumerate(index.results.models):
         points = [_point(0.0, model.clean)]
         points += [
-            _point(eps, worst.score)
-            for eps in index.budgets
-            if (worst := index.worst.get((model.name, eps))) is not None
+            _point(float(budget.eps or 0.0), worst.score)
+            for budget in index.linf
+            if (worst := index.worst.get((model.name, budget))) is not None
         ]
         series.append(_series(number, model.name, points))
-    ticks = (Tick(0.0, "0", "0 (clean)"), *(Tick(eps, f"{255 * eps:.3g}", format_eps(eps)) for eps in index.budgets))
+    places = [(float(budget.eps or 0.0), budget.text) for budget in index.linf]
+    ticks = (Tick(0.0, "0", "0 (clean)"), *(Tick(eps, f"{255 * eps:.3g}", written) for eps, written in places))
     return Plot("lines", tuple(series), ticks, index.results.dataset.chance_recall_at_1)
 
 
 def _bars(index: Index) -> Plot:
-    eps = index.headline
-    attacks = () if eps is None else index.results.attacks
+    budget = index.headline
+    run = {cell.attack for cell in index.results.cells if index.budget(cell) == budget}
+    attacks = [attack for attack in index.results.attacks if attack.spec in run]
     names = ["clean", *(["worst case"] if attacks else []), *(attack.name for attack in attacks)]
     series = []
     for number, model in enumerate(index.results.models):
         scores: list[Score | None] = [model.clean]
-        if eps is not None and attacks:
-            worst = index.worst.get((model.name, eps))
-            cells = [index.cells.get((model.name, attack.spec, eps)) for attack in attacks]
+        if budget is not None and attacks:
+            worst = index.worst.get((model.name, budget))
+            cells = [index.cells.get((model.name, attack.spec, budget.eps)) for attack in attacks]
             scores += [worst.score if worst else None, *(cell.score if cell else None for cell in cells)]
         points = [_point(float(place), score) for place, score in enumerate(scores) if score is not None]
         series.append(_series(number, model.name, points))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from robustdml.errors import RunFolderError
 from robustdml.results import Example, Hit
-from robustdml.threat import format_eps
+from robustdml.threat import format_budget
 
 from . import text
 from .index import Index
@@ -92,7 +92,7 @@ def build_gallery(index: Index, folder: Path, budget: int = PICTURE_BUDGET) -> G
 
 def _fair_order(examples: tuple[Example, ...]) -> list[int]:
     """Positions such that a cut anywhere leaves every model, attack and eps about as many examples."""
-    seen: Counter[tuple[str, str, float]] = Counter()
+    seen: Counter[tuple[str, str, float | None]] = Counter()
     turns = []
     for position, example in enumerate(examples):
         key = (example.model, example.attack, example.eps)
@@ -113,7 +113,7 @@ def _exhibit(example: Example, index: Index, loader: _Pictures) -> Exhibit:
     return Exhibit(
         query=str(example.query_id),
         attack=index.attack_name(example.attack),
-        eps=format_eps(example.eps),
+        eps=format_budget(example.eps, index.norms[example.attack]),
         class_name=example.class_name,
         image=loader.uri(example.image),
         perturbation=loader.uri(example.perturbation_image),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from robustdml.results import Cell, ModelEntry, Score
-from robustdml.threat import format_eps
+from robustdml.results import AttackEntry, Cell, ModelEntry, Score
 
 from . import text
-from .index import Index
+from .index import ANY_SIZE, Budget, Index
 
 NO_REASON = "no reason was recorded"
 
@@ -65,6 +64,7 @@ class DetailRow:
     model: str
     attack: str
     eps: str
+    #: By which the column of budgets is sorted.
     eps_number: float
     values: tuple[Value, ...]
 
@@ -85,36 +85,51 @@ DETAIL_COLUMNS = (
     Column("projected", "queries that came back outside of the budget and were projected into it"),
     Column("unchanged", "queries that came back unchanged"),
     Column("forward images", "images that passed through the model while the attack ran"),
+    Column("gradient images", "images that a gradient went back through"),
     Column("seconds", "time that the attack took"),
 )
 
 
 def budget_tables(index: Index) -> tuple[BudgetTable, ...]:
     """A table for each budget, the headline first; where nothing was attacked, one of the clean numbers."""
-    rest = [eps for eps in reversed(index.budgets) if eps != index.headline]
-    return tuple(_budget_table(index, eps) for eps in (index.headline, *rest))
+    largest_first = [*reversed(index.linf), *(budget for budget in index.budgets if budget.norm != "linf")]
+    rest = [budget for budget in largest_first if budget != index.headline]
+    return tuple(_budget_table(index, budget) for budget in (index.headline, *rest))
 
 
-def _budget_table(index: Index, eps: float | None) -> BudgetTable:
+def _budget_table(index: Index, budget: Budget | None) -> BudgetTable:
     columns = [CLEAN]
-    if eps is not None:
-        columns += [WORST, *(Column(attack.name, attack.spec) for attack in index.results.attacks)]
-    rows = (Row(model.name, model.health.collapsed, _row(index, model, eps)) for model in index.results.models)
-    return BudgetTable(None if eps is None else format_eps(eps), tuple(columns), tuple(rows))
+    attacks = _attacks(index, budget)
+    if budget is not None:
+        columns += [WORST] if budget != ANY_SIZE else []
+        columns += [Column(attack.name, attack.spec) for attack in attacks]
+    rows = (
+        Row(model.name, model.health.collapsed, _row(index, model, budget, attacks)) for model in index.results.models
+    )
+    return BudgetTable(None if budget is None else budget.text, tuple(columns), tuple(rows))
 
 
-def _row(index: Index, model: ModelEntry, eps: float | None) -> tuple[Value, ...]:
-    if eps is None:
+def _attacks(index: Index, budget: Budget | None) -> list[AttackEntry]:
+    """The attacks that were run with a budget."""
+    run = {cell.attack for cell in index.results.cells if index.budget(cell) == budget}
+    return [attack for attack in index.results.attacks if attack.spec in run]
+
+
+def _row(index: Index, model: ModelEntry, budget: Budget | None, attacks: list[AttackEntry]) -> tuple[Value, ...]:
+    if budget is None:
         return (_recall(model.clean),)
-    cells = [index.cells.get((model.name, attack.spec, eps)) for attack in index.results.attacks]
+    cells = [index.cells.get((model.name, attack.spec, budget.eps)) for attack in attacks]
     lowest = min((cell.score.metrics.recall_at_1 for cell in cells if cell and cell.score), default=None)
-    worst = index.worst.get((model.name, eps))
-    return (_recall(model.clean), _recall(worst.score if worst else None), *(_attacked(cell, lowest) for cell in cells))
+    values = [_recall(model.clean)]
+    if budget != ANY_SIZE:
+        worst = index.worst.get((model.name, budget))
+        values.append(_recall(worst.score if worst else None))
+    return (*values, *(_attacked(cell, lowest) for cell in cells))
 
 
 def _attacked(cell: Cell | None, lowest: float | None) -> Value:
-    if cell and cell.status == "failed":
-        return Value("failed", None, failed=cell.reason or NO_REASON)
+    if cell and cell.status != "ok":
+        return Value(cell.status, None, failed=cell.reason or NO_REASON)
     return _recall(cell.score if cell else None, lowest)
 
 
@@ -129,20 +144,21 @@ def detail_rows(index: Index) -> tuple[DetailRow, ...]:
     """Every measurement of the run: by model, first clean, then by budget the worst case and the attacks."""
     rows = []
     for model in index.results.models:
-        rows.append(DetailRow(model.name, CLEAN.label, "0", 0.0, (*_metrics(model.clean), *[_absent()] * 7)))
-        for eps in index.budgets:
-            if worst := index.worst.get((model.name, eps)):
-                values = (*_metrics(worst.score), _fraction(worst.relative_recall), *[_absent()] * 6)
-                rows.append(DetailRow(model.name, WORST.label, format_eps(eps), eps, values))
-            for attack in index.results.attacks:
-                if cell := index.cells.get((model.name, attack.spec, eps)):
-                    rows.append(DetailRow(model.name, attack.name, format_eps(eps), eps, _cell_values(cell)))
+        rows.append(DetailRow(model.name, CLEAN.label, "0", 0.0, (*_metrics(model.clean), *[_absent()] * 8)))
+        for number, budget in enumerate(index.budgets, start=1):
+            if worst := index.worst.get((model.name, budget)):
+                values = (*_metrics(worst.score), _fraction(worst.relative_recall), *[_absent()] * 7)
+                rows.append(DetailRow(model.name, WORST.label, budget.text, float(number), values))
+            for attack in _attacks(index, budget):
+                if cell := index.cells.get((model.name, attack.spec, budget.eps)):
+                    values = _cell_values(cell, attack.norm)
+                    rows.append(DetailRow(model.name, attack.name, budget.text, float(number), values))
     return tuple(rows)
 
 
-def _cell_values(cell: Cell) -> tuple[Value, ...]:
-    if cell.status == "failed":
-        metrics = (Value("failed", None, failed=cell.reason or NO_REASON), *[_absent()] * 5)
+def _cell_values(cell: Cell, norm: str) -> tuple[Value, ...]:
+    if cell.status != "ok":
+        metrics = (Value(cell.status, None, failed=cell.reason or NO_REASON), *[_absent()] * 5)
         counts = [_absent()] * 2
     else:
         metrics = _metrics(cell.score)
@@ -150,10 +166,11 @@ def _cell_values(cell: Cell) -> tuple[Value, ...]:
     return (
         *metrics,
         _fraction(cell.relative_recall),
-        Value(text.norm(cell.largest_norm_returned), cell.largest_norm_returned),
-        Value(text.norm(cell.largest_norm), cell.largest_norm),
+        Value(text.norm(cell.largest_norm_returned, norm), cell.largest_norm_returned),
+        Value(text.norm(cell.largest_norm, norm), cell.largest_norm),
         *counts,
         _count(cell.forward_images),
+        _count(cell.gradient_images),
         Value(f"{cell.seconds:.1f}", cell.seconds),
     )
 

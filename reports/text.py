@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from robustdml.results import Score
+from robustdml.threat import NORMS
 
 ABSENT = "—"
 
@@ -24,9 +25,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.0f}\N{NO-BREAK SPACE}%"
 
 
-def norm(value: float | None) -> str:
-    """A norm in grey levels, the unit in which budgets are given."""
-    return ABSENT if value is None else f"{255 * value:.2f}/255"
+def norm(value: float | None, kind: str) -> str:
+    """A norm; L-infinity in grey levels, the unit in which its budgets are given."""
+    if value is None:
+        return ABSENT
+    return f"{255 * value:.2f}/255" if kind == "linf" else f"{NORMS[kind]} {value:.4g}"
 
 
 def count(value: int) -> str:

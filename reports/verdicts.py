@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robustdml.results import ModelEntry, WorstCase
-from robustdml.threat import format_eps
 
 from . import text
 from .index import Index
@@ -113,7 +112,7 @@ def compare(index: Index) -> Comparison | None:
 
 def headline(index: Index) -> str | None:
     """The headline eps as it is written; None where nothing was attacked."""
-    return None if index.headline is None else format_eps(index.headline)
+    return None if index.headline is None else index.headline.text
 
 
 def _headline_worst(index: Index, model: str) -> WorstCase | None:

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustdml.results import AttackEntry, DatasetEntry, ModelEntry, Results
-from robustdml.threat import format_eps
+from robustdml.threat import NORMS, format_eps
 
 from . import text
 from .charts import Chart, build_chart
 from .gallery import Gallery, build_gallery
-from .index import Index
+from .index import ANY_SIZE, Budget, Index
 from .tables import DETAIL_COLUMNS, NO_REASON, BudgetTable, Column, DetailRow, budget_tables, detail_rows
 from .verdicts import Comparison, Verdict, compare, headline, verdicts
 
-NORMS = {"linf": "L-infinity"}
 KNOWLEDGE = {
     "gradients": "gradients (white-box)",
     "scores": "scores only",
     "decisions": "decisions only",
+    "transfer": "another model (transfer)",
     "none": "nothing of the model",
 }
 
@@ -160,9 +160,17 @@ def _gallery_size(dataset: DatasetEntry) -> str:
 def _threat(index: Index) -> str:
     if not index.budgets:
         return "no attack was run"
-    norms = " and ".join(sorted({NORMS.get(attack.norm, attack.norm) for attack in index.results.attacks}))
-    budgets = ", ".join(format_eps(eps) for eps in index.budgets)
-    return f"{norms or 'perturbations'} up to eps = {budgets}, pixels in [0, 1]"
+    bounded: dict[str, list[Budget]] = {}
+    for budget in index.budgets:
+        bounded.setdefault(budget.norm, []).append(budget)
+    parts = []
+    for norm, budgets in bounded.items():
+        if norm == ANY_SIZE.norm:
+            parts.append("attacks without a budget")
+            continue
+        sizes = ", ".join(format_eps(item.eps or 0.0) if norm == "linf" else f"{item.eps:g}" for item in budgets)
+        parts.append(f"{NORMS[norm]} up to eps = {sizes}")
+    return "; ".join(parts) + "; pixels in [0, 1]"
 
 
 def _runs(results: Results) -> str:
@@ -189,9 +197,9 @@ def _warnings(index: Index) -> tuple[Warned, ...]:
 
 def _failures(index: Index) -> tuple[Failure, ...]:
     return tuple(
-        Failure(cell.model, index.attack_name(cell.attack), format_eps(cell.eps), cell.reason or NO_REASON)
+        Failure(cell.model, index.attack_name(cell.attack), index.budget(cell).text, cell.reason or NO_REASON)
         for cell in index.results.cells
-        if cell.status == "failed"
+        if cell.status != "ok"
     )
 
 
@@ -213,7 +221,7 @@ def _attack(attack: AttackEntry) -> AttackRow:
         attack.library,
         attack.goal,
         KNOWLEDGE[attack.knowledge],
-        NORMS.get(attack.norm, attack.norm),
+        NORMS[attack.norm],
         ", ".join(attack.citations) or text.ABSENT,
     )
     return AttackRow(attack.name, attack.spec, columns)

@@ -1,23 +1,28 @@
 """The results of an evaluation: the product that every report renders.
 
 ``results.json`` in a run folder is `Results`, written by the evaluator and read by anyone; this module needs no torch.
-All recalls and shares are fractions in [0, 1]; budgets and norms are in pixels of [0, 1]; times are in seconds.
+All recalls and shares are fractions in [0, 1]; budgets and norms are in pixels of [0, 1] (L0: a number of pixels);
+times are in seconds. What happened to each query stands in bit strings (`pack_hits`), in the order of `Queries`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from robustdml.errors import RunFolderError
 from robustdml.files import write_text
 
 #: Raised by one when a field changes its meaning or goes; new optional fields do not raise it.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 RESULTS_FILE = "results.json"
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Norm = Literal["linf", "l2", "l1", "l0"]
 
 
 class _Record(BaseModel):
@@ -25,23 +30,40 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+def pack_hits(hits: Iterable[bool]) -> str:
+    """Write one bit per query (R@1: whether the first hit is relevant) as hexadecimal text, the first query first."""
+    bits = "".join("1" if hit else "0" for hit in hits)
+    return "".join(f"{int(bits[at : at + 4].ljust(4, '0'), 2):x}" for at in range(0, len(bits), 4))
+
+
+def unpack_hits(text: str, count: int) -> list[bool]:
+    """Read the bits of ``count`` queries (see `pack_hits`).
+
+    Raises:
+        ValueError: the text is no hexadecimal number of that many bits.
+    """
+    if len(text) != -(-count // 4):
+        raise ValueError(f"{len(text)} hexadecimal digits for {count} queries")
+    return [bit == "1" for digit in text for bit in f"{int(digit, 16):04b}"][:count]
+
+
 class Metrics(_Record):
     """Means over the queries. R@k: one of the first k is relevant; MAP@R and R-precision: Musgrave et al. 2020."""
 
-    recall_at_1: float
-    recall_at_2: float
-    recall_at_4: float
-    recall_at_8: float
-    map_at_r: float
-    r_precision: float
+    recall_at_1: Share
+    recall_at_2: Share
+    recall_at_4: Share
+    recall_at_8: Share
+    map_at_r: Share
+    r_precision: Share
 
 
 class Score(_Record):
     """Metrics with the 95 % interval of R@1 from a bootstrap over classes (queries of a class are not independent)."""
 
     metrics: Metrics
-    recall_at_1_low: float
-    recall_at_1_high: float
+    recall_at_1_low: Share
+    recall_at_1_high: Share
 
 
 class DatasetEntry(_Record):
@@ -58,6 +80,15 @@ class DatasetEntry(_Record):
     #: Expected R@1 of a random ranking: the mean share of the gallery that is relevant.
     chance_recall_at_1: float
     fingerprint: str
+
+
+class Queries(_Record):
+    """Who the queries are, in the order of every bit string."""
+
+    ids: tuple[int, ...]
+    #: Places in ``class_names``.
+    classes: tuple[int, ...]
+    class_names: tuple[str, ...]
 
 
 class Health(_Record):
@@ -80,6 +111,8 @@ class ModelEntry(_Record):
     embedding_dim: int
     parameters: int
     clean: Score
+    #: Bits of R@1 per query.
+    clean_hits: str
     health: Health
 
 
@@ -92,8 +125,12 @@ class AttackEntry(_Record):
     name: str
     library: str
     goal: str
-    knowledge: Literal["gradients", "scores", "decisions", "none"]
-    norm: str
+    knowledge: Literal["gradients", "scores", "decisions", "transfer", "none"]
+    #: In which the budget is given, or, where there is none, in which perturbations are measured.
+    norm: Norm
+    #: Fixed: the strongest image within eps. Minimum: the smallest perturbation that succeeds, without eps.
+    #: Unrestricted: a change that no norm bounds (a patch, a rotation), without eps.
+    budget: Literal["fixed", "minimum", "unrestricted"] = "fixed"
     citations: tuple[str, ...]
 
 
@@ -103,39 +140,53 @@ class Cell(_Record):
     model: str
     #: The spec of the attack.
     attack: str
-    eps: float
-    status: Literal["ok", "failed"]
-    #: Why it failed; None exactly when it did not.
+    #: None where the attack has no budget.
+    eps: float | None
+    #: Failed: it raised, ran out of time or returned no image. Skipped: it was not tried, for a reason known before.
+    status: Literal["ok", "failed", "skipped"]
+    #: Why there is no score; None exactly when there is one.
     reason: str | None = None
-    #: None exactly when it failed.
+    #: None exactly when the status is not ok.
     score: Score | None = None
+    #: Bits of R@1 per query; None exactly when the status is not ok.
+    hits: str | None = None
     #: Adversarial over clean R@1; None when the clean R@1 is 0.
     relative_recall: float | None = None
     #: The largest norm of a perturbation as the attack returned it, and after the evaluator enforced the budget.
     largest_norm_returned: float | None = None
     largest_norm: float | None = None
+    #: The median norm of the perturbations of the queries that it broke (right when clean); None where it broke none.
+    median_norm_broken: float | None = None
     #: Queries that came back outside of the budget (and were projected), and that came back unchanged.
     queries_projected: int = 0
     queries_unchanged: int = 0
-    #: Images that passed through the model while the attack ran: its cost.
+    #: Images that passed through the model while the attack ran, and how many of these a gradient went back through.
     forward_images: int = 0
+    gradient_images: int = 0
     seconds: float = 0.0
 
     @model_validator(mode="after")
     def _score_or_reason(self) -> Cell:
-        if (self.status == "ok") != (self.score is not None) or (self.status == "failed") != (self.reason is not None):
-            raise ValueError("a cell has a score when it is ok, and a reason when it failed")
+        judged = self.score is not None and self.hits is not None
+        if (self.status == "ok") != judged or (self.status == "failed") != (self.reason is not None):
+            raise ValueError("a cell has a score and hits when it is ok, and a reason when it failed")
         return self
 
 
 class WorstCase(_Record):
-    """One model at one budget, each query under the attack that hurts it most (of all run at this or a smaller eps)."""
+    """One model at one budget, each query under whatever hurts it most of all images tried within that ball.
+
+    Attacks with another budget (smaller, of another norm, or none) count for the queries whose image lies in the ball.
+    """
 
     model: str
     eps: float
+    norm: Norm = "linf"
     score: Score
+    #: Bits of R@1 per query.
+    hits: str
     relative_recall: float | None
-    #: Attacks at this eps that were judged, and that failed (and so are not part of the worst case).
+    #: Attacks with this budget that were judged, and that failed (and so are not part of the worst case).
     attacks: int
     attacks_failed: int
 
@@ -166,7 +217,7 @@ class Example(_Record):
     model: str
     #: The spec of the attack.
     attack: str
-    eps: float
+    eps: float | None
     query_id: int
     class_name: str
     image: str
@@ -177,6 +228,33 @@ class Example(_Record):
     clean_top: tuple[Hit, ...]
     adversarial_top: tuple[Hit, ...]
     targets: tuple[Hit, ...] = ()
+
+
+class MapPath(_Record):
+    """A query in an embedding map: where it was, and where the attack took it."""
+
+    query_id: int
+    #: A place in ``Queries.class_names``.
+    class_index: int
+    clean: tuple[float, float]
+    adversarial: tuple[float, float]
+    #: Whether its first hit was relevant before, and after.
+    clean_hit: bool
+    adversarial_hit: bool
+
+
+class EmbeddingMap(_Record):
+    """A model's gallery and some attacked queries on the first two principal components of the gallery."""
+
+    model: str
+    #: The spec of the attack that took the queries away, and its budget.
+    attack: str
+    eps: float | None
+    #: Shares of the gallery's variance that the two axes hold.
+    explained: tuple[float, float]
+    #: A sample of the gallery: x, y, and a place in ``Queries.class_names``.
+    gallery: tuple[tuple[float, float, int], ...]
+    paths: tuple[MapPath, ...]
 
 
 class Environment(_Record):
@@ -197,7 +275,7 @@ class EvalSpec(_Record):
     #: Name and weight fingerprint of each model.
     models: tuple[tuple[str, str], ...]
     #: Spec and eps of each attack.
-    attacks: tuple[tuple[str, float], ...]
+    attacks: tuple[tuple[str, float | None], ...]
     max_queries: int | None
     seed: int
     shard_size: int
@@ -214,17 +292,44 @@ class Results(_Record):
     fingerprint: str
     spec: EvalSpec
     dataset: DatasetEntry
+    queries: Queries
     models: tuple[ModelEntry, ...]
     attacks: tuple[AttackEntry, ...]
     cells: tuple[Cell, ...]
     worst: tuple[WorstCase, ...]
     warnings: tuple[Caution, ...]
     examples: tuple[Example, ...]
+    maps: tuple[EmbeddingMap, ...] = ()
     environment: Environment
     #: BibTeX by citation key, of everything that was used.
     citations: dict[str, str]
     #: Of the call that finished the run; each cell has its own.
     seconds: float
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Results:
+        """Refuse numbers that contradict each other: a report must not print an edited file as if it were measured."""
+        count, models, attacks = self.dataset.queries, {m.name for m in self.models}, {a.spec for a in self.attacks}
+        if len(self.queries.ids) != count or len(self.queries.classes) != count:
+            raise ValueError(f"queries has not the {count} entries that dataset.queries says")
+        if len(models) < len(self.models) or len(attacks) < len(self.attacks):
+            raise ValueError("a model or an attack is listed twice")
+        for model, attack in [
+            *((cell.model, cell.attack) for cell in self.cells),
+            *((worst.model, None) for worst in self.worst),
+            *((example.model, example.attack) for example in self.examples),
+            *((drawn.model, drawn.attack) for drawn in self.maps),
+        ]:
+            if model not in models or (attack is not None and attack not in attacks):
+                raise ValueError(f"'{model}' under '{attack}' is not among the models and attacks listed")
+        for score, hits in [
+            *((model.clean, model.clean_hits) for model in self.models),
+            *((cell.score, cell.hits) for cell in self.cells if cell.score is not None),
+            *((worst.score, worst.hits) for worst in self.worst),
+        ]:
+            if abs(sum(unpack_hits(hits or "", count)) / count - score.metrics.recall_at_1) > 1e-9:
+                raise ValueError(f"a recall of {score.metrics.recall_at_1} is not the mean of its hits")
+        return self
 
     def save(self, folder: Path) -> Path:
         """Write ``results.json`` into ``folder`` in one step (a reader never sees half a file) and return its path."""

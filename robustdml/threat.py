@@ -5,6 +5,7 @@ Pixels are in [0, 1] everywhere, so that eps has one meaning: 8/255 is eight gre
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-6
 
 _HEADLINE_LIMIT = 8 / 255
+
+#: The norms that perturbations are measured in, with how they are written.
+NORMS = {"linf": "L\N{INFINITY}", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
 def parse_eps(text: str) -> float:
@@ -58,6 +62,13 @@ def format_eps(eps: float) -> str:
     return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:g}"
 
 
+def format_budget(eps: float | None, norm: str) -> str:
+    """Write a budget with its norm where that is not L-infinity: ``"8/255"``, ``"L2 0.5"``, ``"any size"``."""
+    if eps is None:
+        return "any size"
+    return format_eps(eps) if norm == "linf" else f"{NORMS[norm]} {eps:g}"
+
+
 def headline_eps(budgets: Iterable[float]) -> float | None:
     """The budget that a summary quotes: the largest up to 8/255 (the field's), else the smallest; None of none."""
     ordered = sorted(budgets)
@@ -67,34 +78,94 @@ def headline_eps(budgets: Iterable[float]) -> float | None:
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """The L-infinity ball of radius ``eps`` around the clean image, intersected with [0, 1].
+    """The images allowed instead of a clean one: a ball around it in a norm, intersected with [0, 1].
 
     Args:
-        eps: the radius, in pixels of [0, 1]; 0 allows the clean image only.
+        eps: the radius; None allows every image in [0, 1] (attacks that look for the smallest perturbation, or whose
+            change is no additive noise), and the norm is only measured. 0 allows the clean image only.
+        norm: ``"linf"``, ``"l2"``, ``"l1"`` (of all values, in pixels of [0, 1]) or ``"l0"`` (how many pixels differ,
+            in whichever channel).
 
     Raises:
-        BudgetError: ``eps`` is outside [0, 1].
+        BudgetError: no such norm, or ``eps`` is below 0, not finite, or above 1 for L-infinity.
     """
 
-    eps: float
+    eps: float | None
     norm: str = "linf"
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.eps <= 1.0:
+        if self.norm not in NORMS:
+            raise BudgetError(f"norm '{self.norm}' is not supported: known: {', '.join(NORMS)}")
+        if self.eps is None:
+            return
+        if self.norm == "linf" and not 0.0 <= self.eps <= 1.0:
             raise BudgetError(f"eps {self.eps} is outside [0, 1]: pixels are in [0, 1], eight grey levels are 8/255")
-        if self.norm != "linf":
-            raise BudgetError(f"norm '{self.norm}' is not supported: known: linf")
+        if not 0.0 <= self.eps < math.inf:
+            raise BudgetError(f"eps {self.eps} must be a finite number of at least 0")
 
     def project(self, adversarial: Tensor, clean: Tensor) -> Tensor:
-        """The nearest allowed image to ``adversarial``; both ``(N, C, H, W)``."""
-        return adversarial.clamp(clean - self.eps, clean + self.eps).clamp(0.0, 1.0)
+        """An allowed image beside ``adversarial`` (the nearest one, for L-infinity); both ``(N, C, H, W)``."""
+        if self.eps is None:
+            return adversarial.clamp(0.0, 1.0)
+        if self.norm == "linf":
+            return adversarial.clamp(clean - self.eps, clean + self.eps).clamp(0.0, 1.0)
+        # Into [0, 1] first: that only shortens the perturbation, as the clean image is in it; so does the second time.
+        delta = adversarial.clamp(0.0, 1.0) - clean
+        return (clean + project_ball(delta, self.eps, self.norm)).clamp(0.0, 1.0)
 
     def distance(self, adversarial: Tensor, clean: Tensor) -> Tensor:
-        """The norm of each perturbation, ``(N,)``, in pixels of [0, 1]."""
-        return (adversarial - clean).flatten(1).abs().amax(1)
+        """The norm of each perturbation, ``(N,)``."""
+        return norm_of(adversarial - clean, self.norm)
 
     def allows(self, adversarial: Tensor, clean: Tensor) -> Tensor:
         """Which images are within the budget and within [0, 1], ``(N,)`` bool."""
         flat = adversarial.flatten(1)
         in_range = (flat.amin(1) >= -TOLERANCE) & (flat.amax(1) <= 1 + TOLERANCE)
-        return in_range & (self.distance(adversarial, clean) <= self.eps + TOLERANCE)
+        if self.eps is None:
+            return in_range
+        return in_range & (self.distance(adversarial, clean) <= self.limit)
+
+    @property
+    def limit(self) -> float:
+        """The largest norm that is accepted as within the budget: eps and the rounding slack of float32."""
+        if self.eps is None:
+            return math.inf
+        # Sums over all pixels gather the rounding of each: for them the slack is a ten-thousandth of the budget.
+        return self.eps + TOLERANCE if self.norm == "linf" else self.eps * (1 + 100 * TOLERANCE)
+
+
+def norm_of(delta: Tensor, norm: str) -> Tensor:
+    """The norm of each perturbation ``(N, C, H, W)``, ``(N,)``; L0 counts pixels that differ in any channel."""
+    if norm == "l0":
+        return (delta.abs().flatten(2).amax(1) > 0).sum(1).to(delta.dtype)
+    flat = delta.flatten(1)
+    if norm == "linf":
+        return flat.abs().amax(1)
+    return flat.square().sum(1).sqrt() if norm == "l2" else flat.abs().sum(1)
+
+
+def project_ball(delta: Tensor, eps: float, norm: str) -> Tensor:
+    """The nearest perturbation of at most ``eps``; L0 keeps the pixels that change most (``(N, C, H, W)``).
+
+    The projection onto the L1 ball is that of Duchi et al. 2008.
+    """
+    if norm == "linf":
+        return delta.clamp(-eps, eps)
+    if norm == "l2":
+        length = norm_of(delta, "l2").clamp_min(1e-12)
+        return delta * (eps / length).clamp_max(1.0)[:, None, None, None]
+    if norm == "l0":
+        size = delta.abs().flatten(2).amax(1)
+        keep = min(int(eps), size.shape[1])
+        mask = size.new_zeros(size.shape).scatter_(1, size.topk(keep, dim=1).indices, 1.0)
+        return delta * mask.view(len(delta), 1, *delta.shape[2:])
+    size = delta.flatten(1).abs()
+    ordered = size.sort(dim=1, descending=True).values
+    count = size.new_tensor(range(1, size.shape[1] + 1))
+    excess = ordered.cumsum(1) - eps
+    # The last place at which shrinking all larger values alike still leaves this one positive.
+    last = (ordered * count > excess).sum(1, keepdim=True).clamp_min(1)
+    threshold = (excess.gather(1, last - 1) / last).clamp_min(0.0)
+    shrunk = (size - threshold).clamp_min(0.0).view_as(delta) * delta.sign()
+    inside = (size.sum(1) <= eps)[:, None, None, None]
+    return delta.where(inside, shrunk)

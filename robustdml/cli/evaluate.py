@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from robustdml.cli.options import data_options, run_options
-from robustdml.threat import format_eps, parse_eps_list
+from robustdml.threat import format_budget, parse_eps_list
 
 if TYPE_CHECKING:
     from robustdml.results import Results
@@ -77,15 +77,16 @@ def summarise(results: Results) -> None:
     table = Table(title=title, title_justify="left")
     table.add_column("model", overflow="fold")
     table.add_column("clean", justify="right")
-    budgets = sorted({worst.eps for worst in results.worst})
-    for eps in budgets:
-        table.add_column(f"worst at {format_eps(eps)}", justify="right")
+    budgets = list(dict.fromkeys((worst.norm, worst.eps) for worst in results.worst))
+    for norm, eps in budgets:
+        table.add_column(f"worst at {format_budget(eps, norm)}", justify="right")
     for model in results.models:
         own = [item for item in results.worst if item.model == model.name]
-        recalls = {item.eps: f"{item.score.metrics.recall_at_1:.3f}" for item in own}
+        recalls = {(item.norm, item.eps): f"{item.score.metrics.recall_at_1:.3f}" for item in own}
         clean = f"{model.clean.metrics.recall_at_1:.3f}"
-        table.add_row(escape(model.name), clean, *(recalls.get(eps, "-") for eps in budgets))
+        table.add_row(escape(model.name), clean, *(recalls.get(budget, "-") for budget in budgets))
     Console().print(table)
-    failed = sum(cell.status == "failed" for cell in results.cells)
-    if failed:
-        click.echo(f"{failed} of {len(results.cells)} attack runs failed; the report gives the reasons.")
+    for status in ("failed", "skipped"):
+        count = sum(cell.status == status for cell in results.cells)
+        if count:
+            click.echo(f"{count} of {len(results.cells)} attack runs {status}; the report gives the reasons.")

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from robustdml.evaluation.metrics import METRIC_NAMES, score
 from robustdml.evaluation.records import Records
-from robustdml.results import Cell, WorstCase
+from robustdml.results import AttackEntry, Cell, Norm, WorstCase, pack_hits
+from robustdml.threat import NORMS, ThreatModel
 
 #: The records of one model by (attack spec, eps).
-ModelRecords = Mapping[tuple[str, float], Records]
+ModelRecords = Mapping[tuple[str, float | None], Records]
 
 
 def relative(recall: float, clean: float) -> float | None:
@@ -19,46 +21,86 @@ def relative(recall: float, clean: float) -> float | None:
     return recall / clean if clean > 0 else None
 
 
-def cell(model: str, attack: str, eps: float, records: Records, clean_recall: float, *, seed: int) -> Cell:
+def hits(values: npt.NDArray[np.float64]) -> str:
+    """Per-query R@1 as the bits of the results."""
+    return pack_hits((values > 0.5).tolist())
+
+
+def cell(model: str, attack: AttackEntry, eps: float | None, records: Records, clean: Records, *, seed: int) -> Cell:
     """One model under one attack at one budget."""
     result = score(records.values, records.labels, seed=seed)
+    recall = records.values["recall_at_1"]
+    norm = records.norms[attack.norm]
+    broken = (clean.values["recall_at_1"] > 0.5) & (recall < 0.5)
     return Cell(
         model=model,
-        attack=attack,
+        attack=attack.spec,
         eps=eps,
         status="ok",
         score=result,
-        relative_recall=relative(result.metrics.recall_at_1, clean_recall),
+        hits=hits(recall),
+        relative_recall=relative(result.metrics.recall_at_1, float(clean.values["recall_at_1"].mean())),
         largest_norm_returned=float(records.norm_returned.max()),
-        largest_norm=float(records.norm.max()),
+        largest_norm=float(norm.max()),
+        median_norm_broken=float(np.median(norm[broken])) if broken.any() else None,
         queries_projected=int(records.projected.sum()),
-        queries_unchanged=int((records.norm == 0).sum()),
+        queries_unchanged=int((records.norms["linf"] == 0).sum()),
         forward_images=records.forward_images,
+        gradient_images=records.gradient_images,
         seconds=records.seconds,
     )
 
 
-def worst_case(model: str, eps: float, clean: Records, attacked: ModelRecords, failed: int, *, seed: int) -> WorstCase:
-    """Each query under what hurts it most: the clean image, or any attack at this or a smaller budget.
+def worst_cases(
+    model: str,
+    attacks: Sequence[AttackEntry],
+    clean: Records,
+    attacked: ModelRecords,
+    cells: Sequence[Cell],
+    *,
+    seed: int,
+) -> list[WorstCase]:
+    """The worst case of a model at every fixed budget that was run and judged, by norm and size."""
+    norms = {entry.spec: entry.norm for entry in attacks}
+    budgets = {(norms[spec], eps) for spec, eps in attacked if eps is not None}
+    ordered = sorted(budgets, key=lambda budget: (list(NORMS).index(budget[0]), budget[1]))
+    return [_worst_case(model, eps, norm, norms, clean, attacked, cells, seed=seed) for norm, eps in ordered]
 
-    The minimum is taken per query and only then averaged; a smaller budget's image is allowed at a larger one.
+
+def _worst_case(
+    model: str,
+    eps: float,
+    norm: Norm,
+    norms: Mapping[str, Norm],
+    clean: Records,
+    attacked: ModelRecords,
+    cells: Sequence[Cell],
+    *,
+    seed: int,
+) -> WorstCase:
+    """Each query under what hurts it most: the clean image, or any image within the ball that any attack found.
+
+    The minimum is taken per query and only then averaged. An image made under another budget, another norm or none
+    counts where it lies in the ball.
     """
-    within = [records for (_, budget), records in attacked.items() if budget <= eps]
-    values = {name: worst_values([clean, *within], name) for name in METRIC_NAMES}
+    limit = ThreatModel(eps, norm).limit
+    values = {name: clean.values[name].copy() for name in METRIC_NAMES}
+    for records in attacked.values():
+        inside = records.norms[norm] <= limit
+        for name, lowest in values.items():
+            np.minimum(lowest, records.values[name], out=lowest, where=inside)
     result = score(values, clean.labels, seed=seed)
+    own = [item for item in cells if norms[item.attack] == norm and item.eps == eps]
     return WorstCase(
         model=model,
         eps=eps,
+        norm=norm,
         score=result,
+        hits=hits(values["recall_at_1"]),
         relative_recall=relative(result.metrics.recall_at_1, float(clean.values["recall_at_1"].mean())),
-        attacks=sum(1 for _, budget in attacked if budget == eps),
-        attacks_failed=failed,
+        attacks=sum(item.status == "ok" for item in own),
+        attacks_failed=sum(item.status == "failed" for item in own),
     )
-
-
-def worst_values(records: Sequence[Records], name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """The smallest value of a metric per query, over records of the same queries in the same order."""
-    return np.min([part.values[name] for part in records], axis=0)  # type: ignore[no-any-return]
 
 
 def best_attack(cells: Iterable[Cell]) -> Cell | None:

@@ -11,14 +11,20 @@ from torch import Tensor
 from robustdml.contracts import Attack
 from robustdml.errors import AttackError
 from robustdml.evaluation.judge import Judge
-from robustdml.evaluation.pictures import perturbation_picture, picture
+from robustdml.evaluation.pictures import amplification, perturbation_picture, picture
 from robustdml.evaluation.records import Records
 from robustdml.models import untouched
-from robustdml.threat import TOLERANCE
 
 
 def attack_shard(
-    judge: Judge, attack: Attack, images: Tensor, part: slice, *, seed: int, pictured: frozenset[int]
+    judge: Judge,
+    attack: Attack,
+    images: Tensor,
+    part: slice,
+    *,
+    seed: int,
+    pictured: frozenset[int],
+    mapped: frozenset[int],
 ) -> Records:
     """Attack the queries of ``part`` and judge what came back.
 
@@ -27,36 +33,39 @@ def attack_shard(
         part: which of the split's queries they are.
         seed: of the attack; its randomness is per query.
         pictured: ids of the queries whose images are kept for the report.
+        mapped: ids of the queries whose embeddings are kept for the report.
 
     Raises:
         AttackError: wrong shape, values that are not finite, or a changed model.
     """
     references = judge.references(part)
     model, threat = judge.model, attack.threat
-    before, started = model.forward_images, time.monotonic()
+    before, started = (model.forward_images, model.gradient_images), time.monotonic()
     with untouched(model):
         returned = attack(model, images.clone(), references, seed=seed)
-    seconds, cost = time.monotonic() - started, model.forward_images - before
+    seconds = time.monotonic() - started
+    forwards, gradients = model.forward_images - before[0], model.gradient_images - before[1]
     if returned.shape != images.shape:
         raise AttackError(f"it returned shape {tuple(returned.shape)} for images of shape {tuple(images.shape)}")
     returned = returned.detach().to(images)
     if not torch.isfinite(returned).all():
         raise AttackError("it returned pixels that are not finite")
     sent = threat.project(returned, images)
-    norm = threat.distance(sent, images)
-    if float(norm.max()) > threat.eps + TOLERANCE:
-        raise AttackError(f"the budget {threat.eps:g} could not be enforced: the largest norm is {float(norm.max()):g}")
+    if not bool(threat.allows(sent, images).all()):
+        largest = float(threat.distance(sent, images).max())
+        raise AttackError(f"the budget {threat.eps} could not be enforced: the largest norm is {largest:g}")
     records = judge.records(
         part,
         sent,
+        sent - images,
         threat.distance(returned, images),
-        norm,
         ~threat.allows(returned, images),
         attack.target_rows(references, seed=seed),
+        mapped,
     )
-    pictures = {
-        item: (picture(sent[row]), perturbation_picture(sent[row] - images[row], threat.eps))
-        for row, item in enumerate(records.ids.tolist())
-        if item in pictured
-    }
-    return replace(records, pictures=pictures, forward_images=cost, seconds=seconds)
+    pictures = {}
+    for row, item in enumerate(records.ids.tolist()):
+        if item in pictured:
+            factor = amplification(threat.eps, threat.norm, float(records.norms["linf"][row]))
+            pictures[item] = (picture(sent[row]), perturbation_picture(sent[row] - images[row], factor))
+    return replace(records, pictures=pictures, forward_images=forwards, gradient_images=gradients, seconds=seconds)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from robustdml.results import AttackEntry, Caution, Cell, DatasetEntry, ModelEntry
-from robustdml.threat import format_eps
+from robustdml.threat import format_budget
 
 _UNCHANGED_SHARE = 0.05
 #: Half a point: less is noise of the sample.
@@ -20,22 +20,28 @@ def cautions(
 ) -> tuple[Caution, ...]:
     """All cautions of an evaluation, the gravest first."""
     return (
-        *_failed(cells),
+        *_failed(attacks, cells),
         *_collapsed(models, dataset),
         *_coverage(attacks, cells),
         *_masking(attacks, cells),
-        *_budget(cells),
-        *_unchanged(cells, dataset),
+        *_budget(attacks, cells),
+        *_unchanged(attacks, cells, dataset),
         *_sample(dataset),
     )
 
 
-def _failed(cells: Sequence[Cell]) -> Iterator[Caution]:
+def _written(attacks: Sequence[AttackEntry], cell: Cell) -> str:
+    """The budget of a cell, for a sentence."""
+    norm = next(entry.norm for entry in attacks if entry.spec == cell.attack)
+    return format_budget(cell.eps, norm)
+
+
+def _failed(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Caution]:
     for cell in cells:
         if cell.status == "failed":
             yield Caution(
                 slug="attack-failed",
-                message=f"{cell.attack} at {format_eps(cell.eps)} failed on {cell.model}: {cell.reason}",
+                message=f"{cell.attack} at {_written(attacks, cell)} failed on {cell.model}: {cell.reason}",
                 remedy="The worst case leaves this attack out and may be too high. Repeat the command to try it again.",
                 model=cell.model,
                 attack=cell.attack,
@@ -86,12 +92,12 @@ def _masking(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[
     Of the goals the margin alone is what recall measures; a target reached more closely may well cost less recall.
     """
     entries = {entry.spec: entry for entry in attacks}
-    groups: dict[tuple[str, float], dict[str, float]] = {}
+    groups: dict[tuple[str, str, float], dict[str, float]] = {}
     for cell in cells:
-        if cell.score:
-            group = groups.setdefault((cell.model, cell.eps), {})
+        if cell.score and cell.eps is not None:
+            group = groups.setdefault((cell.model, entries[cell.attack].norm, cell.eps), {})
             group[cell.attack] = cell.score.metrics.recall_at_1
-    for (model, eps), recalls in groups.items():
+    for (model, norm, eps), recalls in groups.items():
         for spec, recall in recalls.items():
             weak = entries[spec]
             if weak.knowledge == "gradients" and weak.name != "fgsm-margin":
@@ -105,7 +111,7 @@ def _masking(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[
             if stronger and recall < min(stronger) - _SLACK:
                 yield Caution(
                     slug="gradient-masking",
-                    message=f"{weak.name} at {format_eps(eps)} takes {model} to R@1 {recall:.3f}, below the "
+                    message=f"{weak.name} at {format_budget(eps, norm)} takes {model} to R@1 {recall:.3f}, below the "
                     f"{min(stronger):.3f} of the stronger gradient attack: the model's gradients mislead.",
                     remedy="Do not trust gradient attacks on this model; look for steps without a useful gradient.",
                     model=model,
@@ -113,12 +119,12 @@ def _masking(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[
                 )
 
 
-def _budget(cells: Sequence[Cell]) -> Iterator[Caution]:
+def _budget(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Caution]:
     for cell in cells:
         if cell.queries_projected:
             yield Caution(
                 slug="budget-exceeded",
-                message=f"{cell.attack} left the budget {format_eps(cell.eps)} on {cell.model} for "
+                message=f"{cell.attack} left the budget {_written(attacks, cell)} on {cell.model} for "
                 f"{cell.queries_projected} queries (largest norm {cell.largest_norm_returned:.4f}); they were "
                 "projected back before they were judged.",
                 remedy="The recall shown is within the budget. Report the attack's fault to its authors.",
@@ -127,12 +133,12 @@ def _budget(cells: Sequence[Cell]) -> Iterator[Caution]:
             )
 
 
-def _unchanged(cells: Sequence[Cell], dataset: DatasetEntry) -> Iterator[Caution]:
+def _unchanged(attacks: Sequence[AttackEntry], cells: Sequence[Cell], dataset: DatasetEntry) -> Iterator[Caution]:
     for cell in cells:
         if cell.queries_unchanged > _UNCHANGED_SHARE * dataset.queries:
             yield Caution(
                 slug="no-attempt",
-                message=f"{cell.attack} at {format_eps(cell.eps)} returned {cell.queries_unchanged} of "
+                message=f"{cell.attack} at {_written(attacks, cell)} returned {cell.queries_unchanged} of "
                 f"{dataset.queries} queries of {cell.model} unchanged: that is no attempt, not robustness.",
                 remedy="Look at the attack's settings; the worst case uses the other attacks for these queries.",
                 model=cell.model,

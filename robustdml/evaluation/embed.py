@@ -24,6 +24,7 @@ class Embedder(nn.Module):
         super().__init__()
         self.module = module
         self.forward_images = 0
+        self.gradient_images = 0
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings ``(N, D)`` float32 of length 1.
@@ -45,7 +46,13 @@ class Embedder(nn.Module):
             )
         # Counted here, so that whatever runs an attack, its cost is known.
         self.forward_images += len(images)
-        return F.normalize(output.float(), dim=1)
+        embeddings = F.normalize(output.float(), dim=1)
+        if embeddings.requires_grad:
+            embeddings.register_hook(self._count_gradient)
+        return embeddings
+
+    def _count_gradient(self, gradient: Tensor) -> None:
+        self.gradient_images += len(gradient)
 
 
 @torch.no_grad()

@@ -23,13 +23,14 @@ from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors
 from robustdml.devices import choose_device
 from robustdml.errors import AttackError, RunFolderError, SpecError
-from robustdml.evaluation.assemble import cell, worst_case
+from robustdml.evaluation.assemble import cell, hits, worst_cases
 from robustdml.evaluation.attacking import attack_shard
 from robustdml.evaluation.checks import cautions
 from robustdml.evaluation.embed import Embedder
-from robustdml.evaluation.examples import ExampleWriter, pictured_queries
+from robustdml.evaluation.examples import ExampleWriter, pictured_queries, shown_attacks
 from robustdml.evaluation.health import health
 from robustdml.evaluation.judge import Judge
+from robustdml.evaluation.maps import embedding_maps, mapped_queries
 from robustdml.evaluation.metrics import score
 from robustdml.evaluation.records import Records, read_shards, shard_path, write_shard
 from robustdml.evaluation.subjects import Subject, subjects_from_modules
@@ -40,10 +41,12 @@ from robustdml.results import (
     AttackEntry,
     Cell,
     DatasetEntry,
+    EmbeddingMap,
     Environment,
     EvalSpec,
     Example,
     ModelEntry,
+    Queries,
     Results,
     WorstCase,
 )
@@ -119,6 +122,7 @@ class _Outcome:
     cells: list[Cell]
     worst: list[WorstCase]
     examples: list[Example]
+    maps: list[EmbeddingMap]
 
 
 class _Evaluation:
@@ -159,6 +163,8 @@ class _Evaluation:
         self.fingerprint = claim_run_folder(out, {"kind": "evaluate", **self.spec.model_dump(mode="json")})
         self.tensors = ImageTensors(dataset.images, image_size)
         self.pictured = pictured_queries(self.dataset, seed)
+        self.mapped = mapped_queries(self.dataset, seed)
+        self.queries = _queries(self.dataset)
         count = len(self.dataset.query)
         self.parts = [slice(start, min(start + shard_size, count)) for start in range(0, count, shard_size)]
 
@@ -176,12 +182,14 @@ class _Evaluation:
             fingerprint=self.fingerprint,
             spec=self.spec,
             dataset=self._dataset_entry(),
+            queries=self.queries,
             models=entries,
             attacks=tuple(self.entries),
             cells=cells,
             worst=tuple(item for outcome in outcomes for item in outcome.worst),
             warnings=cautions(self._dataset_entry(), entries, self.entries, cells),
             examples=tuple(item for outcome in outcomes for item in outcome.examples),
+            maps=tuple(item for outcome in outcomes for item in outcome.maps),
             environment=self._environment(),
             citations=citations(key for entry in self.entries for key in entry.citations),
             seconds=round(time.monotonic() - started, 3),
@@ -195,12 +203,13 @@ class _Evaluation:
         weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
         model = Embedder(module)
         name = subject.name
+        entries = {entry.spec: entry for entry in self.entries}
         with evaluation_mode(model):
             advance(0, f"{name}: clean")
             judge = Judge(model, self.dataset.test, self.tensors, self.device, name=name, advance=advance)
             clean = judge.clean()
             clean_score = score(clean.values, clean.labels, seed=self.spec.seed)
-            attacked: dict[tuple[str, float], Records] = {}
+            attacked: dict[tuple[str, float | None], Records] = {}
             cells: list[Cell] = []
             for attack in self.attacks:
                 key = (attack.entry().spec, attack.threat.eps)
@@ -213,10 +222,10 @@ class _Evaluation:
                     module.load_state_dict(weights)
                     cells.append(Cell(model=name, attack=key[0], eps=key[1], status="failed", reason=_reason(error)))
                 else:
-                    recall = clean_score.metrics.recall_at_1
-                    cells.append(cell(name, *key, attacked[key], recall, seed=self.spec.seed))
+                    entry = entries[key[0]]
+                    cells.append(cell(name, entry, key[1], attacked[key], clean, seed=self.spec.seed))
         module.to(home)  # one model at a time on the device, and each back where its owner had it
-        entry = ModelEntry(
+        model_entry = ModelEntry(
             name=name,
             source=subject.source,
             fingerprint=dict(self.spec.models)[name],
@@ -225,20 +234,14 @@ class _Evaluation:
             embedding_dim=judge.gallery_embeddings.shape[1],
             parameters=sum(parameter.numel() for parameter in module.parameters()),
             clean=clean_score,
+            clean_hits=hits(clean.values["recall_at_1"]),
             health=health(judge.gallery_embeddings),
         )
-        worst = [
-            worst_case(name, eps, clean, attacked, self._failed(cells, eps), seed=self.spec.seed)
-            for eps in sorted({attack.threat.eps for attack in self.attacks})
-            # Where every attack failed there is no worst case: the clean recall is not one.
-            if any(budget <= eps for _, budget in attacked)
-        ]
-        writer = ExampleWriter(self.out, self.dataset, self.tensors)
-        return _Outcome(entry, cells, worst, writer.examples(name, clean, attacked, cells, self.entries))
-
-    @staticmethod
-    def _failed(cells: Sequence[Cell], eps: float) -> int:
-        return sum(cell.status == "failed" and cell.eps == eps for cell in cells)
+        worst = worst_cases(name, self.entries, clean, attacked, cells, seed=self.spec.seed)
+        shown = shown_attacks(cells, self.entries)
+        examples = ExampleWriter(self.out, self.dataset, self.tensors).examples(name, clean, attacked, shown)
+        maps = embedding_maps(name, judge, self.queries, clean, attacked, shown, seed=self.spec.seed)
+        return _Outcome(model_entry, cells, worst, examples, maps)
 
     def _attack(self, judge: Judge, name: str, attack: Attack, advance: Advance) -> Records:
         spec = attack.entry().spec
@@ -248,7 +251,9 @@ class _Evaluation:
             if not path.is_file():
                 images: Tensor = self.tensors.batch(self.dataset.query[part]).to(self.device)
                 seed = derive_seed(self.spec.seed, spec)
-                records = attack_shard(judge, attack, images, part, seed=seed, pictured=self.pictured)
+                records = attack_shard(
+                    judge, attack, images, part, seed=seed, pictured=self.pictured, mapped=self.mapped
+                )
                 write_shard(path, records)
             paths.append(path)
             advance(part.stop - part.start)
@@ -285,6 +290,16 @@ class _Evaluation:
             device=name + threads,
             packages=versions,
         )
+
+
+def _queries(dataset: RetrievalDataset) -> Queries:
+    split = dataset.test
+    classes = np.unique(split.labels[np.concatenate([split.query, split.gallery])])
+    return Queries(
+        ids=tuple(split.query.tolist()),
+        classes=tuple(np.searchsorted(classes, split.labels[split.query]).tolist()),
+        class_names=tuple(dataset.class_names[label] for label in classes.tolist()),
+    )
 
 
 def _unique_names(entries: Iterable[AttackEntry]) -> list[AttackEntry]:

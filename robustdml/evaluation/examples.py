@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors
-from robustdml.evaluation.assemble import best_attack
+from robustdml.evaluation.assemble import ModelRecords, best_attack
 from robustdml.evaluation.pictures import amplification, picture
 from robustdml.evaluation.records import Records
 from robustdml.files import content_hash, write_bytes
@@ -23,6 +23,23 @@ _QUERIES, _HITS, _TARGETS = 6, 5, 5
 def pictured_queries(dataset: RetrievalDataset, seed: int) -> frozenset[int]:
     """The queries whose attacked images are kept: few, of different classes, drawn before any result is known."""
     return frozenset(dataset.subset_queries(_QUERIES, seed).query.tolist())
+
+
+def shown_attacks(cells: Sequence[Cell], attacks: Sequence[AttackEntry]) -> list[tuple[AttackEntry, float]]:
+    """What the pictures of a model show, at the headline L-infinity budget: its strongest attack, the strongest MTAX.
+
+    Args:
+        cells: of one model.
+    """
+    entries = {entry.spec: entry for entry in attacks}
+    judged = [cell for cell in cells if cell.score and cell.eps is not None and entries[cell.attack].norm == "linf"]
+    eps = headline_eps(cell.eps for cell in judged if cell.eps is not None)
+    if eps is None:
+        return []
+    own = [cell for cell in judged if cell.eps == eps]
+    strongest = best_attack(own)
+    targeted = best_attack(cell for cell in own if entries[cell.attack].goal == "mtax")
+    return [(entries[spec], eps) for spec in dict.fromkeys(cell.attack for cell in (strongest, targeted) if cell)]
 
 
 class ExampleWriter:
@@ -39,39 +56,33 @@ class ExampleWriter:
         self,
         model: str,
         clean: Records,
-        attacked: Mapping[tuple[str, float], Records],
-        cells: Sequence[Cell],
-        attacks: Sequence[AttackEntry],
+        attacked: ModelRecords,
+        shown: Sequence[tuple[AttackEntry, float]],
     ) -> list[Example]:
-        """The examples of one model at the headline budget: under its strongest attack and the strongest MTAX."""
-        eps = headline_eps({budget for _, budget in attacked})
-        if eps is None:
-            return []
-        own = [cell for cell in cells if cell.model == model and cell.eps == eps]
-        strongest = best_attack(own)
-        goals = {entry.spec: entry.goal for entry in attacks}
-        targeted = best_attack(cell for cell in own if goals[cell.attack] == "mtax")
-        chosen = dict.fromkeys(cell.attack for cell in (strongest, targeted) if cell)
+        """The examples of one model under the attacks of `shown_attacks`."""
         return [
-            self._example(model, attack, eps, clean, attacked[attack, eps], row)
-            for attack in chosen
-            for row, item in enumerate(attacked[attack, eps].ids.tolist())
-            if item in attacked[attack, eps].pictures
+            self._example(model, attack, eps, clean, records, row)
+            for attack, eps in shown
+            for records in [attacked[attack.spec, eps]]
+            for row, item in enumerate(records.ids.tolist())
+            if item in records.pictures
         ]
 
-    def _example(self, model: str, attack: str, eps: float, clean: Records, records: Records, row: int) -> Example:
+    def _example(
+        self, model: str, attack: AttackEntry, eps: float, clean: Records, records: Records, row: int
+    ) -> Example:
         item, label = int(records.ids[row]), int(records.labels[row])
         adversarial, perturbation = records.pictures[item]
         return Example(
             model=model,
-            attack=attack,
+            attack=attack.spec,
             eps=eps,
             query_id=item,
             class_name=self._dataset.class_names[label],
             image=self._clean(item),
             adversarial_image=self._write(adversarial),
             perturbation_image=self._write(perturbation),
-            amplification=amplification(eps),
+            amplification=amplification(eps, attack.norm, float(records.norms["linf"][row])),
             clean_top=self._hits(clean.top[row][:_HITS], label),
             adversarial_top=self._hits(records.top[row][:_HITS], label),
             targets=self._hits(records.targets[row][:_TARGETS], label),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -16,6 +18,7 @@ from robustdml.evaluation.metrics import RECALL_RANKS, per_query
 from robustdml.evaluation.records import TOP, Records
 from robustdml.evaluation.search import GalleryIndex
 from robustdml.progress import Advance
+from robustdml.threat import NORMS, norm_of
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -73,26 +76,29 @@ class Judge:
         """The records of the clean queries."""
         count = len(self.split.query)
         zeros = np.zeros(count)
-        everything = slice(0, count)
-        return self._score(everything, self.query_embeddings, zeros, zeros, zeros > 0, np.empty((count, 0), np.int64))
+        norms = dict.fromkeys(NORMS, zeros)
+        targets = np.empty((count, 0), np.int64)
+        return self._score(slice(0, count), self.query_embeddings, zeros, norms, zeros > 0, targets)
 
     def records(
         self,
         part: slice,
         images: Tensor,
+        delta: Tensor,
         norm_returned: Tensor,
-        norm: Tensor,
         projected: Tensor,
         targets: Tensor | None,
+        mapped: frozenset[int],
     ) -> Records:
         """The records of images that were sent instead of the queries of ``part``.
 
         Args:
             images: ``(N, 3, H, W)`` within the budget.
+            delta: ``(N, 3, H, W)``, what was added to the clean queries.
             norm_returned: ``(N,)`` before the budget was enforced.
-            norm: ``(N,)`` of ``images``.
             projected: ``(N,)`` bool, whether the attack had left the budget.
             targets: gallery rows ``(N, T)``, or None.
+            mapped: ids of the queries whose embeddings are kept.
 
         Raises:
             AttackError: an image's embedding is not finite.
@@ -104,15 +110,18 @@ class Judge:
                 "an attacked image has an embedding that is not finite: no ranking can be judged"
             ) from None
         goal = np.empty((len(images), 0), np.int64) if targets is None else self.split.gallery[targets.cpu().numpy()]
-        before, after = norm_returned.cpu().double().numpy(), norm.cpu().double().numpy()
-        return self._score(part, embeddings, before, after, projected.cpu().numpy(), goal)
+        norms = {name: norm_of(delta, name).cpu().double().numpy() for name in NORMS}
+        before = norm_returned.cpu().double().numpy()
+        records = self._score(part, embeddings, before, norms, projected.cpu().numpy(), goal)
+        kept = {item: embeddings[row] for row, item in enumerate(records.ids.tolist()) if item in mapped}
+        return replace(records, embeddings=kept)
 
     def _score(
         self,
         part: slice,
         embeddings: Floats,
         norm_returned: npt.NDArray[np.float64],
-        norm: npt.NDArray[np.float64],
+        norms: dict[str, npt.NDArray[np.float64]],
         projected: npt.NDArray[np.bool_],
         targets: Integers,
     ) -> Records:
@@ -121,4 +130,4 @@ class Judge:
         ranked = self._index.rank(embeddings, rows, self._depth)
         relevant = (self.split.labels[ranked] == labels[:, None]) & (ranked >= 0)
         values = per_query(relevant, self._counts[part])
-        return Records(rows, labels, values, ranked[:, :TOP], norm_returned, norm, projected, targets)
+        return Records(rows, labels, values, ranked[:, :TOP], norm_returned, norms, projected, targets)

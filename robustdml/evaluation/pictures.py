@@ -17,11 +17,18 @@ def picture(image: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def amplification(eps: float) -> float:
-    """The factor that makes a perturbation of eps full contrast around mid-grey; 1 where eps is 0."""
-    return 0.5 / eps if eps else 1.0
+def amplification(eps: float | None, norm: str, largest: float) -> float:
+    """The factor that makes a perturbation full contrast around mid-grey; 1 where there is none.
+
+    Under an L-infinity budget, a perturbation of eps becomes full contrast; else the largest change of the image does.
+
+    Args:
+        largest: the L-infinity norm of the perturbation.
+    """
+    scale = eps if norm == "linf" and eps is not None else largest
+    return 0.5 / scale if scale else 1.0
 
 
-def perturbation_picture(delta: Tensor, eps: float) -> bytes:
-    """A signed perturbation ``(3, H, W)`` in [-eps, eps], multiplied by `amplification` around mid-grey."""
-    return picture(delta * amplification(eps) + 0.5)
+def perturbation_picture(delta: Tensor, factor: float) -> bytes:
+    """A signed perturbation ``(3, H, W)``, multiplied by its `amplification` around mid-grey."""
+    return picture(delta * factor + 0.5)

@@ -17,10 +17,12 @@ import pyarrow.parquet as pq
 from robustdml.errors import RunFolderError
 from robustdml.evaluation.metrics import METRIC_NAMES
 from robustdml.files import write_bytes
+from robustdml.threat import NORMS
 
 RECORDS_FOLDER = "records"
 TOP = 8
 _COST = b"robustdml.cost"
+_COST_FIELDS = ("forward_images", "gradient_images", "seconds")
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,14 @@ class Records:
         labels: ``(N,)`` int64.
         values: ``(N,)`` float64 under each of `METRIC_NAMES`.
         top: ``(N, 8)`` int64, the ids of the first hits.
-        norm_returned: ``(N,)`` float64, the perturbation's norm as the attack returned it.
-        norm: ``(N,)`` float64, after the budget was enforced.
+        norm_returned: ``(N,)`` float64, the perturbation's norm (the attack's own) as the attack returned it.
+        norms: ``(N,)`` float64 under each of `robustdml.threat.NORMS`, after the budget was enforced.
         projected: ``(N,)`` bool, whether enforcing it changed the image.
         targets: ``(N, T)`` int64, ids of the targets; T is 0 for an untargeted attack.
         pictures: PNG bytes (adversarial image, amplified perturbation) of the queries that the report shows, by id.
+        embeddings: ``(D,)`` float32 of the attacked queries that the embedding map shows, by id.
         forward_images: images that passed through the model while the attack ran.
+        gradient_images: how many of these a gradient went back through.
         seconds: that the attack took.
     """
 
@@ -46,20 +50,23 @@ class Records:
     values: dict[str, npt.NDArray[np.float64]]
     top: npt.NDArray[np.int64]
     norm_returned: npt.NDArray[np.float64]
-    norm: npt.NDArray[np.float64]
+    norms: dict[str, npt.NDArray[np.float64]]
     projected: npt.NDArray[np.bool_]
     targets: npt.NDArray[np.int64]
     pictures: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    embeddings: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
     forward_images: int = 0
+    gradient_images: int = 0
     seconds: float = 0.0
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def shard_path(run: Path, model: str, attack: str, eps: float, shard: int) -> Path:
+def shard_path(run: Path, model: str, attack: str, eps: float | None, shard: int) -> Path:
     """Where a shard lies: readable names, made unique and safe for file systems by a short hash."""
-    return run / RECORDS_FOLDER / _slug(model) / _slug(attack) / f"{eps:.6f}" / f"{shard:05d}.parquet"
+    budget = "any" if eps is None else f"{eps:.6f}"
+    return run / RECORDS_FOLDER / _slug(model) / _slug(attack) / budget / f"{shard:05d}.parquet"
 
 
 def _slug(text: str) -> str:
@@ -76,13 +83,14 @@ def write_shard(path: Path, records: Records) -> None:
         **{name: pa.array(records.values[name]) for name in METRIC_NAMES},
         "top_ids": pa.array(list(records.top), pa.list_(pa.int64())),
         "norm_returned": pa.array(records.norm_returned),
-        "norm": pa.array(records.norm),
+        **{name: pa.array(records.norms[name]) for name in NORMS},
         "projected": pa.array(records.projected),
         "target_ids": pa.array(list(records.targets), pa.list_(pa.int64())),
+        "embedding": pa.array([records.embeddings.get(int(item)) for item in records.ids], pa.list_(pa.float32())),
         "adversarial_png": pa.array([pair and pair[0] for pair in pictures], pa.binary()),
         "perturbation_png": pa.array([pair and pair[1] for pair in pictures], pa.binary()),
     }
-    cost = json.dumps({"forward_images": records.forward_images, "seconds": records.seconds}).encode()
+    cost = json.dumps({name: getattr(records, name) for name in _COST_FIELDS}).encode()
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns).replace_schema_metadata({_COST: cost}), sink)
     write_bytes(path, sink.getvalue().to_pybytes())
@@ -118,10 +126,14 @@ def read_shards(paths: Sequence[Path]) -> Records:
         values={name: column(name).astype(np.float64) for name in METRIC_NAMES},
         top=np.array(table["top_ids"].to_pylist(), dtype=np.int64),
         norm_returned=column("norm_returned").astype(np.float64),
-        norm=column("norm").astype(np.float64),
+        norms={name: column(name).astype(np.float64) for name in NORMS},
         projected=column("projected").astype(np.bool_),
         targets=np.array(table["target_ids"].to_pylist(), dtype=np.int64),
         pictures={item: (image, delta) for item, image, delta in pairs if image is not None},
-        forward_images=sum(cost["forward_images"] for cost in costs),
-        seconds=sum(cost["seconds"] for cost in costs),
+        embeddings={
+            item: np.array(values, dtype=np.float32)
+            for item, values in zip(table["query_id"].to_pylist(), table["embedding"].to_pylist(), strict=True)
+            if values is not None
+        },
+        **{name: sum(cost[name] for cost in costs) for name in _COST_FIELDS},
     )

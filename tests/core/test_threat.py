@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from robustdml.errors import BudgetError
-from robustdml.threat import TOLERANCE, ThreatModel, format_eps, parse_eps, parse_eps_list
+from robustdml.threat import (
+    NORMS,
+    TOLERANCE,
+    ThreatModel,
+    format_budget,
+    format_eps,
+    norm_of,
+    parse_eps,
+    parse_eps_list,
+)
 
 IMAGES = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(1))
 
@@ -66,8 +75,8 @@ def test_threat_model_refuses_a_radius_outside_of_the_range(eps):
 
 
 def test_threat_model_refuses_other_norms():
-    with pytest.raises(BudgetError, match="norm 'l2' is not supported: known: linf"):
-        ThreatModel(0.1, norm="l2")
+    with pytest.raises(BudgetError, match="norm 'l3' is not supported: known: linf, l2, l1, l0"):
+        ThreatModel(0.1, norm="l3")
 
 
 def test_projection_clips_each_pixel_to_the_ball_and_to_the_range():
@@ -127,3 +136,57 @@ def test_allows_refuses_pixels_that_are_not_numbers():
     sent = IMAGES.clone()
     sent[2, 0, 0, 0] = torch.nan
     assert ThreatModel(1.0).allows(sent, IMAGES).tolist() == [True, True, False, True, True]
+
+
+SIZES = {"linf": 0.1, "l2": 0.4, "l1": 1.5, "l0": 3}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_projection_lands_on_the_border_and_leaves_alone_what_is_inside(norm):
+    threat = ThreatModel(SIZES[norm], norm)
+    moved = IMAGES + 2 * torch.rand(IMAGES.shape, generator=torch.Generator().manual_seed(2)) - 1
+    sent = threat.project(moved, IMAGES)
+    assert threat.allows(sent, IMAGES).all()
+    assert not threat.allows(moved.clamp(0, 1), IMAGES).any()
+    assert threat.distance(sent, IMAGES).tolist() == pytest.approx([SIZES[norm]] * 5, rel=1e-4)
+    torch.testing.assert_close(threat.project(sent, IMAGES), sent)
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_projection_is_the_nearest_point_of_the_ball(norm):
+    """No point between the projection and any other point of the ball is nearer (the variational inequality)."""
+    random = torch.Generator().manual_seed(3)
+    clean, delta = torch.full((1, 3, 4, 4), 0.5), 0.3 * torch.randn(1, 3, 4, 4, generator=random)
+    threat = ThreatModel(0.5, norm)
+    nearest = threat.project((clean + delta).clamp(0, 1), clean) - clean
+    for _ in range(200):
+        other = torch.randn(1, 3, 4, 4, generator=random)
+        other *= 0.5 / norm_of(other, norm)
+        assert float(((delta.clamp(-0.5, 0.5) - nearest) * (other - nearest)).sum()) <= 1e-5
+
+
+def test_l0_counts_pixels_and_keeps_those_that_change_most():
+    clean = torch.full((1, 3, 2, 2), 0.5)
+    moved = clean.clone()
+    moved[0, :, 0, 0] += torch.tensor([0.1, 0.2, 0.3])
+    moved[0, 1, 1, 1] -= 0.4
+    moved[0, 2, 0, 1] += 0.05
+    assert float(norm_of(moved - clean, "l0")) == 3
+    sent = ThreatModel(1, "l0").project(moved, clean)
+    assert (sent != clean).nonzero().tolist() == [[0, 1, 1, 1]]
+
+
+def test_without_a_budget_only_the_range_of_pixels_binds():
+    threat = ThreatModel(None, "l2")
+    moved = IMAGES + 0.7
+    assert threat.project(moved, IMAGES).equal(moved.clamp(0, 1))
+    assert threat.allows(1 - IMAGES, IMAGES).all()
+    assert not threat.allows(moved, IMAGES).any()
+
+
+def test_budgets_are_written_with_their_norm():
+    assert [format_budget(8 / 255, "linf"), format_budget(0.5, "l2"), format_budget(None, "l2")] == [
+        "8/255",
+        "L2 0.5",
+        "any size",
+    ]

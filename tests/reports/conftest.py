@@ -21,20 +21,24 @@ from robustdml.results import (
     Hit,
     Metrics,
     ModelEntry,
+    Queries,
     Results,
     Score,
     WorstCase,
+    pack_hits,
 )
 
 MODELS = ("plain-r50", "mdprop-r50", "collapsed-r50")
 ATTACKS = ("noise", "margin", "stax", "square")
 BUDGETS = (2 / 255, 8 / 255, 16 / 255)
+QUERIES = 2000
 CLASSES = ("cactus wren", "indigo bunting", "horned lark")
 FAILURE = "AttackError: the attack returned images of shape (8, 3, 64), expected (8, 3, 64, 64)"
 
 
 def score(recall: float, *, slack: float = 0.03) -> Score:
     """A score of which every number follows from R@1 and is unlike the others."""
+    recall = round(recall * QUERIES) / QUERIES
     metrics = Metrics(
         recall_at_1=recall,
         recall_at_2=recall + 0.0411,
@@ -44,6 +48,12 @@ def score(recall: float, *, slack: float = 0.03) -> Score:
         r_precision=recall / 1.3,
     )
     return Score(metrics=metrics, recall_at_1_low=max(0.0, recall - slack), recall_at_1_high=recall + slack + 0.002)
+
+
+def hits(recall: float) -> str:
+    """Bits of R@1 whose mean is the recall of `score`: the first queries are right."""
+    right = round(recall * QUERIES)
+    return pack_hits(place < right for place in range(QUERIES))
 
 
 def model_entry(name: str, recall: float, *, collapsed: bool = False) -> ModelEntry:
@@ -56,6 +66,7 @@ def model_entry(name: str, recall: float, *, collapsed: bool = False) -> ModelEn
         embedding_dim=512,
         parameters=24_557_120,
         clean=score(recall),
+        clean_hits=hits(recall),
         health=Health(
             effective_rank=1.3 if collapsed else 141.2, mean_cosine=0.998 if collapsed else 0.112, collapsed=collapsed
         ),
@@ -84,12 +95,14 @@ def cell(model: int, attack: int, budget: int, entries: tuple[str, str, float], 
         eps=eps,
         status="ok",
         score=score(recall),
+        hits=hits(recall),
         relative_recall=recall / clean,
         largest_norm_returned=eps * (1.01 + 0.01 * attack),
         largest_norm=eps,
         queries_projected=10 * attack + budget,
         queries_unchanged=model,
         forward_images=100_000 * (attack + 1) + 1000 * budget + model,
+        gradient_images=70_000 * (attack + 1) + 1000 * budget + model,
         seconds=10.5 * (attack + 1) + model,
     )
 
@@ -164,6 +177,7 @@ def sample_results(
                         model=entry.name,
                         eps=eps,
                         score=score(lowest * 0.973, slack=0.02),
+                        hits=hits(lowest * 0.973),
                         relative_recall=lowest * 0.973 / clean,
                         attacks=len(row),
                         attacks_failed=failed,
@@ -185,7 +199,7 @@ def sample_results(
             model=models[0],
             attack=plans[-1].spec if plans else None,
         ),
-        Caution(slug="few-queries", message="Only 200 queries were attacked.", remedy="Raise --max-queries."),
+        Caution(slug="few-queries", message="Only 2000 queries were attacked.", remedy="Raise --max-queries."),
     )
     return Results(
         robustdml_version="0.1.0",
@@ -197,7 +211,7 @@ def sample_results(
             image_size=64,
             models=tuple((entry.name, entry.fingerprint) for entry in entries),
             attacks=tuple((plan.spec, eps) for plan in plans for eps in budgets),
-            max_queries=200,
+            max_queries=QUERIES,
             seed=7,
             shard_size=64,
             version="1",
@@ -207,12 +221,17 @@ def sample_results(
             protocol="zero-shot: test classes are not seen in training, all test images are the gallery",
             image_size=64,
             classes=100,
-            queries=200,
+            queries=QUERIES,
             queries_available=5924,
             gallery=5924,
             leave_self_out=True,
             chance_recall_at_1=0.0101,
             fingerprint="fedcba9876543210",
+        ),
+        queries=Queries(
+            ids=tuple(range(QUERIES)),
+            classes=tuple(item % len(CLASSES) for item in range(QUERIES)),
+            class_names=CLASSES,
         ),
         models=entries,
         attacks=plans,

@@ -183,10 +183,10 @@ def test_the_header_says_what_was_measured(page):
     header = page.all("header")[0].text
     for fact in (
         "cub200",
-        "200 of 5,924 available",
+        "2,000 of 5,924 available",
         "64 × 64 pixels",  # noqa: RUF001
         "2/255, 8/255, 16/255",
-        "L-infinity",
+        "L∞ up to eps",
         "2026-03-04 05:06 UTC",
         "0123456789abcdef",
         "never finds itself",

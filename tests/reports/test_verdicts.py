@@ -31,7 +31,7 @@ def with_worst(sample, tmp_path):
 )
 def test_the_headline_is_the_largest_budget_up_to_8_of_255(sample, tmp_path, levels, headline):
     results = sample(tmp_path, budgets=tuple(level / 255 for level in levels), examples=False)
-    assert Index.of(results).headline == headline / 255
+    assert Index.of(results).headline == ("linf", headline / 255)
 
 
 def test_overlapping_intervals_are_not_a_ranking(with_worst):
@@ -101,5 +101,5 @@ def test_a_budget_at_which_every_attack_failed_has_no_worst_case(sample, tmp_pat
     results = sample(tmp_path, models=("only",), budgets=(2 / 255, 8 / 255), eventful=False)
     failed = {"status": "failed", "reason": "out of memory", "score": None, "relative_recall": None}
     cells = tuple(cell.model_copy(update=failed) if cell.eps < 4 / 255 else cell for cell in results.cells)
-    assert set(Index.of(results).worst) == {("only", 2 / 255), ("only", 8 / 255)}
-    assert set(Index.of(results.model_copy(update={"cells": cells})).worst) == {("only", 8 / 255)}
+    assert set(Index.of(results).worst) == {("only", ("linf", 2 / 255)), ("only", ("linf", 8 / 255))}
+    assert set(Index.of(results.model_copy(update={"cells": cells})).worst) == {("only", ("linf", 8 / 255))}

@@ -1,0 +1,87 @@
+"""Where a model's embeddings lie, and where an attack takes the queries: a plane through the gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.decomposition import PCA
+
+from robustdml.data import RetrievalDataset
+from robustdml.evaluation.assemble import ModelRecords
+from robustdml.evaluation.judge import Judge
+from robustdml.evaluation.records import Records
+from robustdml.results import AttackEntry, EmbeddingMap, MapPath, Queries
+from robustdml.seeding import stream
+
+_PATHS, _GALLERY = 60, 400
+
+
+def mapped_queries(dataset: RetrievalDataset, seed: int) -> frozenset[int]:
+    """The queries whose attacked embeddings are kept: a class-stratified few, drawn before any result is known."""
+    return frozenset(dataset.subset_queries(_PATHS, seed).query.tolist())
+
+
+def embedding_maps(
+    model: str,
+    judge: Judge,
+    queries: Queries,
+    clean: Records,
+    attacked: ModelRecords,
+    shown: Sequence[tuple[AttackEntry, float]],
+    *,
+    seed: int,
+) -> list[EmbeddingMap]:
+    """One map per attack of ``shown``. The axes are the gallery's first two principal components, all of it."""
+    gallery = judge.gallery_embeddings
+    if min(gallery.shape) < 2:
+        return []
+    plane = PCA(n_components=2, svd_solver="full").fit(gallery)
+    chosen = np.arange(len(gallery))
+    if len(chosen) > _GALLERY:
+        chosen = np.sort(stream(seed, "map", 0).choice(chosen, _GALLERY, replace=False))
+    split = judge.split
+    classes = np.searchsorted(
+        np.unique(split.labels[np.concatenate([split.query, split.gallery])]), split.labels[split.gallery[chosen]]
+    )
+    points = tuple(
+        (*_point(place), int(index)) for place, index in zip(plane.transform(gallery[chosen]), classes, strict=True)
+    )
+    explained = plane.explained_variance_ratio_
+    return [
+        EmbeddingMap(
+            model=model,
+            attack=attack.spec,
+            eps=eps,
+            # A collapsed gallery has no variance to explain.
+            explained=_point(np.nan_to_num(explained)),
+            gallery=points,
+            paths=_paths(plane, judge, queries, clean, attacked[attack.spec, eps]),
+        )
+        for attack, eps in shown
+    ]
+
+
+def _paths(plane: PCA, judge: Judge, queries: Queries, clean: Records, records: Records) -> tuple[MapPath, ...]:
+    rows = [row for row, item in enumerate(records.ids.tolist()) if item in records.embeddings]
+    if not rows:
+        return ()
+    before = plane.transform(judge.query_embeddings[rows])
+    after = plane.transform(np.stack([records.embeddings[int(records.ids[row])] for row in rows]))
+    return tuple(
+        MapPath(
+            query_id=int(records.ids[row]),
+            class_index=queries.classes[row],
+            clean=_point(before[place]),
+            adversarial=_point(after[place]),
+            clean_hit=bool(clean.values["recall_at_1"][row] > 0.5),
+            adversarial_hit=bool(records.values["recall_at_1"][row] > 0.5),
+        )
+        for place, row in enumerate(rows)
+    )
+
+
+def _point(values: npt.NDArray[np.floating]) -> tuple[float, float]:
+    # Four decimals: embeddings have length 1, a screen has a few thousand pixels.
+    return round(float(values[0]), 4), round(float(values[1]), 4)
