@@ -7,6 +7,7 @@ names no colours: a trace says which series it is, and the style sheet colours t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from robustdml.results import Score
@@ -14,6 +15,7 @@ from robustdml.results import Score
 from . import text
 from .drawing import MARKERS, Drawing, Plot, Point, Series, Tick, draw
 from .index import Index
+from .sections import Section
 
 _SERIES_COLOURS = 6
 _LABEL_LENGTH = 20
@@ -49,6 +51,12 @@ class Chart:
     figure: dict[str, Any]
     drawing: Drawing
     rows: tuple[ChartRow, ...]
+    chance: str
+
+
+def chart_section(index: Index, folder: Path) -> Section:
+    """The chart of a run."""
+    return Section("chart", "Chart", "chart.html.j2", build_chart(index))
 
 
 def build_chart(index: Index) -> Chart:
@@ -62,6 +70,7 @@ def build_chart(index: Index) -> Chart:
         figure=_line_figure(plot) if over_eps else _bar_figure(plot),
         drawing=draw(plot),
         rows=tuple(_row(tick, plot) for tick in plot.ticks),
+        chance=text.fraction(plot.chance),
     )
 
 

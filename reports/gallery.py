@@ -13,6 +13,7 @@ from robustdml.threat import format_budget
 
 from . import text
 from .index import Index
+from .sections import Section
 
 #: What the pictures may add to the page, in bytes. Plotly takes 5 MB; far beyond twice that, phones and mail refuse it.
 PICTURE_BUDGET = 6_000_000
@@ -61,6 +62,15 @@ class Gallery:
     rooms: tuple[Room, ...]
     left_out: str | None
     budget: str
+
+
+def gallery_section(index: Index, folder: Path) -> Section:
+    """The examples of a run whose pictures lie in ``folder``.
+
+    Raises:
+        RunFolderError: as `build_gallery`.
+    """
+    return Section("examples", "Examples", "gallery.html.j2", build_gallery(index, folder))
 
 
 def build_gallery(index: Index, folder: Path, budget: int = PICTURE_BUDGET) -> Gallery:

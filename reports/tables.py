@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from robustdml.results import AttackEntry, Cell, ModelEntry, Score
 
 from . import text
 from .index import ANY_SIZE, Budget, Index
+from .sections import Section
 
 NO_REASON = "no reason was recorded"
 
@@ -193,3 +195,43 @@ def _count(value: int) -> Value:
 
 def _absent() -> Value:
     return Value(text.ABSENT, None)
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """Where a model comes from and whether its embedding space is alive."""
+
+    name: str
+    collapsed: bool
+    columns: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What the section of tables prints."""
+
+    tables: tuple[BudgetTable, ...]
+    detail_columns: tuple[Column, ...]
+    details: tuple[DetailRow, ...]
+    models: tuple[ModelRow, ...]
+
+
+def tables_section(index: Index, folder: Path) -> Section:
+    """All tables."""
+    models = tuple(_model(model) for model in index.results.models)
+    data = Tables(budget_tables(index), DETAIL_COLUMNS, detail_rows(index), models)
+    return Section("tables", "Tables", "tables.html.j2", data)
+
+
+def _model(model: ModelEntry) -> ModelRow:
+    columns = (
+        model.source,
+        model.architecture,
+        model.method or text.ABSENT,
+        text.count(model.embedding_dim),
+        text.count(model.parameters),
+        f"{model.health.effective_rank:.1f}",
+        text.fraction(model.health.mean_cosine),
+    )
+    return ModelRow(model.name, model.health.collapsed, columns, model.fingerprint)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from robustdml.results import Score
 from robustdml.threat import NORMS
 
 ABSENT = "—"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What, and its value."""
+
+    label: str
+    value: str
 
 
 def fraction(value: float | None) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from robustdml.results import ModelEntry, WorstCase
 
 from . import text
 from .index import Index
+from .sections import Section
 
 
 @dataclass(frozen=True)
@@ -117,3 +119,20 @@ def headline(index: Index) -> str | None:
 
 def _headline_worst(index: Index, model: str) -> WorstCase | None:
     return None if index.headline is None else index.worst.get((model, index.headline))
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """What the section of verdicts prints; ``headline`` is None where nothing was attacked."""
+
+    headline: str | None
+    chance: str
+    verdicts: tuple[Verdict, ...]
+    comparison: Comparison | None
+
+
+def verdict_section(index: Index, folder: Path) -> Section:
+    """The verdicts and their comparison."""
+    chance = text.fraction(index.results.dataset.chance_recall_at_1)
+    data = Verdicts(headline(index), chance, verdicts(index), compare(index))
+    return Section("verdict", "Verdict", "verdict.html.j2", data)

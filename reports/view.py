@@ -6,71 +6,27 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustdml.results import AttackEntry, DatasetEntry, ModelEntry, Results
+from robustdml.results import DatasetEntry, ModelEntry, Results
 from robustdml.threat import NORMS, format_eps
 
 from . import text
-from .charts import Chart, build_chart
-from .gallery import Gallery, build_gallery
+from .cautions import cautions_section
+from .charts import chart_section
+from .gallery import gallery_section
 from .index import ANY_SIZE, Budget, Index
-from .tables import DETAIL_COLUMNS, NO_REASON, BudgetTable, Column, DetailRow, budget_tables, detail_rows
-from .verdicts import Comparison, Verdict, compare, headline, verdicts
+from .method import method_section
+from .sections import Builder, Section
+from .tables import tables_section
+from .verdicts import verdict_section
 
-KNOWLEDGE = {
-    "gradients": "gradients (white-box)",
-    "scores": "scores only",
-    "decisions": "decisions only",
-    "transfer": "another model (transfer)",
-    "none": "nothing of the model",
-}
-
-
-@dataclass(frozen=True)
-class Fact:
-    """A line of the header: what, and its value."""
-
-    label: str
-    value: str
-
-
-@dataclass(frozen=True)
-class Warned:
-    """A caution with the names of what it is about."""
-
-    slug: str
-    message: str
-    remedy: str
-    model: str | None
-    attack: str | None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An attack that failed on a model at a budget, and why."""
-
-    model: str
-    attack: str
-    eps: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class ModelRow:
-    """Where a model comes from and whether its embedding space is alive."""
-
-    name: str
-    collapsed: bool
-    columns: tuple[str, ...]
-    fingerprint: str
-
-
-@dataclass(frozen=True)
-class AttackRow:
-    """The full configuration of an attack."""
-
-    name: str
-    spec: str
-    columns: tuple[str, ...]
+SECTIONS: tuple[Builder, ...] = (
+    cautions_section,
+    verdict_section,
+    tables_section,
+    chart_section,
+    gallery_section,
+    method_section,
+)
 
 
 @dataclass(frozen=True)
@@ -79,22 +35,8 @@ class Page:
 
     subject: str
     dataset: str
-    facts: tuple[Fact, ...]
-    chance: str
-    headline: str | None
-    verdicts: tuple[Verdict, ...]
-    comparison: Comparison | None
-    warnings: tuple[Warned, ...]
-    failures: tuple[Failure, ...]
-    tables: tuple[BudgetTable, ...]
-    detail_columns: tuple[Column, ...]
-    details: tuple[DetailRow, ...]
-    chart: Chart
-    gallery: Gallery
-    models: tuple[ModelRow, ...]
-    attacks: tuple[AttackRow, ...]
-    environment: tuple[Fact, ...]
-    citations: str
+    facts: tuple[text.Fact, ...]
+    sections: tuple[Section, ...]
     version: str
     download: str
 
@@ -110,21 +52,7 @@ def build_page(results: Results, folder: Path) -> Page:
         subject=_subject(results.models),
         dataset=results.dataset.name,
         facts=_facts(index),
-        chance=text.fraction(results.dataset.chance_recall_at_1),
-        headline=headline(index),
-        verdicts=verdicts(index),
-        comparison=compare(index),
-        warnings=_warnings(index),
-        failures=_failures(index),
-        tables=budget_tables(index),
-        detail_columns=DETAIL_COLUMNS,
-        details=detail_rows(index),
-        chart=build_chart(index),
-        gallery=build_gallery(index, folder),
-        models=tuple(_model(model) for model in results.models),
-        attacks=tuple(_attack(attack) for attack in results.attacks),
-        environment=_environment(results),
-        citations="\n\n".join(entry.strip() for entry in results.citations.values()),
+        sections=tuple(section for build in SECTIONS if (section := build(index, folder)) is not None),
         version=results.robustdml_version,
         download=_data_uri(results),
     )
@@ -134,21 +62,21 @@ def _subject(models: tuple[ModelEntry, ...]) -> str:
     return models[0].name if len(models) == 1 else text.counted(len(models), "model")
 
 
-def _facts(index: Index) -> tuple[Fact, ...]:
+def _facts(index: Index) -> tuple[text.Fact, ...]:
     results = index.results
     dataset = results.dataset
     return (
-        Fact("Data set", f"{dataset.name} ({text.counted(dataset.classes, 'class', 'classes')})"),
-        Fact("Protocol", dataset.protocol),
-        Fact("Queries", f"{text.count(dataset.queries)} of {text.count(dataset.queries_available)} available"),
-        Fact("Gallery", _gallery_size(dataset)),
-        Fact("Image size", f"{dataset.image_size} \N{MULTIPLICATION SIGN} {dataset.image_size} pixels"),
-        Fact("Threat model", _threat(index)),
-        Fact("Attacks", _runs(results)),
-        Fact("Chance level", f"R@1 {text.fraction(dataset.chance_recall_at_1)} for a random ranking"),
-        Fact("Created", f"{text.moment(results.created)}, in {text.duration(results.seconds)}"),
-        Fact("robustdml", results.robustdml_version),
-        Fact("Fingerprint", results.fingerprint),
+        text.Fact("Data set", f"{dataset.name} ({text.counted(dataset.classes, 'class', 'classes')})"),
+        text.Fact("Protocol", dataset.protocol),
+        text.Fact("Queries", f"{text.count(dataset.queries)} of {text.count(dataset.queries_available)} available"),
+        text.Fact("Gallery", _gallery_size(dataset)),
+        text.Fact("Image size", f"{dataset.image_size} \N{MULTIPLICATION SIGN} {dataset.image_size} pixels"),
+        text.Fact("Threat model", _threat(index)),
+        text.Fact("Attacks", _runs(results)),
+        text.Fact("Chance level", f"R@1 {text.fraction(dataset.chance_recall_at_1)} for a random ranking"),
+        text.Fact("Created", f"{text.moment(results.created)}, in {text.duration(results.seconds)}"),
+        text.Fact("robustdml", results.robustdml_version),
+        text.Fact("Fingerprint", results.fingerprint),
     )
 
 
@@ -180,63 +108,6 @@ def _runs(results: Results) -> str:
     runs = text.counted(len(results.cells), "run")
     outcome = f"{text.count(failed)} failed" if failed else "none failed"
     return f"{text.counted(len(results.attacks), 'attack')}, {runs} over models and eps, {outcome}"
-
-
-def _warnings(index: Index) -> tuple[Warned, ...]:
-    return tuple(
-        Warned(
-            caution.slug,
-            caution.message,
-            caution.remedy,
-            caution.model,
-            None if caution.attack is None else index.attack_name(caution.attack),
-        )
-        for caution in index.results.warnings
-    )
-
-
-def _failures(index: Index) -> tuple[Failure, ...]:
-    return tuple(
-        Failure(cell.model, index.attack_name(cell.attack), index.budget(cell).text, cell.reason or NO_REASON)
-        for cell in index.results.cells
-        if cell.status != "ok"
-    )
-
-
-def _model(model: ModelEntry) -> ModelRow:
-    columns = (
-        model.source,
-        model.architecture,
-        model.method or text.ABSENT,
-        text.count(model.embedding_dim),
-        text.count(model.parameters),
-        f"{model.health.effective_rank:.1f}",
-        text.fraction(model.health.mean_cosine),
-    )
-    return ModelRow(model.name, model.health.collapsed, columns, model.fingerprint)
-
-
-def _attack(attack: AttackEntry) -> AttackRow:
-    columns = (
-        attack.library,
-        attack.goal,
-        KNOWLEDGE[attack.knowledge],
-        NORMS[attack.norm],
-        ", ".join(attack.citations) or text.ABSENT,
-    )
-    return AttackRow(attack.name, attack.spec, columns)
-
-
-def _environment(results: Results) -> tuple[Fact, ...]:
-    environment = results.environment
-    packages = ", ".join(f"{name} {version}" for name, version in sorted(environment.packages.items()))
-    return (
-        Fact("Python", environment.python),
-        Fact("Platform", environment.platform),
-        Fact("Device", environment.device),
-        Fact("Packages", packages or text.ABSENT),
-        Fact("Seed", str(results.spec.seed)),
-    )
 
 
 def _data_uri(results: Results) -> str:

@@ -42,7 +42,7 @@
 
   const live = document.getElementById("chart-live");
   const drawn = document.getElementById("chart-drawn");
-  const figure = document.getElementById("chart-figure").textContent;
+  const figure = live.dataset.figure;
 
   function coloured() {
     const style = getComputedStyle(document.documentElement);
