@@ -7,18 +7,16 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustdml.errors import RunFolderError
 from robustdml.results import Example, Hit
 from robustdml.threat import format_budget
 
 from . import text
 from .index import Index
+from .pictures import read_picture
 from .sections import Section
 
 #: What the pictures may add to the page, in bytes. Plotly takes 5 MB; far beyond twice that, phones and mail refuse it.
 PICTURE_BUDGET = 6_000_000
-
-_SIGNATURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
 @dataclass(frozen=True)
@@ -139,31 +137,11 @@ class _Pictures:
     """Reads each picture of a run folder once."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder.resolve()
+        self._folder = folder
         self._uris: dict[str, str] = {}
 
     def uri(self, name: str) -> str:
         if name not in self._uris:
-            self._uris[name] = self._read(name)
+            data, media_type = read_picture(self._folder, name)
+            self._uris[name] = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
         return self._uris[name]
-
-    def _read(self, name: str) -> str:
-        try:
-            path = (self._folder / name).resolve()
-            # A results file from someone else must not put other files of this computer into a page that is sent on.
-            if not path.is_relative_to(self._folder):
-                raise RunFolderError(
-                    f"the picture '{name}' of the results lies outside of '{self._folder}': "
-                    "a run refers to its own pictures only, so evaluate again"
-                )
-            data = path.read_bytes()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise RunFolderError(
-                f"the picture '{name}' of the results cannot be read from '{self._folder}' ({reason}): "
-                "copy the whole run folder, or evaluate again"
-            ) from None
-        for signature, media_type in _SIGNATURES.items():
-            if data.startswith(signature):
-                return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-        raise RunFolderError(f"the picture '{name}' in '{self._folder}' is no PNG or JPEG: evaluate again")
