@@ -4,9 +4,10 @@ The library adapters import their libraries; building by name goes through `buil
 """
 
 from .building import ATTACKS as ATTACKS
-from .building import AttackFactory as AttackFactory
+from .building import NOT_OFFERED as NOT_OFFERED
 from .building import build_attack as build_attack
 from .classifier import RetrievalClassifier as RetrievalClassifier
+from .factory import AttackFactory as AttackFactory
 from .goals import MTAX as MTAX
 from .goals import STAX as STAX
 from .goals import Margin as Margin
@@ -19,6 +20,7 @@ from .suites import build_suite as build_suite
 __all__ = [
     "ATTACKS",
     "MTAX",
+    "NOT_OFFERED",
     "PGD",
     "STAX",
     "SUITES",

@@ -20,6 +20,7 @@ from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
 
 from .classifier import problems
+from .factory import AttackFactory, dataclass_defaults
 from .goals import Aim
 from .proxy import classifier_entry, seeded
 
@@ -100,3 +101,16 @@ class ARTProjectedGradientDescent:
                 adversarial = attack.generate(part.cpu().numpy(), y=problem.labels.cpu().numpy())
                 result[problem.rows] = torch.from_numpy(adversarial).to(images)
         return result
+
+
+FACTORIES = {
+    "art.ProjectedGradientDescent": AttackFactory(
+        "ART's PGD on a RetrievalClassifier",
+        ARTProjectedGradientDescent,
+        dataclass_defaults(ARTProjectedGradientDescent),
+        ("untargeted", "stax", "mtax"),
+        {"quick": {"steps": 10}, "thorough": {"steps": 100}},
+        library="art",
+    )
+}
+NOT_OFFERED: dict[str, str] = {}

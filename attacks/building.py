@@ -1,105 +1,40 @@
-"""From a spec to an attack: the registry of attack factories."""
+"""From a spec to an attack: the registry of attacks, and what is refused with a sentence."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
 
+from robustdml.config import EFFORTS, Effort
 from robustdml.contracts import Attack
-from robustdml.errors import SpecError, UnknownNameError
-from robustdml.registry import Registry, parse_spec
+from robustdml.errors import BudgetError, SpecError, UnknownNameError
+from robustdml.registry import Registry, Spec, parse_spec
 from robustdml.threat import ThreatModel
 
-from .art import ARTProjectedGradientDescent
-from .goals import MTAX, STAX, Aim, Margin, Shift, Untargeted
-from .gradient import PGD
-from .noise import Noise
-from .torchattacks import TorchattacksPGD
+from . import art, native, torchattacks
+from .factory import DEFAULT_EPS, GOALS, AttackFactory, goal_parameters
 
-GOALS: dict[str, type[Aim]] = {
-    "shift": Shift,
-    "margin": Margin,
-    "stax": STAX,
-    "mtax": MTAX,
-    "untargeted": Untargeted,
-}
-
-
-@dataclass(frozen=True)
-class AttackFactory:
-    """An entry of the registry.
-
-    Args:
-        summary: one line for listings.
-        kind: the frozen dataclass that is the attack.
-        goals: the goals that it serves, its default first; empty where it has no choice.
-        preset: parameters that the name stands for.
-    """
-
-    summary: str
-    kind: type[Any]
-    goals: tuple[str, ...] = ()
-    preset: Mapping[str, object] = field(default_factory=dict)
-
-    def parameters(self, goal: str | None) -> list[str]:
-        """The parameters that a spec with that goal may set."""
-        return [part.name for part in fields(self.kind) if part.name != "eps"] + goal_parameters(goal)
-
-
-def goal_parameters(goal: str | None) -> list[str]:
-    """The parameters of a goal itself, such as the number of targets."""
-    return [part.name for part in fields(GOALS[goal])] if goal else []  # type: ignore[arg-type]
-
+_SOURCES = (native, torchattacks, art)
 
 ATTACKS: Registry[AttackFactory] = Registry("attack")
-_NATIVE = ("shift", "margin", "stax", "mtax")
-ATTACKS.add("noise", AttackFactory("uniform and corner noise, the worst of several draws", Noise))
-ATTACKS.add(
-    "fgsm",
-    AttackFactory("one signed gradient step", PGD, _NATIVE, {"goal": "shift", "steps": 1, "step": 1.0, "start": 0.1}),
-)
-ATTACKS.add("pgd", AttackFactory("projected gradient ascent, best step per query", PGD, _NATIVE, {"goal": "margin"}))
-for _goal in _NATIVE:
-    ATTACKS.add(_goal, AttackFactory(f"short for pgd(goal={_goal})", PGD, (_goal,), {"goal": _goal}))
-_CLASSIFIER_GOALS = ("untargeted", "stax", "mtax")
-ATTACKS.add(
-    "torchattacks.PGD",
-    AttackFactory("torchattacks' PGD on a RetrievalClassifier", TorchattacksPGD, _CLASSIFIER_GOALS),
-)
-ATTACKS.add(
-    "art.ProjectedGradientDescent",
-    AttackFactory("ART's PGD on a RetrievalClassifier", ARTProjectedGradientDescent, _CLASSIFIER_GOALS),
-)
+for _source in _SOURCES:
+    for _name, _factory in _source.FACTORIES.items():
+        ATTACKS.add(_name, _factory)
+
+#: Attacks of the libraries that are not offered, with the reason why.
+NOT_OFFERED: dict[str, str] = {**torchattacks.NOT_OFFERED, **art.NOT_OFFERED}
 
 
-def _check_type(text: str, key: str, value: object, kind: type[Any], goal: str | None) -> None:
-    """Refuse a value that the parameter cannot hold, before a library meets it deep inside."""
-    holders = [kind, *([GOALS[goal]] if goal else [])]
-    parts = (part for holder in holders for part in fields(holder))
-    annotation = next(part.type for part in parts if part.name == key)
-    allowed: dict[object, tuple[type, ...]] = {
-        "int": (int,),
-        "float": (int, float),
-        "bool": (bool,),
-        "float | None": (int, float, type(None)),
-    }
-    if not isinstance(value, allowed[annotation]) or (isinstance(value, bool) and annotation != "bool"):
-        words = {
-            "int": "a whole number",
-            "float": "a number",
-            "bool": "true or false",
-            "float | None": "a number or none",
-        }
-        raise SpecError(f"'{text}': {key}={value!r} must be {words[str(annotation)]}")
-
-
-def build_attack(text: str, eps: float) -> Attack:
+def build_attack(text: str, eps: float, effort: Effort = "standard") -> Attack:
     """Build an attack from a spec such as ``"pgd(goal=margin, steps=50)"``.
 
     Args:
-        text: a name of `ATTACKS`, with parameters if wanted.
-        eps: budget in pixels of [0, 1]; 0 is allowed here and makes the attack the identity.
+        text: a name of `ATTACKS`, or ``package.module:name`` of a class or function of your own, with parameters if
+            wanted. ``eps=`` in the spec goes before the argument.
+        eps: L-infinity budget in pixels of [0, 1]; 0 is allowed here and makes the attack the identity. Attacks in
+            other norms take theirs from the spec, else `DEFAULT_EPS`; attacks that look for the smallest perturbation
+            have none.
+        effort: how hard it tries; parameters in the spec go before it.
 
     Raises:
         UnknownNameError: no such attack or goal.
@@ -107,24 +42,96 @@ def build_attack(text: str, eps: float) -> Attack:
         BudgetError: eps outside [0, 1].
     """
     ThreatModel(eps)
+    if effort not in EFFORTS:
+        raise UnknownNameError("effort", effort, EFFORTS)
+    if ":" in text.partition("(")[0]:
+        return _foreign(text, eps)
     spec = parse_spec(text)
     factory = ATTACKS[spec.name]
-    params = {**factory.preset, **spec.params}
-    goal = str(params.get("goal", factory.goals[0])) if factory.goals else None
+    goal = str(spec.params.get("goal", factory.goals[0])) if factory.goals else None
     if goal is not None and goal not in factory.goals:
         raise UnknownNameError(f"goal for {spec.name}", goal, factory.goals)
     known = factory.parameters(goal)
-    for key, value in params.items():
-        if key == "eps":
-            raise SpecError(f"'{text}': the budget is not part of a spec, set it with --eps (or the argument eps)")
-        if key not in known:
+    for key, value in spec.params.items():
+        if key not in {*known, "eps"}:
             raise SpecError(f"'{text}': {spec.name} has no parameter '{key}', it has: {', '.join(known) or 'none'}")
-        if key != "goal":
-            _check_type(text, key, value, factory.kind, goal)
+        if key not in {"goal", "eps"}:
+            _check_type(text, key, value, known[key])
+    params = {**factory.defaults, **factory.effort.get(effort, {}), **spec.params}
+    budget = _budget(text, factory, params, eps)
+    params = {key: value for key, value in params.items() if key not in {"goal", "eps"}}
     if goal is not None:
-        params["goal"] = GOALS[goal](**{key: params.pop(key) for key in goal_parameters(goal) if key in params})
+        own = {key: params.pop(key) for key in goal_parameters(goal) if key in params}
+        params["goal"] = GOALS[goal](**own)
+    if factory.budget == "fixed":
+        params["eps"] = budget
+    return factory.make(**params)
+
+
+def _budget(text: str, factory: AttackFactory, params: Mapping[str, object], eps: float) -> float | None:
+    norm = str(params.get("norm", factory.norms[0]))
+    if norm not in factory.norms:
+        raise UnknownNameError(f"norm in '{text}':", norm, factory.norms)
+    given = params.get("eps")
+    if factory.budget != "fixed":
+        if given is not None:
+            looks = "looks for the smallest perturbation" if factory.budget == "minimum" else "is bound by no norm"
+            raise SpecError(f"'{text}': this attack {looks} and takes no eps: leave it out")
+        return None
+    if given is None:
+        return eps if norm == "linf" else DEFAULT_EPS[norm]
+    if isinstance(given, bool) or not isinstance(given, int | float) or not given > 0:
+        raise BudgetError(f"'{text}': eps={given!r} must be a number above 0, such as 8/255")
+    return ThreatModel(float(given), norm).eps
+
+
+_WORDS: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+
+
+def _check_type(text: str, key: str, value: object, default: object) -> None:
+    """Refuse a value that the parameter cannot hold, before a library meets it deep inside."""
+    if default is None:
+        fits, wanted = value is None or _is_number(value), "a number or none"
+    elif isinstance(default, float):
+        fits, wanted = _is_number(value), _WORDS[float]
+    else:
+        fits, wanted = type(value) is type(default), _WORDS.get(type(default), f"a {type(default).__name__}")
+    if not fits:
+        raise SpecError(f"'{text}': {key}={value!r} must be {wanted}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _foreign(text: str, eps: float) -> Attack:
+    """An attack of the user's own: ``package.module:name(x=1)``, called with its parameters and eps."""
+    path, _, call = text.partition(":")
+    spec = parse_spec(call)
     try:
-        attack: Attack = factory.kind(**params, eps=eps)
+        make = getattr(importlib.import_module(path.strip()), spec.name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SpecError(
+            f"'{text}': cannot import '{spec.name}' from '{path.strip()}' ({error}): write package.module:Name(x=1) "
+            "with a package that Python finds"
+        ) from None
+    try:
+        attack: Attack = make(**{"eps": eps, **spec.params})
     except TypeError as error:
-        raise SpecError(f"'{text}': {error}") from None
+        raise SpecError(f"'{text}': {error}: it must take eps and the parameters given") from None
+    for part in ("threat", "entry", "target_rows", "__call__"):
+        if not hasattr(attack, part):
+            raise SpecError(f"'{text}' is no attack, it has no '{part}': see robustdml.Attack for what it needs")
     return attack
+
+
+def spec_name(text: str) -> str:
+    """The name in a spec, without its parameters.
+
+    Raises:
+        SpecError: the text is no spec.
+    """
+    module, colon, call = text.partition(":")
+    if colon and "(" not in module:
+        return f"{module}:{parse_spec(call).name}"
+    return Spec(parse_spec(text).name).name

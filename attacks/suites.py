@@ -1,29 +1,36 @@
-"""Suites: fixed lists of attacks under one name."""
+"""Suites and lists: many attacks under one name, by pattern, and without some."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 
+from robustdml.config import Effort
 from robustdml.contracts import Attack
 from robustdml.errors import SpecError, UnknownNameError
-from robustdml.registry import parse_spec, split_specs
+from robustdml.registry import split_specs
 from robustdml.threat import parse_eps_list
 
-from .building import ATTACKS, build_attack
+from .building import ATTACKS, build_attack, spec_name
+
+#: The attacks of the project with the goals that papers use; the strongest of them is native.
+_NATIVE = (
+    "noise",
+    "fgsm(goal=shift)",
+    "fgsm(goal=margin)",
+    "fgsm(goal=stax)",
+    "fgsm(goal=mtax)",
+    "shift",
+    "margin",
+    "stax",
+    "mtax",
+)
 
 #: What each suite runs, in order. A changed suite is a changed claim: changes go into the CHANGELOG.
 SUITES: dict[str, tuple[str, ...]] = {
     "quick": ("noise", "fgsm(goal=margin)", "shift", "margin", "mtax"),
-    "all": (
-        "noise",
-        "fgsm(goal=shift)",
-        "fgsm(goal=margin)",
-        "fgsm(goal=stax)",
-        "fgsm(goal=mtax)",
-        "shift",
-        "margin",
-        "stax",
-        "mtax",
+    "standard": (
+        *_NATIVE,
         "torchattacks.PGD(goal=untargeted)",
         "torchattacks.PGD(goal=stax)",
         "torchattacks.PGD(goal=mtax)",
@@ -32,18 +39,26 @@ SUITES: dict[str, tuple[str, ...]] = {
         "art.ProjectedGradientDescent(goal=mtax)",
     ),
 }
+#: Everything: the standard suite, and every other attack of the registry with its first goal.
+SUITES["all"] = (
+    *SUITES["standard"],
+    *(name for name in ATTACKS if name not in {spec_name(spec) for spec in SUITES["standard"]} | {"pgd"}),
+)
 
 
-def build_suite(names: str, eps: str | float | Iterable[float]) -> list[Attack]:
-    """Build the attacks of a list of suites and specs, each at every budget.
+def build_suite(names: str, eps: str | float | Iterable[float], effort: Effort = "standard") -> list[Attack]:
+    """Build the attacks of a list of suites, specs and patterns, each at every budget that it takes.
 
     Args:
-        names: names separated by commas, such as ``"all"`` or ``"quick,pgd(steps=100)"``; repeats count once.
-        eps: a budget, several, or their text such as ``"2/255,8/255"``; in pixels of [0, 1].
+        names: names separated by commas: suites and specs (``"quick,pgd(steps=100)"``), patterns
+            (``"torchattacks.*"``), and, with a ``!``, what to leave out (``"all,!art.*"``). Repeats count once.
+        eps: an L-infinity budget, several, or their text such as ``"2/255,8/255"``; in pixels of [0, 1]. Attacks with
+            a budget of their own (another norm, ``eps=`` in the spec, or none) are built once.
+        effort: how hard the attacks try.
 
     Raises:
         UnknownNameError: no such suite or attack.
-        SpecError: the list is empty, or a spec cannot be built.
+        SpecError: the list is empty, a pattern fits nothing, or a spec cannot be built.
         BudgetError: eps outside (0, 1].
     """
     if isinstance(eps, str):
@@ -51,11 +66,31 @@ def build_suite(names: str, eps: str | float | Iterable[float]) -> list[Attack]:
     else:
         values = [eps] if isinstance(eps, float | int) else eps
         budgets = parse_eps_list(",".join(repr(float(value)) for value in values))  # float: NumPy's repr has its name
-    specs = [part for text in split_specs(names) for part in SUITES.get(text, (text,))]
+    parts = split_specs(names)
+    specs = [spec for part in parts if not part.startswith("!") for spec in _expand(part)]
+    for part in parts:
+        if part.startswith("!"):
+            left_out = set(_expand(part[1:].strip()))
+            kept = [spec for spec in specs if not {spec, spec_name(spec)} & left_out]
+            if len(kept) == len(specs):
+                raise SpecError(f"'{part}' leaves nothing out: no attack of the list has that name")
+            specs = kept
     if not specs:
         raise SpecError("no attack given: write a suite or names, such as --attacks all")
-    for spec in specs:
-        if parse_spec(spec).name not in ATTACKS:
-            raise UnknownNameError("attack or suite", parse_spec(spec).name, [*ATTACKS, *SUITES])
-    attacks = [build_attack(spec, budget) for spec in specs for budget in budgets]
+    attacks = [build_attack(spec, budget, effort) for spec in specs for budget in budgets]
     return list(dict.fromkeys(attacks))
+
+
+def _expand(text: str) -> tuple[str, ...]:
+    """The specs that a suite, a pattern or a spec stands for."""
+    if text in SUITES:
+        return SUITES[text]
+    if any(mark in text for mark in "*?[") and "(" not in text:
+        found = tuple(name for name in ATTACKS if fnmatchcase(name, text))
+        if not found:
+            raise SpecError(f"the pattern '{text}' fits no attack: see 'robustdml list attacks'")
+        return found
+    name = spec_name(text)
+    if name not in ATTACKS and ":" not in name:
+        raise UnknownNameError("attack or suite", name, [*ATTACKS, *SUITES])
+    return (text,)

@@ -18,6 +18,7 @@ from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
 
 from .classifier import problems
+from .factory import AttackFactory, dataclass_defaults
 from .goals import Aim
 from .proxy import classifier_entry, seeded
 
@@ -73,3 +74,16 @@ class TorchattacksPGD:
                     attack.set_mode_targeted_by_label(quiet=True)
                 result[problem.rows] = attack(images[problem.rows], problem.labels).detach()
         return result
+
+
+FACTORIES = {
+    "torchattacks.PGD": AttackFactory(
+        "torchattacks' PGD on a RetrievalClassifier",
+        TorchattacksPGD,
+        dataclass_defaults(TorchattacksPGD),
+        ("untargeted", "stax", "mtax"),
+        {"quick": {"steps": 10}, "thorough": {"steps": 100}},
+        library="torchattacks",
+    )
+}
+NOT_OFFERED: dict[str, str] = {}

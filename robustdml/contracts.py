@@ -24,11 +24,14 @@ class Gallery:
         embeddings: ``(M, D)`` float32, each of length 1.
         labels: ``(M,)`` int64.
         ids: ``(M,)`` int64, unique.
+        images: loads the images ``(K, 3, H, W)`` in [0, 1] of gallery rows ``(K,)``; None where there are none at hand
+            (a training batch).
     """
 
     embeddings: Tensor
     labels: Tensor
     ids: Tensor
+    images: Callable[[Tensor], Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -9,6 +9,8 @@
     ├── RunFolderError             an output folder that holds another run
     ├── TrainingError              training cannot go on (a loss that is not finite)
     ├── AttackError                an attack broke its contract; recorded for its cell, never stops a run
+    │   ├── AttackSkipped          it was not tried, for a reason known before (too large an image, say)
+    │   └── AttackTimeout          it ran longer than it was given
     └── MissingPackageError        a package that is absent, or does not fit the installed torch
 
 Every message names what was given, what was expected, and what to do about it.
@@ -69,6 +71,14 @@ class TrainingError(RobustDMLError):
 
 class AttackError(RobustDMLError):
     """An attack that broke its contract (wrong shape, not finite, touched the model)."""
+
+
+class AttackSkipped(AttackError):  # noqa: N818 -- no fault of anyone
+    """An attack that cannot be tried on this model or these images; raised before it computes anything."""
+
+
+class AttackTimeout(AttackError):  # noqa: N818
+    """An attack that ran longer than it was given."""
 
 
 class MissingPackageError(RobustDMLError):

@@ -131,6 +131,8 @@ class AttackEntry(_Record):
     #: Fixed: the strongest image within eps. Minimum: the smallest perturbation that succeeds, without eps.
     #: Unrestricted: a change that no norm bounds (a patch, a rotation), without eps.
     budget: Literal["fixed", "minimum", "unrestricted"] = "fixed"
+    #: Which images the attacker changes. Only attacks on the query count in a worst case.
+    side: Literal["query", "gallery", "both"] = "query"
     citations: tuple[str, ...]
 
 
@@ -164,12 +166,14 @@ class Cell(_Record):
     forward_images: int = 0
     gradient_images: int = 0
     seconds: float = 0.0
+    #: What the attack's own paper reports, by name (a mean rank percentile, a cosine), beside the recalls.
+    measures: dict[str, float] = {}
 
     @model_validator(mode="after")
     def _score_or_reason(self) -> Cell:
         judged = self.score is not None and self.hits is not None
-        if (self.status == "ok") != judged or (self.status == "failed") != (self.reason is not None):
-            raise ValueError("a cell has a score and hits when it is ok, and a reason when it failed")
+        if (self.status == "ok") != judged or (self.status == "ok") == (self.reason is not None):
+            raise ValueError("a cell has a score and hits when it is ok, and a reason when it is not")
         return self
 
 

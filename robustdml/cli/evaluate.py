@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from robustdml.cli.options import data_options, run_options
+from robustdml.config import EFFORTS, Effort
 from robustdml.threat import format_budget, parse_eps_list
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 @data_options
 @click.option("--attacks", default="all", show_default=True, help="Suites and specs; see 'robustdml list attacks'.")
 @click.option("--eps", default="8/255", show_default=True, help="Budgets, separated by commas.")
+@click.option("--effort", type=click.Choice(EFFORTS), default="standard", show_default=True, help="Of each attack.")
+@click.option("--attack-time-limit", type=float, metavar="SECONDS", help="Per attack, eps and model; slower ones fail.")
 @click.option("--max-queries", type=int, help="Attack a class-stratified sample of this size.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; repeat the command to resume.")
 @click.option("--image-size", type=int, help="Side in pixels [default: the models'].")
@@ -30,6 +33,8 @@ def evaluate(
     root: Path | None,
     attacks: str,
     eps: str,
+    effort: Effort,
+    attack_time_limit: float | None,
     max_queries: int | None,
     out: Path,
     image_size: int | None,
@@ -51,7 +56,7 @@ def evaluate(
     from robustdml.reports import write_report
 
     # What is quick to refuse is refused before anything is loaded.
-    suite = build_suite(attacks, budgets)
+    suite = build_suite(attacks, budgets, effort)
     dataset = load_dataset(data, root)
     results = run(
         load_subjects(models),
@@ -61,6 +66,7 @@ def evaluate(
         max_queries=max_queries,
         image_size=image_size,
         seed=seed,
+        attack_time_limit=attack_time_limit,
         options=RunOptions(device=device, progress=not quiet),
     )
     summarise(results)

@@ -11,19 +11,25 @@ Rows = list[dict[str, object]]
 
 
 def _attacks() -> Rows:
-    from robustdml.attacks import ATTACKS, SUITES
+    from robustdml.attacks import ATTACKS, NOT_OFFERED, SUITES
 
     rows: Rows = [
         {
             "name": name,
             "summary": factory.summary,
+            "library": factory.library,
+            "knowledge": factory.knowledge,
+            "norms": list(factory.norms),
+            "budget": factory.budget,
+            "cost": factory.cost,
             "goals": list(factory.goals),
-            "parameters": factory.parameters(factory.goals[0] if factory.goals else None),
+            "parameters": [f"{key}={value}" for key, value in factory.parameters(None).items()],
         }
         for name, factory in ATTACKS.items()
     ]
+    missing: Rows = [{"name": name, "summary": f"not offered: {reason}"} for name, reason in NOT_OFFERED.items()]
     suites: Rows = [{"name": name, "summary": f"suite: {', '.join(specs)}"} for name, specs in SUITES.items()]
-    return [*rows, *suites]
+    return [*rows, *missing, *suites]
 
 
 def _datasets() -> Rows:

@@ -61,7 +61,9 @@ def worst_cases(
     seed: int,
 ) -> list[WorstCase]:
     """The worst case of a model at every fixed budget that was run and judged, by norm and size."""
-    norms = {entry.spec: entry.norm for entry in attacks}
+    norms = {entry.spec: entry.norm for entry in attacks if entry.side == "query"}
+    attacked = {key: records for key, records in attacked.items() if key[0] in norms}
+    cells = [item for item in cells if item.attack in norms]
     budgets = {(norms[spec], eps) for spec, eps in attacked if eps is not None}
     ordered = sorted(budgets, key=lambda budget: (list(NORMS).index(budget[0]), budget[1]))
     return [_worst_case(model, eps, norm, norms, clean, attacked, cells, seed=seed) for norm, eps in ordered]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -9,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustdml.data.tensors import ImageTensors
-from robustdml.errors import CheckpointError
+from robustdml.errors import AttackTimeout, CheckpointError
 from robustdml.progress import Advance
 
 
@@ -25,13 +27,22 @@ class Embedder(nn.Module):
         self.module = module
         self.forward_images = 0
         self.gradient_images = 0
+        self._deadline: float | None = None
+
+    def limit_seconds(self, seconds: float | None) -> None:
+        """From now on, allow calls for so many seconds; None takes the limit away."""
+        self._deadline = None if seconds is None else time.monotonic() + seconds
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings ``(N, D)`` float32 of length 1.
 
         Raises:
             CheckpointError: the module raises, or gives anything but a matrix with one row per image.
+            AttackTimeout: the time of `limit_seconds` is over.
         """
+        # The one place that every attack comes by again and again, whoever wrote it.
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise AttackTimeout("the time limit is over")
         try:
             output = self.module(images)
         except Exception as error:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from robustdml.contracts import Attack
 from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors
 from robustdml.devices import choose_device
-from robustdml.errors import AttackError, RunFolderError, SpecError
+from robustdml.errors import AttackError, AttackSkipped, AttackTimeout, RunFolderError, SpecError
 from robustdml.evaluation.assemble import cell, hits, worst_cases
 from robustdml.evaluation.attacking import attack_shard
 from robustdml.evaluation.checks import cautions
@@ -73,6 +74,7 @@ def evaluate(
     image_size: int | None = None,
     seed: int = 0,
     shard_size: int = 64,
+    attack_time_limit: float | None = None,
     options: RunOptions = DEFAULT_OPTIONS,
 ) -> Results:
     """Evaluate models clean and under attack, and write ``results.json`` and per-query records into ``out``.
@@ -91,6 +93,8 @@ def evaluate(
         image_size: side of the images; None takes what the models were made for, else the data set's.
         seed: of the sample, the attacks and the bootstrap.
         shard_size: queries per record file and per attack call.
+        attack_time_limit: seconds that one attack at one budget may take on one model; a slower one has failed. The
+            clock is read whenever the model is called, and it counts what a stopped run had spent.
 
     Raises:
         SpecError: no model, equal names, models made for different image sizes, or something that is no attack.
@@ -103,7 +107,10 @@ def evaluate(
     for attack in attacks:
         if isinstance(attack, str):
             raise SpecError(f"'{attack}' is a name, not an attack: build it with robustdml.attacks.build_suite")
+    if attack_time_limit is not None and not attack_time_limit > 0:
+        raise SpecError(f"attack_time_limit={attack_time_limit} must be above 0 seconds")
     run = _Evaluation(subjects, dataset, list(attacks), Path(out), max_queries, size, seed, shard_size, options)
+    run.time_limit = attack_time_limit
     return run.go()
 
 
@@ -144,6 +151,8 @@ class _Evaluation:
         self.available = len(dataset.query)
         self.dataset = dataset.subset_queries(max_queries, seed)
         self.options, self.device = options, choose_device(options.device)
+        #: Not part of the run's identity: a repeated call with more time may finish what failed.
+        self.time_limit: float | None = None
         self.entries = _unique_names(attack.entry() for attack in attacks)
         keys = [(attack.entry().spec, attack.threat.eps) for attack in attacks]
         if len(set(keys)) < len(keys):
@@ -220,7 +229,8 @@ class _Evaluation:
                     raise
                 except Exception as error:  # A foreign attack may raise anything; its cell says so, the rest goes on.
                     module.load_state_dict(weights)
-                    cells.append(Cell(model=name, attack=key[0], eps=key[1], status="failed", reason=_reason(error)))
+                    status: Literal["failed", "skipped"] = "skipped" if isinstance(error, AttackSkipped) else "failed"
+                    cells.append(Cell(model=name, attack=key[0], eps=key[1], status=status, reason=_reason(error)))
                 else:
                     entry = entries[key[0]]
                     cells.append(cell(name, entry, key[1], attacked[key], clean, seed=self.spec.seed))
@@ -245,15 +255,25 @@ class _Evaluation:
 
     def _attack(self, judge: Judge, name: str, attack: Attack, advance: Advance) -> Records:
         spec = attack.entry().spec
-        paths = []
+        paths: list[Path] = []
         for number, part in enumerate(self.parts):
             path = shard_path(self.out, name, spec, attack.threat.eps, number)
             if not path.is_file():
+                spent = read_shards(paths).seconds if self.time_limit and paths else 0.0
+                judge.model.limit_seconds(None if self.time_limit is None else self.time_limit - spent)
                 images: Tensor = self.tensors.batch(self.dataset.query[part]).to(self.device)
                 seed = derive_seed(self.spec.seed, spec)
-                records = attack_shard(
-                    judge, attack, images, part, seed=seed, pictured=self.pictured, mapped=self.mapped
-                )
+                try:
+                    records = attack_shard(
+                        judge, attack, images, part, seed=seed, pictured=self.pictured, mapped=self.mapped
+                    )
+                except AttackTimeout:
+                    raise AttackTimeout(
+                        f"stopped after the limit of {self.time_limit:g} s, with {part.start} of "
+                        f"{self.parts[-1].stop} queries done: raise --attack-time-limit"
+                    ) from None
+                finally:
+                    judge.model.limit_seconds(None)
                 write_shard(path, records)
             paths.append(path)
             advance(part.stop - part.start)

@@ -60,6 +60,7 @@ class Judge:
             torch.from_numpy(self.gallery_embeddings).to(device),
             torch.from_numpy(split.labels[split.gallery]).to(device),
             torch.from_numpy(split.gallery).to(device),
+            images=lambda rows: tensors.batch(split.gallery[rows.cpu().numpy()]).to(device),
         )
 
     def references(self, part: slice) -> References:

@@ -120,14 +120,6 @@ def test_an_unknown_attack_or_goal_names_the_known_ones(spec, sentence):
             "torchattacks.PGD(restarts=2)",
             "'torchattacks.PGD(restarts=2)': torchattacks.PGD has no parameter 'restarts', it has: goal, steps, step",
         ),
-        (
-            "pgd(eps=8/255)",
-            "'pgd(eps=8/255)': the budget is not part of a spec, set it with --eps (or the argument eps)",
-        ),
-        (
-            "noise(eps=0.1)",
-            "'noise(eps=0.1)': the budget is not part of a spec, set it with --eps (or the argument eps)",
-        ),
         ("pgd(steps=many)", "'pgd(steps=many)': steps='many' must be a whole number"),
         ("pgd(steps=2.5)", "'pgd(steps=2.5)': steps=2.5 must be a whole number"),
         ("pgd(steps=true)", "'pgd(steps=true)': steps=True must be a whole number"),
@@ -181,10 +173,23 @@ def test_a_budget_outside_of_the_range_is_refused(spec):
     assert build_attack(spec, 0).threat.eps == 0
 
 
-def test_the_suite_of_all_has_every_library_and_goal_once():
-    attacks = build_suite("all", EPS)
+def test_a_budget_in_the_spec_goes_before_the_one_outside():
+    assert build_attack("margin(eps=4/255)", EPS) == build_attack("margin", 4 / 255)
+    assert build_suite("noise(eps=0.5),margin", "2/255,8/255") == [
+        Noise(0.5),
+        PGD(Margin(), 2 / 255),
+        PGD(Margin(), 8 / 255),
+    ]
+    with pytest.raises(BudgetError, match="eps='big' must be a number above 0"):
+        build_attack("margin(eps=big)", EPS)
+    with pytest.raises(BudgetError, match=r"outside \[0, 1\]"):
+        build_attack("margin(eps=8)", EPS)
+
+
+def test_the_standard_suite_has_every_library_and_goal_once():
+    attacks = build_suite("standard", EPS)
     entries = [attack.entry() for attack in attacks]
-    assert len(attacks) == len(SUITES["all"]) == 15
+    assert len(attacks) == len(SUITES["standard"]) == 15
     assert len({entry.name for entry in entries}) == len({entry.spec for entry in entries}) == 15
     assert {(entry.library, entry.goal) for entry in entries} == {
         *itertools.product(["robustdml"], ["margin", "shift", "stax", "mtax"]),
@@ -200,7 +205,7 @@ def test_a_suite_is_its_specs_in_order(suite):
 def test_the_quick_suite_is_a_part_of_all():
     assert build_suite("all,quick", EPS) == build_suite("all", EPS)
     assert build_suite("quick, all", EPS)[: len(SUITES["quick"])] == build_suite("quick", EPS)
-    assert len(build_suite("quick, all", EPS)) == 15
+    assert len(build_suite("quick, all", EPS)) == len(SUITES["all"])
 
 
 @pytest.mark.parametrize("names", ["margin", "margin,margin", "pgd, pgd(goal=margin), margin(steps=20, start=1)"])
@@ -264,3 +269,40 @@ def test_an_unknown_attack_or_suite_suggests_either(names, sentence):
     assert str(caught.value).startswith(sentence)
     assert "quick" in str(caught.value)
     assert "noise" in str(caught.value)
+
+
+def test_all_runs_every_attack_of_the_registry():
+    run = {parse_spec(spec).name for spec in SUITES["all"]}
+    assert run == set(ATTACKS) - {"pgd"}  # which its goals stand for
+
+
+def test_patterns_and_what_is_left_out():
+    assert build_suite("[np]*,!noise", EPS) == build_suite("pgd", EPS)
+    assert build_suite("standard,!fgsm,!t*,!art.*", EPS) == build_suite("noise,shift,margin,stax,mtax", EPS)
+    with pytest.raises(SpecError, match=r"the pattern 'foolbox.\*' fits no attack"):
+        build_suite("foolbox.*", EPS)
+    with pytest.raises(SpecError, match="'!mtax' leaves nothing out"):
+        build_suite("noise,!mtax", EPS)
+    with pytest.raises(SpecError, match="no attack given"):
+        build_suite("noise,!noise", EPS)
+
+
+def test_effort_changes_what_the_spec_leaves_open():
+    assert build_attack("margin", EPS, "quick") == PGD(Margin(), EPS, steps=10)
+    assert build_attack("margin", EPS, "thorough") == PGD(Margin(), EPS, steps=100, restarts=3)
+    assert build_attack("margin(steps=7)", EPS, "thorough") == PGD(Margin(), EPS, steps=7, restarts=3)
+    with pytest.raises(UnknownNameError, match="unknown effort 'thorugh': did you mean 'thorough'"):
+        build_attack("margin", EPS, "thorugh")
+
+
+def test_an_attack_of_ones_own_is_imported():
+    built = build_attack("squares:FakeAttack(change=7, name=mine)", EPS)
+    assert (built.change, built.name, built.threat.eps) == (7, "mine", EPS)
+    for spec, sentence in {
+        "no_such_module:Attack": "cannot import 'Attack' from 'no_such_module'",
+        "squares:Absent": "cannot import 'Absent' from 'squares'",
+        "squares:FakeAttack(color=7)": "unexpected keyword argument 'color'",
+        "collections:OrderedDict": "is no attack, it has no 'threat'",
+    }.items():
+        with pytest.raises(SpecError, match=sentence):
+            build_attack(spec, EPS)

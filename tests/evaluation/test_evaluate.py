@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
+import time
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -14,10 +17,11 @@ from torch import nn
 from robustdml.attacks import build_attack, build_suite
 from robustdml.data import ArrayImages
 from robustdml.data.tensors import ImageTensors
-from robustdml.errors import CheckpointError, RunFolderError, SpecError
+from robustdml.errors import AttackSkipped, CheckpointError, RunFolderError, SpecError
 from robustdml.evaluation import Subject, evaluate
 from robustdml.evaluation.records import read_shards
-from robustdml.results import Results
+from robustdml.results import Results, unpack_hits
+from robustdml.threat import ThreatModel
 
 
 def run(data, attacks, out, models=None, **changes):
@@ -365,3 +369,95 @@ def test_the_model_comes_back_as_it_was(squares, tmp_path):
     assert not model.norm.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_an_attack_that_takes_too_long_fails_alone_and_says_how_far_it_came(squares, tmp_path):
+    def slow(model, images):
+        model(images)
+        time.sleep(0.2)
+        return model(images) is None or images
+
+    results = evaluate(
+        {"net": SmallNet()},
+        squares,
+        [FakeAttack(slow, name="slow"), FakeAttack(lambda model, images: images, name="idle")],
+        out=tmp_path,
+        shard_size=8,
+        attack_time_limit=0.3,
+        options=QUIET,
+    )
+    slow_cell, other = results.cells
+    assert slow_cell.status == "failed"
+    assert slow_cell.reason == "stopped after the limit of 0.3 s, with 8 of 24 queries done: raise --attack-time-limit"
+    assert other.status == "ok"
+    with pytest.raises(SpecError, match="attack_time_limit=0 must be above 0"):
+        evaluate({"net": SmallNet()}, squares, [], out=tmp_path / "b", attack_time_limit=0)
+
+
+def test_a_skipped_attack_is_told_apart_from_a_failed_one(squares, tmp_path):
+    def skip(model, images):
+        raise AttackSkipped("the images are too large")
+
+    (cell,) = run(squares, [FakeAttack(skip)], tmp_path).cells
+    assert (cell.status, cell.reason) == ("skipped", "the images are too large")
+
+
+def test_an_image_within_a_ball_counts_whatever_budget_it_was_made_under(squares, tmp_path):
+    """A strong attack without a budget, whose images are small for half of the queries."""
+
+    def large_or_small(model, images):
+        moved = 1 - images
+        half = len(images) // 2
+        return torch.cat([moved[:half], (images + (moved - images).clamp(-4 / 255, 4 / 255))[half:]])
+
+    @dataclass(frozen=True)
+    class Unbounded(FakeAttack):
+        @property
+        def threat(self):
+            return ThreatModel(None, "l2")
+
+        def entry(self):
+            return super().entry().model_copy(update={"norm": "l2", "budget": "minimum"})
+
+    results = run(squares, [Unbounded(large_or_small, name="free"), build_attack("noise", 8 / 255)], tmp_path)
+    free, noise = results.cells
+    count = len(results.queries.ids)
+    hits = {name: np.array(unpack_hits(text, count)) for name, text in {"free": free.hits, "noise": noise.hits}.items()}
+    clean = np.array(unpack_hits(results.models[0].clean_hits, count))
+    (worst,) = results.worst
+    assert (worst.norm, worst.eps, worst.attacks) == ("linf", 8 / 255, 1)
+    small = np.arange(count) >= count // 2
+    expected = clean & hits["noise"] & (hits["free"] | ~small)
+    assert np.array_equal(unpack_hits(worst.hits, count), expected)
+    assert not np.array_equal(expected, clean & hits["noise"] & hits["free"])
+    assert free.eps is None
+    assert free.median_norm_broken > 0
+
+
+def test_results_that_contradict_themselves_are_refused(squares, tmp_path):
+    run(squares, [build_attack("noise", 8 / 255)], tmp_path)
+    path = tmp_path / "results.json"
+    for change in (
+        lambda data: data["cells"][0].update(model="ghost"),
+        lambda data: data["cells"][0]["score"]["metrics"].update(recall_at_1=7),
+        lambda data: data["models"][0]["clean"]["metrics"].update(recall_at_1=0.123),
+        lambda data: data["worst"][0].update(hits="f"),
+    ):
+        data = json.loads(path.read_text())
+        change(data)
+        (tmp_path / "edited").mkdir(exist_ok=True)
+        (tmp_path / "edited" / "results.json").write_text(json.dumps(data))
+        with pytest.raises(RunFolderError, match="is not a results file of schema 2"):
+            Results.load(tmp_path / "edited")
+
+
+def test_embedding_maps_show_where_the_strongest_attack_takes_the_queries(squares, tmp_path):
+    results = run(squares, build_suite("noise,margin,mtax(targets=2)", "8/255"), tmp_path)
+    first, *_ = results.maps
+    assert len(first.gallery) == len(squares.gallery)
+    assert {path.query_id for path in first.paths} == set(results.queries.ids)
+    strongest = min(results.cells, key=lambda cell: cell.score.metrics.recall_at_1)
+    assert first.attack == strongest.attack
+    hits = unpack_hits(strongest.hits, len(results.queries.ids))
+    assert [path.adversarial_hit for path in first.paths] == hits
+    assert all(path.adversarial != path.clean for path in first.paths)

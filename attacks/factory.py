@@ -1,0 +1,73 @@
+"""What the registry knows of an attack before it is built: what it can do, what it may know, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Literal
+
+from robustdml.config import Effort
+from robustdml.contracts import Attack
+
+from .goals import MTAX, STAX, Aim, Margin, Shift, Untargeted
+
+#: Budgets of attacks in other norms than L-infinity where the spec names none: those of RobustBench's L2 boards and of
+#: Croce & Hein 2021 for L1, both at 32 x 32 pixels; ten pixels for L0.
+DEFAULT_EPS = {"l2": 0.5, "l1": 12.0, "l0": 10.0}
+
+GOALS: dict[str, type[Aim]] = {
+    "shift": Shift,
+    "margin": Margin,
+    "stax": STAX,
+    "mtax": MTAX,
+    "untargeted": Untargeted,
+}
+
+
+@dataclass(frozen=True)
+class AttackFactory:
+    """An entry of the registry.
+
+    Args:
+        summary: one line for listings.
+        make: builds the attack from ``eps``, ``goal`` (an `Aim`; only where there is a choice) and the parameters.
+        defaults: every parameter that a spec may set, with its value at standard effort.
+        goals: the words of the goals that it serves, its default first; empty where it has no choice.
+        effort: parameters that another effort than standard changes.
+        library: whose code runs.
+        knowledge: what the attacker needs of the model (see `robustdml.results.AttackEntry`).
+        norms: the norms that it serves, its default first; where there are several, ``norm`` is a parameter.
+        budget: fixed eps, the smallest perturbation (minimum), or no norm that bounds it (unrestricted).
+        cost: low (up to some dozen passes through the model per query), medium (some hundred) or high.
+    """
+
+    summary: str
+    make: Callable[..., Attack]
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    goals: tuple[str, ...] = ()
+    effort: Mapping[Effort, Mapping[str, object]] = field(default_factory=dict)
+    library: str = "robustdml"
+    knowledge: Literal["gradients", "scores", "decisions", "transfer", "none"] = "gradients"
+    norms: tuple[str, ...] = ("linf",)
+    budget: Literal["fixed", "minimum", "unrestricted"] = "fixed"
+    cost: Literal["low", "medium", "high"] = "low"
+
+    def parameters(self, goal: str | None) -> dict[str, object]:
+        """The parameters that a spec with that goal may set, with their defaults; the budget is not among them."""
+        own: dict[str, object] = {"goal": goal} if goal else {}
+        return {**own, **self.defaults, **goal_parameters(goal)}
+
+
+def goal_parameters(goal: str | None) -> dict[str, object]:
+    """The parameters of a goal itself, such as the number of targets, with their defaults."""
+    return dataclass_defaults(GOALS[goal]) if goal else {}
+
+
+def dataclass_defaults(kind: type[Any], preset: Mapping[str, object] | None = None) -> dict[str, object]:
+    """The fields of a frozen dataclass that have a default, with ``preset`` over them; not the goal, nor eps."""
+    found = {
+        part.name: part.default
+        for part in fields(kind)
+        if part.default is not MISSING and part.name not in {"goal", "eps"}
+    }
+    return {**found, **(preset or {})}
