@@ -10,6 +10,7 @@ from robustdml.config import Effort
 from robustdml.contracts import Attack
 
 from .goals import MTAX, STAX, Aim, Margin, Shift, Untargeted
+from .unadversarial import Unadversarial
 
 #: Budgets of attacks in other norms than L-infinity where the spec names none: those of RobustBench's L2 boards and of
 #: Croce & Hein 2021 for L1, both at 32 x 32 pixels; ten pixels for L0.
@@ -21,6 +22,7 @@ GOALS: dict[str, type[Aim]] = {
     "stax": STAX,
     "mtax": MTAX,
     "untargeted": Untargeted,
+    "unadversarial": Unadversarial,
 }
 
 
@@ -38,6 +40,7 @@ class AttackFactory:
         knowledge: what the attacker needs of the model (see `robustdml.results.AttackEntry`).
         norms: the norms that it serves, its default first; where there are several, ``norm`` is a parameter.
         budget: fixed eps, the smallest perturbation (minimum), or no norm that bounds it (unrestricted).
+        by_name_only: why no suite and no pattern runs it, where that is so; empty for an attack like others.
         cost: low (up to some dozen passes through the model per query), medium (some hundred) or high.
     """
 
@@ -50,6 +53,7 @@ class AttackFactory:
     knowledge: Literal["gradients", "scores", "decisions", "transfer", "none"] = "gradients"
     norms: tuple[str, ...] = ("linf",)
     budget: Literal["fixed", "minimum", "unrestricted"] = "fixed"
+    by_name_only: str = ""
     cost: Literal["low", "medium", "high"] = "low"
 
     def parameters(self, goal: str | None) -> dict[str, object]:

@@ -28,10 +28,21 @@ FACTORIES: dict[str, AttackFactory] = {
         ("shift", "margin", "stax", "mtax"),
     ),
     "pgd": AttackFactory(
-        "projected gradient ascent, best step per query", PGD, dataclass_defaults(PGD), _GOALS, _EFFORT
+        "projected gradient ascent, best step per query",
+        PGD,
+        dataclass_defaults(PGD),
+        (*_GOALS, "unadversarial"),
+        _EFFORT,
     ),
     **{
         goal: AttackFactory(f"short for pgd(goal={goal})", PGD, dataclass_defaults(PGD), (goal,), _EFFORT)
         for goal in _GOALS
     },
+    "unadversarial": AttackFactory(
+        "towards the own class: a training example that is easier than the clean image",
+        PGD,
+        dataclass_defaults(PGD),
+        ("unadversarial",),
+        by_name_only="it is no attack",
+    ),
 }

@@ -42,7 +42,11 @@ SUITES: dict[str, tuple[str, ...]] = {
 #: Everything: the standard suite, and every other attack of the registry with its first goal.
 SUITES["all"] = (
     *SUITES["standard"],
-    *(name for name in ATTACKS if name not in {spec_name(spec) for spec in SUITES["standard"]} | {"pgd"}),
+    *(
+        name
+        for name, factory in ATTACKS.items()
+        if not factory.by_name_only and name not in {spec_name(spec) for spec in SUITES["standard"]} | {"pgd"}
+    ),
 )
 
 
@@ -86,7 +90,7 @@ def _expand(text: str) -> tuple[str, ...]:
     if text in SUITES:
         return SUITES[text]
     if any(mark in text for mark in "*?[") and "(" not in text:
-        found = tuple(name for name in ATTACKS if fnmatchcase(name, text))
+        found = tuple(name for name, factory in ATTACKS.items() if not factory.by_name_only and fnmatchcase(name, text))
         if not found:
             raise SpecError(f"the pattern '{text}' fits no attack: see 'robustdml list attacks'")
         return found

@@ -30,15 +30,16 @@ def stepper(method: str, precision: str, backbone: str, image_size: int, images,
     network = Autocast(model, torch.device("cpu"), precision == "bf16").train()
     optimizer = torch.optim.Adam(model.parameters())
     loss = LOSSES["multisimilarity"].build()
-    goals = [branch.goal for branch in recipe.branches if branch.goal]
     attacks = {
-        goal: build_attack(f"pgd(goal={goal}, steps=1, step=1.0, start=0.05, best=false)", 2 / 255) for goal in goals
+        branch: build_attack(f"{branch.kind}(steps=1, step=1.0, start=0.05, best=false)", 2 / 255)
+        for branch in recipe.branches
+        if branch.kind != "clean"
     }
 
     def step() -> float:
         started = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        step_loss(network, images, labels, recipe, attacks, loss, seed=0).backward()
+        step_loss(network, images, labels, recipe.branches, attacks, loss, seed=0).backward()
         optimizer.step()
         return time.perf_counter() - started
 

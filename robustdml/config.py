@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from robustdml.errors import SpecError
 from robustdml.threat import ThreatModel
+
+if TYPE_CHECKING:
+    from robustdml.training.methods import Method
 
 #: How hard attacks try: each says in its registry entry which of its parameters change.
 Effort = Literal["quick", "standard", "thorough"]
@@ -19,7 +22,8 @@ class TrainConfig:
     """Everything that changes the weights of a training run, beside the data.
 
     Args:
-        method: a name of `robustdml.training.METHODS`.
+        method: a name of `robustdml.training.METHODS`; with ``recipe``, what that list of branches is called.
+        recipe: a list of branches of one's own, in place of the method's.
         backbone: a name of `robustdml.models.BACKBONES`.
         embedding_dim: D.
         image_size: side of the training images, in pixels; None takes the data set's.
@@ -45,6 +49,7 @@ class TrainConfig:
     """
 
     method: str = "mdprop"
+    recipe: Method | None = None
     backbone: str = "resnet18"
     embedding_dim: int = 128
     image_size: int | None = None

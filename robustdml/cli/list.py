@@ -16,7 +16,7 @@ def _attacks() -> Rows:
     rows: Rows = [
         {
             "name": name,
-            "summary": factory.summary,
+            "summary": factory.summary + (f" (in no suite: {factory.by_name_only})" if factory.by_name_only else ""),
             "library": factory.library,
             "knowledge": factory.knowledge,
             "norms": list(factory.norms),

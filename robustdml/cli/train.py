@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from robustdml.cli.options import data_options, run_options
 from robustdml.config import TrainConfig
@@ -16,7 +17,8 @@ _DEFAULT = TrainConfig()
 
 @click.command()
 @data_options
-@click.option("--method", default=_DEFAULT.method, show_default=True, help="st, at, advprop or mdprop.")
+@click.option("--method", default=_DEFAULT.method, show_default=True, help="See 'robustdml list methods'.")
+@click.option("--recipe", type=click.Path(path_type=Path), help="TOML file; options on the command line go before it.")
 @click.option("--backbone", default=_DEFAULT.backbone, show_default=True, help="See 'robustdml list backbones'.")
 @click.option("--loss", default=_DEFAULT.loss, show_default=True, help="See 'robustdml list losses'.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; repeat the command to resume.")
@@ -39,7 +41,16 @@ _DEFAULT = TrainConfig()
 @click.option("--precision", default=_DEFAULT.precision, show_default=True, help="fp32 or bf16.")
 @click.option("--seed", default=_DEFAULT.seed, show_default=True)
 @run_options
-def train(data: str, root: Path | None, out: Path, eps: str, device: str, quiet: bool, **config: Any) -> None:
+def train(
+    data: str,
+    root: Path | None,
+    recipe: Path | None,
+    out: Path,
+    eps: str,
+    device: str,
+    quiet: bool,
+    **config: Any,
+) -> None:
     """Train an embedding model: standard (st), AT, AdvProp-D or MDProp.
 
     The run folder holds the model (model.safetensors, model.json), metrics.jsonl, and what is needed to resume.
@@ -48,9 +59,17 @@ def train(data: str, root: Path | None, out: Path, eps: str, device: str, quiet:
     from robustdml.attacks import build_attack
     from robustdml.config import RunOptions
     from robustdml.data import load_dataset
+    from robustdml.training import read_recipe
     from robustdml.training import train as run
 
-    settings = TrainConfig(eps=budget, **config)
+    config["eps"] = budget
+    if recipe:
+        # What the recipe says goes before a default, and after what was typed.
+        context, typed = click.get_current_context(), ParameterSource.COMMANDLINE
+        for key, value in read_recipe(recipe).items():
+            if key == "recipe" or context.get_parameter_source(key) != typed:
+                config[key] = value
+    settings = TrainConfig(**config)
     options = RunOptions(device=device, progress=not quiet)
     result = run(load_dataset(data, root), settings, out, build_attack=build_attack, options=options)
     where = f" --root {root}" if root else ""

@@ -14,6 +14,7 @@ from robustdml.models.multibn import branch_layout as branch_layout
 from robustdml.models.multibn import branch_names as branch_names
 from robustdml.models.multibn import convert_to_multibn as convert_to_multibn
 from robustdml.models.multibn import fold as fold
+from robustdml.models.multibn import freeze_batchnorm as freeze_batchnorm
 
 __all__ = [
     "BACKBONES",
@@ -26,6 +27,7 @@ __all__ = [
     "convert_to_multibn",
     "evaluation_mode",
     "fold",
+    "freeze_batchnorm",
     "load_checkpoint",
     "save_checkpoint",
     "untouched",

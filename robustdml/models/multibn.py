@@ -105,6 +105,13 @@ def branch_layout(model: nn.Module, layout: Layout) -> Iterator[None]:
             layer.layout = old
 
 
+def freeze_batchnorm(model: nn.Module) -> None:
+    """Put every BatchNorm into evaluation mode and take its affine parameters out of training, in place."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval().requires_grad_(False)
+
+
 def fold(model: nn.Module, branch: str) -> nn.Module:
     """A copy of ``model`` with ordinary BatchNorm layers, those of one branch; its embeddings are bit-equal.
 

@@ -8,6 +8,18 @@ from robustdml.training.losses import LOSSES as LOSSES
 from robustdml.training.methods import METHODS as METHODS
 from robustdml.training.methods import Branch as Branch
 from robustdml.training.methods import Method as Method
+from robustdml.training.recipes import read_recipe as read_recipe
 from robustdml.training.step import step_loss as step_loss
 
-__all__ = ["LOSSES", "METHODS", "Branch", "Method", "RunOptions", "TrainConfig", "TrainResult", "step_loss", "train"]
+__all__ = [
+    "LOSSES",
+    "METHODS",
+    "Branch",
+    "Method",
+    "RunOptions",
+    "TrainConfig",
+    "TrainResult",
+    "read_recipe",
+    "step_loss",
+    "train",
+]

@@ -25,11 +25,18 @@ from robustdml.devices import choose_device
 from robustdml.errors import SpecError, TrainingError
 from robustdml.evaluation.recall import clean_recall
 from robustdml.files import claim_run_folder, write_text
-from robustdml.models import BACKBONES, EmbeddingModel, ModelConfig, convert_to_multibn, save_checkpoint
+from robustdml.models import (
+    BACKBONES,
+    EmbeddingModel,
+    ModelConfig,
+    convert_to_multibn,
+    freeze_batchnorm,
+    save_checkpoint,
+)
 from robustdml.progress import Advance, progress
 from robustdml.seeding import derive_seed
 from robustdml.training.losses import LOSSES
-from robustdml.training.methods import METHODS
+from robustdml.training.methods import METHODS, Branch
 from robustdml.training.schedule import batch_layout, batches, fitting_m_per_class, learning_rate
 from robustdml.training.state import TrainingState, load_state, save_state
 from robustdml.training.step import Autocast, step_loss
@@ -80,11 +87,13 @@ def train(
     return run.go()
 
 
-def _training_attack(goal: str, config: TrainConfig) -> str:
-    """The spec of the attack that makes training examples: as published, a start close by and the last iterate."""
-    targets = f", targets={config.targets}" if goal == "mtax" else ""
-    steps = config.attack_steps
-    return f"pgd(goal={goal}{targets}, steps={steps}, step={1 / steps}, start=0.05, best=false)"
+def _training_attack(branch: Branch, config: TrainConfig) -> tuple[str, float]:
+    """The spec and budget of the attack that makes a branch's images: as published, a start close by, the last step."""
+    targets = branch.targets or (config.targets if branch.kind == "mtax" else 1)
+    own = f"targets={targets}, " if branch.kind in {"mtax", "unadversarial"} else ""
+    steps = branch.steps or config.attack_steps
+    spec = f"{branch.kind}({own}steps={steps}, step={1 / steps}, start=0.05, best=false)"
+    return spec, config.eps if branch.eps is None else branch.eps
 
 
 class _Run:
@@ -98,7 +107,7 @@ class _Run:
         build_attack: AttackBuilder,
         options: RunOptions,
     ) -> None:
-        self.method, loss = METHODS[config.method], LOSSES[config.loss]
+        self.method, loss = config.recipe or METHODS[config.method], LOSSES[config.loss]
         if len(self.method.batchnorms) > 1 and not BACKBONES[config.backbone].batchnorm:
             raise SpecError(f"method '{config.method}' needs BatchNorm, '{config.backbone}' has none: choose a ResNet")
         size = config.image_size or dataset.image_size
@@ -120,8 +129,11 @@ class _Run:
             "dataset_fingerprint": dataset.fingerprint(),
             **self.config.to_dict(),
         }
-        goals = [branch.goal for branch in self.method.branches if branch.goal]
-        self.attacks = {goal: build_attack(_training_attack(goal, config), config.eps) for goal in goals}
+        self.attacks = {
+            branch: build_attack(*_training_attack(branch, config))
+            for branch in self.method.branches
+            if branch.kind != "clean"
+        }
         self.loss = loss.build()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -152,9 +164,10 @@ class _Run:
         for branch in self.method.branches:
             part = layout[branch.rows(batch)]
             foreign = len(part) - max(Counter(part).values())
-            if branch.goal == "mtax" and self.config.targets > foreign:
+            targets = branch.targets or self.config.targets
+            if branch.kind == "mtax" and targets > foreign:
                 raise SpecError(
-                    f"targets={self.config.targets}: the MTAX part of a batch of {batch} has {foreign} images of other "
+                    f"targets={targets}: the MTAX part of a batch of {batch} has {foreign} images of other "
                     "classes to aim at: lower --targets or raise --batch-size"
                 )
 
@@ -182,6 +195,8 @@ class _Run:
         config = self.config
         network = Autocast(self.model, self.device, config.precision == "bf16")
         network.train()
+        if self.method.frozen_batchnorm:
+            freeze_batchnorm(network)
         seed = derive_seed(config.seed, "epoch", epoch)
         total = 0.0
         assert config.m_per_class is not None
@@ -192,7 +207,13 @@ class _Run:
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(config, epoch * steps + step, config.epochs * steps)
             value = step_loss(
-                network, images, labels, self.method, self.attacks, self.loss, seed=derive_seed(seed, "step", step)
+                network,
+                images,
+                labels,
+                self.method.branches,
+                self.attacks,
+                self.loss,
+                seed=derive_seed(seed, "step", step),
             )
             if not torch.isfinite(value):
                 raise TrainingError(

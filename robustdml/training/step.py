@@ -5,7 +5,7 @@ Shapes: N clean images of the batch; A adversarial ones, made from parts of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from robustdml.contracts import Attack, batch_references
 from robustdml.models import branch_layout, evaluation_mode
-from robustdml.training.methods import Branch, Method
+from robustdml.training.methods import Branch
 
 
 class Autocast(nn.Module):
@@ -42,7 +42,8 @@ def adversarial_part(
 ) -> Tensor:
     """Attack the part of the batch that ``branch`` names, in evaluation mode, through the branch's own BatchNorm.
 
-    The targets are embeddings of other images of the same part, never of the image's own class.
+    The targets are embeddings of other images of the same part: of another class, or, for unadversarial images, of the
+    own one.
 
     Returns:
         Images ``(A, 3, H, W)`` in [0, 1].
@@ -59,8 +60,8 @@ def step_loss(
     model: nn.Module,
     images: Tensor,
     labels: Tensor,
-    method: Method,
-    attacks: Mapping[str, Attack],
+    branches: Sequence[Branch],
+    attacks: Mapping[Branch, Attack],
     loss: nn.Module,
     *,
     seed: int,
@@ -68,31 +69,32 @@ def step_loss(
     """The loss of one step (MDProp, arXiv 2211.16253).
 
     Args:
-        model: in training mode, with the BatchNorm branches of ``method``.
+        model: in training mode, with the BatchNorm branches of ``branches``.
         images: ``(N, 3, H, W)`` in [0, 1].
         labels: ``(N,)``.
-        method: which images the step trains on.
-        attacks: the attack of each goal that the method names.
+        branches: which images the step trains on.
+        attacks: the attack of each branch but the clean one.
         loss: maps embeddings and labels of all N + A images to a scalar.
         seed: of the targets and start noise of this step.
     """
     parts, part_labels, layout = [], [], []
-    for branch in method.branches:
+    for branch in branches:
         rows = branch.rows(len(images))
-        if branch.goal is None:
+        if branch.kind == "clean":
             parts.append(images[rows])
         else:
-            parts.append(adversarial_part(model, images, labels, branch, attacks[branch.goal], seed=seed))
+            parts.append(adversarial_part(model, images, labels, branch, attacks[branch], seed=seed))
         part_labels.append(labels[rows])
         layout.append((branch.batchnorm, len(parts[-1])))
     # Rows of one BatchNorm branch must meet in one call, or their statistics would be of parts: neighbours are merged.
+    order = sorted(range(len(layout)), key=lambda index: [name for name, _ in layout].index(layout[index][0]))
     merged: list[tuple[str, int]] = []
-    for name, size in layout:
+    for name, size in (layout[index] for index in order):
         if merged and merged[-1][0] == name:
             merged[-1] = (name, merged[-1][1] + size)
         else:
             merged.append((name, size))
     with branch_layout(model, merged):
-        embeddings = model(torch.cat(parts))
-    value: Tensor = loss(embeddings, torch.cat(part_labels))
+        embeddings = model(torch.cat([parts[index] for index in order]))
+    value: Tensor = loss(embeddings, torch.cat([part_labels[index] for index in order]))
     return value

@@ -48,7 +48,8 @@ def test_every_attack_and_goal_builds_and_its_entry_builds_it_again(name, goal):
     assert entry.norm == "linf"
     assert entry.knowledge == ("scores" if name == "noise" else "gradients")
     assert set(entry.citations) <= set(BIBTEX)
-    assert ("singh2023mdprop" in entry.citations) == (goal in ("stax", "mtax"))
+    if goal != "unadversarial":
+        assert ("singh2023mdprop" in entry.citations) == (goal in ("stax", "mtax"))
     assert "eps" not in parse_spec(entry.spec).params
     assert entry.library == {"torchattacks.PGD": "torchattacks", "art.ProjectedGradientDescent": "art"}.get(
         name, "robustdml"
@@ -85,7 +86,10 @@ def test_equal_attacks_have_equal_hashes(name, goal):
         ("pgdd", "unknown attack 'pgdd': did you mean 'pgd'? known: "),
         ("torchattack.pgd", "unknown attack 'torchattack.pgd': did you mean 'torchattacks.PGD'? known: "),
         ("zzz(steps=5)", "unknown attack 'zzz': known: "),
-        ("pgd(goal=margn)", "unknown goal for pgd 'margn': did you mean 'margin'? known: margin, mtax, shift, stax"),
+        (
+            "pgd(goal=margn)",
+            "unknown goal for pgd 'margn': did you mean 'margin'? known: margin, mtax, shift, stax, unadversarial",
+        ),
         ("pgd(goal=untargeted)", "unknown goal for pgd 'untargeted': "),
         ("pgd(goal=5)", "unknown goal for pgd '5': "),
         ("stax(goal=margin)", "unknown goal for stax 'margin': known: stax"),
@@ -273,11 +277,13 @@ def test_an_unknown_attack_or_suite_suggests_either(names, sentence):
 
 def test_all_runs_every_attack_of_the_registry():
     run = {parse_spec(spec).name for spec in SUITES["all"]}
-    assert run == set(ATTACKS) - {"pgd"}  # which its goals stand for
+    by_name = {name for name, factory in ATTACKS.items() if factory.by_name_only}
+    assert run == set(ATTACKS) - {"pgd"} - by_name  # pgd: its goals stand for it
+    assert "unadversarial" in by_name
 
 
 def test_patterns_and_what_is_left_out():
-    assert build_suite("[np]*,!noise", EPS) == build_suite("pgd", EPS)
+    assert build_suite("[pu]*", EPS) == build_suite("pgd", EPS)
     assert build_suite("standard,!fgsm,!t*,!art.*", EPS) == build_suite("noise,shift,margin,stax,mtax", EPS)
     with pytest.raises(SpecError, match=r"the pattern 'foolbox.\*' fits no attack"):
         build_suite("foolbox.*", EPS)

@@ -254,3 +254,17 @@ def test_the_quick_demo_writes_its_report(tmp_path):
     assert [model.method for model in results.models] == ["st", "advprop", "mdprop"]
     assert all(cell.status == "ok" for cell in results.cells)
     assert (tmp_path / "demo" / "report.html").stat().st_size > 100_000
+
+
+def test_train_reads_a_recipe_and_typed_options_go_before_it(tmp_path):
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(
+        '[train]\nbackbone = "resnet-tiny"\nmethod = "mp1"\nepochs = 7\nbatch_size = 20\nembedding_dim = 16\n'
+    )
+    arguments = ("train", "--data", "digits", "--recipe", recipe, "--epochs", "1", "--quiet", "--out", tmp_path / "run")
+    result = cli(*arguments)
+    assert result.exit_code == 0, result.output
+    assert "mp1 on digits" in result.output
+    training = json.loads((tmp_path / "run" / "spec.json").read_text())["spec"]
+    assert (training["epochs"], training["method"], training["batch_size"]) == (1, "mp1", 20)
+    refused(cli(*arguments[:4], tmp_path / "absent.toml", *arguments[5:]), "cannot read the recipe")

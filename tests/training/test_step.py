@@ -40,13 +40,13 @@ def batch(size: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def attacks_of(method: str):
-    goals = [branch.goal for branch in METHODS[method].branches if branch.goal]
-    targets = {"mtax": ", targets=2"}
+    targets = {"mtax": "targets=2, "}
     return {
-        goal: build_attack(
-            f"pgd(goal={goal}{targets.get(goal, '')}, steps=1, step=1.0, start=0.05, best=false)", 8 / 255
+        branch: build_attack(
+            f"{branch.kind}({targets.get(branch.kind, '')}steps=1, step=1.0, start=0.05, best=false)", 8 / 255
         )
-        for goal in goals
+        for branch in METHODS[method].branches
+        if branch.kind != "clean"
     }
 
 
@@ -59,8 +59,8 @@ def test_mdprop_equals_a_loop_over_its_branches(model, size):
     half = round(size / 2)
     made = {}
     for goal, rows in (("stax", slice(0, half)), ("mtax", slice(half, size))):
-        branch = next(branch for branch in method.branches if branch.goal == goal)
-        made[goal] = adversarial_part(model, images, labels, branch, attacks[goal], seed=5)
+        branch = next(branch for branch in method.branches if branch.kind == goal)
+        made[goal] = adversarial_part(model, images, labels, branch, attacks[branch], seed=5)
         assert len(made[goal]) == rows.stop - rows.start
         assert (made[goal] - images[rows]).abs().max() > 0
 
@@ -77,7 +77,7 @@ def test_mdprop_equals_a_loop_over_its_branches(model, size):
     expected.backward()
 
     model.train()
-    value = step_loss(model, images, labels, method, attacks, loss, seed=5)
+    value = step_loss(model, images, labels, method.branches, attacks, loss, seed=5)
     value.backward()
     torch.testing.assert_close(value, expected)
     for (name, ours), theirs in zip(model.named_parameters(), reference.parameters(), strict=True):
@@ -92,6 +92,10 @@ def test_mdprop_equals_a_loop_over_its_branches(model, size):
         ("st", {"clean": 16}),
         ("advprop", {"clean": 16, "stax": 16}),
         ("mdprop", {"clean": 16, "stax": 8, "mtax": 8}),
+        ("mp1", {"clean": 16, "mtax": 16}),
+        ("mp3", {"clean": 16, "stax": 5, "mtax3": 6, "mtax5": 5}),
+        ("unadversarial", {"clean": 16, "unadversarial": 16}),
+        ("unadversarial-shared", {"clean": 32}),
     ],
 )
 def test_every_row_passes_its_own_branch(model, method, expected):
@@ -110,7 +114,7 @@ def test_every_row_passes_its_own_branch(model, method, expected):
 
             module.register_forward_pre_hook(count)
     images, labels = batch(16)
-    step_loss(model, images, labels, recipe, attacks_of(method), LOSSES["multisimilarity"].build(), seed=0)
+    step_loss(model, images, labels, recipe.branches, attacks_of(method), LOSSES["multisimilarity"].build(), seed=0)
     assert counted == expected
 
 
@@ -121,7 +125,9 @@ def test_at_sends_clean_and_adversarial_rows_through_one_batchnorm_at_once(model
     )
     model.train()
     images, labels = batch(16)
-    step_loss(model, images, labels, METHODS["at"], attacks_of("at"), LOSSES["multisimilarity"].build(), seed=0)
+    step_loss(
+        model, images, labels, METHODS["at"].branches, attacks_of("at"), LOSSES["multisimilarity"].build(), seed=0
+    )
     assert sizes == [32]
 
 
@@ -131,7 +137,7 @@ def test_making_adversarial_images_leaves_the_model_as_it_was(model):
     before = {name: value.clone() for name, value in model.state_dict().items()}
     images, labels = batch(8)
     branch = METHODS["advprop"].branches[1]
-    made = adversarial_part(model, images, labels, branch, attacks_of("advprop")["stax"], seed=0)
+    made = adversarial_part(model, images, labels, branch, attacks_of("advprop")[branch], seed=0)
     assert all(module.training for module in model.modules())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())

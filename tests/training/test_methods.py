@@ -1,0 +1,161 @@
+"""Branches as data: what can be listed, what is refused, and recipes in files."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from robustdml.attacks import build_attack
+from robustdml.config import TrainConfig
+from robustdml.contracts import batch_references
+from robustdml.errors import BudgetError, SpecError, UnknownNameError
+from robustdml.models import BACKBONES
+from robustdml.training import METHODS, Branch, Method, read_recipe
+
+
+@pytest.mark.parametrize(
+    ("values", "error", "sentence"),
+    [
+        ({"kind": "sax"}, UnknownNameError, "unknown kind of branch 'sax': did you mean 'stax'"),
+        ({"kind": "stax", "part": (0.5, 0.5)}, SpecError, "0 <= from < to <= 1"),
+        ({"kind": "stax", "part": (0.5, 1.5)}, SpecError, "0 <= from < to <= 1"),
+        ({"kind": "clean", "steps": 2}, SpecError, "the clean branch is the whole batch as it is"),
+        ({"kind": "stax", "targets": 2}, SpecError, "targets=2 of branch 'stax'"),
+        ({"kind": "mtax", "targets": 0}, SpecError, "targets=0 of branch 'mtax'"),
+        ({"kind": "mtax", "steps": 0}, SpecError, "steps=0 of branch 'mtax' must be at least 1"),
+        ({"kind": "mtax", "eps": 2}, BudgetError, "outside"),
+        ({"kind": "mtax", "batchnorm": "a.b"}, SpecError, "must be a word"),
+    ],
+)
+def test_an_impossible_branch_is_refused(values, error, sentence):
+    with pytest.raises(error, match=sentence):
+        Branch(**values)
+
+
+@pytest.mark.parametrize("kinds", [(), ("stax",), ("stax", "clean"), ("clean", "clean")])
+def test_a_method_has_one_clean_branch_and_it_comes_first(kinds):
+    with pytest.raises(SpecError, match="needs exactly one clean branch, the first"):
+        Method("", tuple(Branch(kind) for kind in kinds))
+
+
+def test_the_paper_s_methods_have_the_batchnorms_that_it_says():
+    assert {name: len(METHODS[name].batchnorms) for name in METHODS} == {
+        "st": 1, "at": 1, "advprop": 2, "mp1": 2, "mdprop": 3, "mp3": 4, "unadversarial": 2,
+        "unadversarial-shared": 1, "st-frozen": 1, "at-frozen": 1,
+    }  # fmt: skip
+
+
+def test_parts_of_a_batch_meet_without_a_gap_whatever_its_size():
+    for name, method in METHODS.items():
+        for size in range(4, 40):
+            rows = [branch.rows(size) for branch in method.branches if branch.part != (0.0, 1.0)]
+            assert [part.stop for part in rows[:-1]] == [part.start for part in rows[1:]], name
+            assert not rows or (rows[0].start, rows[-1].stop) == (0, size)
+
+
+RECIPE = """
+summary = "MDProp with a hard margin"
+[train]
+backbone = "resnet-tiny"
+epochs = 3
+eps = "16/255"
+[[branch]]
+kind = "clean"
+[[branch]]
+kind = "margin"
+batchnorm = "margin"
+part = [0.0, 0.5]
+eps = "8/255"
+steps = 3
+[[branch]]
+kind = "mtax"
+batchnorm = "mtax"
+part = [0.5, 1.0]
+targets = 2
+"""
+
+
+def test_a_recipe_in_a_file_is_a_configuration(tmp_path):
+    path = tmp_path / "hard.toml"
+    path.write_text(RECIPE)
+    config = TrainConfig(**read_recipe(path))
+    assert (config.method, config.backbone, config.epochs, config.eps) == ("hard", "resnet-tiny", 3, 16 / 255)
+    assert config.recipe == Method(
+        "MDProp with a hard margin",
+        (
+            Branch("clean"),
+            Branch("margin", "margin", (0.0, 0.5), eps=8 / 255, steps=3),
+            Branch("mtax", "mtax", (0.5, 1.0), targets=2),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "sentence"),
+    [
+        ("[train]\nepoch = 3", UnknownNameError, "did you mean 'epochs'"),
+        ("[train]\neps = '8'", BudgetError, "eight grey levels are written 8/255"),
+        ("[trian]", UnknownNameError, "did you mean 'train'"),
+        ("train = 3", SpecError, "must be a table"),
+        ("epochs =", SpecError, "is no TOML"),
+        ("[[branch]]\nbatchnorm = 'a'", SpecError, "a branch has no kind"),
+        ("[[branch]]\nkind = 'stax'\npart = 0.5", SpecError, "two shares of the batch"),
+        ("[branch]\nkind = 'stax'", SpecError, r"write each branch as a table \[\[branch\]\]"),
+        ("[[branch]]\nkind = 'stax'", SpecError, "needs exactly one clean branch"),
+        ("frozen_batchnorm = true", SpecError, "belongs to a list of branches"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_with_a_sentence(tmp_path, text, error, sentence):
+    path = tmp_path / "wrong.toml"
+    path.write_text(text)
+    with pytest.raises(error, match=sentence):
+        read_recipe(path)
+    with pytest.raises(SpecError, match="cannot read the recipe"):
+        read_recipe(tmp_path / "absent.toml")
+
+
+def test_unadversarial_images_come_nearer_to_their_own_class():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 6 * 6, 8))
+    embed = lambda images: F.normalize(model(images), dim=1)  # noqa: E731
+    images, labels = torch.rand(12, 3, 6, 6), torch.arange(12) // 3
+
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def forward(self, batch):
+            return embed(batch)
+
+    with torch.no_grad():
+        references = batch_references(embed(images), labels)
+    attack = build_attack("unadversarial(targets=2, steps=5)", 16 / 255)
+    rows = attack.target_rows(references, seed=1)
+    assert (labels[rows] == labels[:, None]).all()
+    assert (rows != torch.arange(12)[:, None]).all()
+    moved = attack(Model(), images, references, seed=1)
+    with torch.no_grad():
+        wanted = references.embeddings[rows]
+        before = (references.embeddings[:, None] - wanted).norm(dim=2).mean(1)
+        after = (embed(moved)[:, None] - wanted).norm(dim=2).mean(1)
+    assert (after < before).all()
+
+
+def test_a_query_alone_in_its_class_aims_at_itself_and_more_targets_than_there_are_repeat():
+    labels = torch.tensor([0, 1, 1])
+    references = batch_references(F.normalize(torch.randn(3, 4), dim=1), labels)
+    goal = build_attack("unadversarial(targets=3)", 0.1).goal
+    assert goal.target_rows(references, seed=0).tolist() == [[0, 0, 0], [2, 2, 2], [1, 1, 1]]
+    assert dataclasses.replace(goal, targets=1).target_rows(references, seed=0).tolist() == [[0], [2], [1]]
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_that_is_shipped_can_be_read(path):
+    config = TrainConfig(**read_recipe(path))
+    assert config.method in METHODS or config.recipe
+    assert config.backbone in BACKBONES
