@@ -41,6 +41,7 @@ class AttackFactory:
         norms: the norms that it serves, its default first; where there are several, ``norm`` is a parameter.
         budget: fixed eps, the smallest perturbation (minimum), or no norm that bounds it (unrestricted).
         by_name_only: why no suite and no pattern runs it, where that is so; empty for an attack like others.
+        side: which images it changes: the query, items of the gallery, or both.
         cost: low (up to some dozen passes through the model per query), medium (some hundred) or high.
     """
 
@@ -54,6 +55,7 @@ class AttackFactory:
     norms: tuple[str, ...] = ("linf",)
     budget: Literal["fixed", "minimum", "unrestricted"] = "fixed"
     by_name_only: str = ""
+    side: Literal["query", "gallery", "both"] = "query"
     cost: Literal["low", "medium", "high"] = "low"
 
     def parameters(self, goal: str | None) -> dict[str, object]:

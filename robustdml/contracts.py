@@ -46,12 +46,15 @@ class References:
         embeddings: ``(N, D)``, the clean embeddings of the queries.
         labels: ``(N,)`` int64.
         ids: ``(N,)`` int64.
+        queries: for an attack on gallery items, all the clean queries of the evaluation; None stands for the gallery
+            (see ``searchers``).
     """
 
     gallery: Gallery
     embeddings: Tensor
     labels: Tensor
     ids: Tensor
+    queries: Gallery | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,9 +69,14 @@ class References:
         """``(N, M)`` bool: the gallery rows of the query's class, the query itself among them."""
         return self.labels[:, None] == self.gallery.labels[None]
 
+    @property
+    def searchers(self) -> Gallery:
+        """Who searches the gallery: the queries where they are known, else its items, each for the others."""
+        return self.gallery if self.queries is None else self.queries
+
     def rows(self, chosen: Tensor) -> References:
         """The references of a part of the batch; ``chosen`` holds indices or a mask."""
-        return References(self.gallery, self.embeddings[chosen], self.labels[chosen], self.ids[chosen])
+        return References(self.gallery, self.embeddings[chosen], self.labels[chosen], self.ids[chosen], self.queries)
 
 
 class Attack(Protocol):
@@ -98,6 +106,37 @@ class Attack(Protocol):
 
     def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
         """Attack ``images``, ``(N, 3, H, W)`` in [0, 1]; ``model`` maps them to embeddings ``(N, D)``."""
+        ...
+
+
+class FittedAttack(Attack, Protocol):
+    """An attack that computes one change for all images first, from gallery images alone (a universal perturbation).
+
+    Called without having been fitted, it fits itself for the batch, and leaves the batch's own images out.
+    """
+
+    def fitted(self, model: nn.Module, gallery: Gallery, avoid: Tensor, *, seed: int) -> Attack:
+        """The attack with its change computed, from gallery items whose ids are not in ``avoid``, ``(K,)`` int64."""
+        ...
+
+
+class GalleryAttack(Attack, Protocol):
+    """An attack on items of the gallery: it is called with their images, and references that describe *them*.
+
+    ``target_rows`` are rows of ``References.searchers``: the queries that each item is aimed at, or None.
+    """
+
+    def poisoned_rows(self, gallery: Gallery, *, seed: int) -> Tensor:
+        """The gallery rows that it changes, ``(K,)`` int64, all different."""
+        ...
+
+
+class TwoSidedAttack(Attack, Protocol):
+    """An attack on the query after items of the gallery were changed: its references hold the changed gallery."""
+
+    @property
+    def poison(self) -> GalleryAttack:
+        """The attack on the gallery, which comes first."""
         ...
 
 

@@ -195,6 +195,27 @@ class WorstCase(_Record):
     attacks_failed: int
 
 
+class Ers(_Record):
+    """The Empirical Robustness Score of one model (Zhou & Patel 2022), which never stands alone.
+
+    It rewards collapse: embeddings that are all alike cannot be moved. A collapsed CUB model that finds nothing (R@1
+    0.008) has ERS 29.7, about as much as a working defence. Clean recall and the mark of collapse stand beside it.
+    """
+
+    model: str
+    #: The profile of attacks, such as ``robrank-224``.
+    profile: str
+    #: Whether GTM and LTM follow RobRank's published code, faults included, instead of their definitions.
+    compat: bool
+    #: The ten measured terms as they are published: percentages in [0, 100], a cosine (``tma``), a distance (``es_d``).
+    terms: dict[str, float]
+    #: The terms on one scale, from 0 (broken) to 100; ERS is their mean.
+    normalised: dict[str, float]
+    value: float
+    collapsed: bool
+    clean_recall_at_1: Share
+
+
 class Caution(_Record):
     """Something that a reader must know before believing the numbers."""
 
@@ -301,6 +322,7 @@ class Results(_Record):
     attacks: tuple[AttackEntry, ...]
     cells: tuple[Cell, ...]
     worst: tuple[WorstCase, ...]
+    ers: tuple[Ers, ...] = ()
     warnings: tuple[Caution, ...]
     examples: tuple[Example, ...]
     maps: tuple[EmbeddingMap, ...] = ()
@@ -321,6 +343,7 @@ class Results(_Record):
         for model, attack in [
             *((cell.model, cell.attack) for cell in self.cells),
             *((worst.model, None) for worst in self.worst),
+            *((score.model, None) for score in self.ers),
             *((example.model, example.attack) for example in self.examples),
             *((drawn.model, drawn.attack) for drawn in self.maps),
         ]:
