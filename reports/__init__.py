@@ -1,7 +1,25 @@
-"""HTML reports: one self-contained page that is a pure function of a run folder, and needs no torch."""
+"""Reports on run folders: a self-contained page and what pipelines read, from the results alone, without torch."""
 
 from __future__ import annotations
 
-from .html import render_report, write_report
+from .changes import Change, ModelChanges, RunChanges, compare_runs
+from .html import render_report
+from .merge import merge_runs
+from .outputs import Outputs, write_outputs, write_report
+from .thresholds import Threshold, Violation, parse_threshold, violations
 
-__all__ = ["render_report", "write_report"]
+__all__ = [
+    "Change",
+    "ModelChanges",
+    "Outputs",
+    "RunChanges",
+    "Threshold",
+    "Violation",
+    "compare_runs",
+    "merge_runs",
+    "parse_threshold",
+    "render_report",
+    "violations",
+    "write_outputs",
+    "write_report",
+]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from robustdml.cli.options import data_options, run_options
+from robustdml.cli.thresholds import end_below, fail_under_option, read_thresholds
 from robustdml.config import EFFORTS, Effort
 from robustdml.threat import format_budget, parse_eps_list
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; repeat the command to resume.")
 @click.option("--image-size", type=int, help="Side in pixels [default: the models'].")
 @click.option("--seed", default=0, show_default=True, help="Of the sample and the attacks.")
+@fail_under_option
 @run_options
 def evaluate(
     models: tuple[str, ...],
@@ -39,6 +41,7 @@ def evaluate(
     out: Path,
     image_size: int | None,
     seed: int,
+    fail_under: tuple[str, ...],
     device: str,
     quiet: bool,
 ) -> None:
@@ -53,9 +56,10 @@ def evaluate(
     from robustdml.data import load_dataset
     from robustdml.evaluation import evaluate as run
     from robustdml.evaluation import load_subjects
-    from robustdml.reports import write_report
+    from robustdml.reports import violations, write_report
 
     # What is quick to refuse is refused before anything is loaded.
+    thresholds = read_thresholds(fail_under)
     suite = build_suite(attacks, budgets, effort)
     dataset = load_dataset(data, root)
     results = run(
@@ -71,6 +75,7 @@ def evaluate(
     )
     summarise(results)
     click.echo(f"Report: {write_report(out)}")
+    end_below(violations(results, thresholds))
 
 
 def summarise(results: Results) -> None:

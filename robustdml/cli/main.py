@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from robustdml._version import __version__
+from robustdml.cli.compare import compare
 from robustdml.cli.demo import demo
 from robustdml.cli.evaluate import evaluate
 from robustdml.cli.list import list_
@@ -57,8 +58,10 @@ def main() -> None:
     """How robust is an image-retrieval model really? Train, attack, evaluate, report.
 
     Budgets (eps) are in pixels of [0, 1]: eight grey levels are written 8/255.
+
+    Exit codes: 0 done; 2 cannot be done, with one sentence that says why; 3 done, and below a --fail-under.
     """
 
 
-for _command in (train, evaluate, report, list_, demo):
+for _command in (train, evaluate, report, compare, list_, demo):
     main.add_command(_command)

@@ -6,12 +6,35 @@ from pathlib import Path
 
 import click
 
+from robustdml.cli.thresholds import end_below, fail_under_option, read_thresholds
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="File to write [default: report.html in FOLDER].")
-def report(folder: Path, out: Path | None) -> None:
-    """Render the HTML report of a finished evaluation again. Needs no torch and no models."""
-    from robustdml.reports import write_report
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FOLDER...")
+@click.option("--out", type=_FILE, help="Page to write [default: report.html in FOLDER; of several: report.html here].")
+@click.option("--markdown", type=_FILE, help="Also write a short summary, for a comment on a pull request.")
+@click.option("--junit", type=_FILE, help="Also write JUnit XML: a suite per model, a test per attack and eps.")
+@click.option("--cards", type=click.Path(path_type=Path, file_okay=False), help="Also write model cards here.")
+@fail_under_option
+def report(
+    folders: tuple[Path, ...],
+    out: Path | None,
+    markdown: Path | None,
+    junit: Path | None,
+    cards: Path | None,
+    fail_under: tuple[str, ...],
+) -> None:
+    """Render the HTML report of finished evaluations. Needs no torch and no models.
 
-    click.echo(f"Report: {write_report(folder, out)}")
+    Several FOLDERs become one report, where their queries are the same.
+    """
+    from robustdml.reports import write_outputs
+
+    thresholds = read_thresholds(fail_under)
+    written = write_outputs(folders, page=out, markdown=markdown, junit=junit, cards=cards, thresholds=thresholds)
+    click.echo(f"Report: {written.page}")
+    for path in written.others:
+        click.echo(f"Wrote {path}")
+    end_below(written.violations)

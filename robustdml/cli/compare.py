@@ -1,0 +1,139 @@
+"""``robustdml compare``."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from robustdml.plain import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from robustdml.reports import Change, ModelChanges, RunChanges
+    from robustdml.results import Score
+
+_SIGNS = {"better": "+ better", "worse": "- worse", "unclear": "no clear difference"}
+
+
+@click.command()
+@click.argument("before", metavar="BEFORE")
+@click.argument("after", metavar="AFTER")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with every metric.")
+def compare(before: str, after: str, as_json: bool) -> None:
+    """Say what got better or worse from one run to another.
+
+    BEFORE and AFTER are run folders of 'robustdml evaluate', or one model of them: FOLDER:MODEL. Models are matched by
+    name, or the only one on either side is taken. On the same queries, R@1 is judged by McNemar's exact test, corrected
+    by Holm over all rows; else by whether the 95 % intervals overlap. Needs no torch and no models.
+    """
+    from robustdml.reports import compare_runs
+
+    changes = compare_runs(before, after)
+    if as_json:
+        click.echo(json.dumps(_data(changes), indent=1, allow_nan=False))
+    else:
+        _print(changes)
+
+
+def _data(changes: RunChanges) -> dict[str, object]:
+    return {
+        "before": changes.before,
+        "after": changes.after,
+        "unpaired": changes.unpaired,
+        "unmatched": list(changes.unmatched),
+        "models": [
+            {
+                "before": model.before,
+                "after": model.after,
+                "same_weights": model.same_weights,
+                "notes": list(model.notes),
+                "changes": [_change_data(change) for change in model.changes],
+            }
+            for model in changes.models
+        ],
+    }
+
+
+def _change_data(change: Change) -> dict[str, object]:
+    return {
+        "label": change.label,
+        "condition": change.condition,
+        "before": change.before and change.before.model_dump(mode="json"),
+        "after": change.after and change.after.model_dump(mode="json"),
+        "difference": change.differences,
+        "reason": change.reason,
+        "lost": change.lost,
+        "won": change.won,
+        "p_value": change.p_value,
+        "verdict": change.verdict,
+    }
+
+
+def _print(changes: RunChanges) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+
+    def say(line: str) -> None:
+        # As text and not as markup: a name in brackets is no style.
+        console.print(Text(line))
+
+    if changes.unpaired is None:
+        how = f"p: McNemar's exact test on the same queries, corrected by Holm over all {_tests(changes)} tests."
+    else:
+        how = f"No test, as {changes.unpaired}: a difference counts where the 95 % intervals do not overlap."
+    for model in changes.models:
+        _print_model(console, model)
+        better, worse, unclear = (model.count(verdict) for verdict in ("better", "worse", "unclear"))
+        say(f"R@1: {better} better, {worse} worse, {unclear} not clearly different.")
+        if model.same_weights:
+            say("The weights are the same.")
+        for note in model.notes:
+            say(f"Note: {note}.")
+        say("")
+    if changes.unmatched:
+        say(f"Not in both runs: {', '.join(map(plain, changes.unmatched))}.")
+    say(how)
+
+
+def _tests(changes: RunChanges) -> int:
+    return sum(change.p_value is not None for model in changes.models for change in model.changes)
+
+
+def _print_model(console: Console, model: ModelChanges) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    names = [model.before] if model.before == model.after else [model.before, model.after]
+    title = Text(" -> ".join(map(plain, names)))
+    judged = Table(title=title, title_justify="left")
+    judged.add_column("R@1", overflow="fold")
+    for head in ("before", "after", "change", "p"):
+        judged.add_column(head, justify="right")
+    judged.add_column("")
+    for change in model.changes:
+        if change.before is None or change.after is None or change.verdict is None:
+            cells = [_recall(change.before), _recall(change.after), "-", "-", plain(change.reason or "")]
+        else:
+            difference = change.after.metrics.recall_at_1 - change.before.metrics.recall_at_1
+            p_value = "-" if change.p_value is None else f"{change.p_value:.2g}"
+            cells = [_recall(change.before), _recall(change.after), f"{difference:+.3f}", p_value]
+            cells.append(_SIGNS[change.verdict])
+        judged.add_row(Text(plain(change.label)), *map(Text, cells))
+    console.print(judged)
+    rest = Table(title=Text("Change of every metric"), title_justify="left")
+    rest.add_column("")
+    shown = [change for change in model.changes if change.condition != "attack" and change.differences]
+    for name in shown[0].differences or {}:
+        rest.add_column(name, justify="right")
+    for change in shown:
+        rest.add_row(change.label, *(f"{value:+.3f}" for value in (change.differences or {}).values()))
+    console.print(rest)
+
+
+def _recall(score: Score | None) -> str:
+    return "-" if score is None else f"{score.metrics.recall_at_1:.3f}"

@@ -1,0 +1,46 @@
+"""``--fail-under``, and how a command ends when a model is below the bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from robustdml.reports import Threshold, Violation
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: The exit code of a command that did all its work and found a model below a bar.
+BELOW = 3
+
+
+def fail_under_option(command: F) -> F:
+    """``--fail-under``, which may be given several times."""
+    return click.option(
+        "--fail-under",
+        multiple=True,
+        metavar="WHAT[@EPS]:METRIC=NUMBER",
+        help="End with exit code 3 if a model is below, e.g. 'worst:recall@1=0.30'. WHAT: clean, worst or an attack; "
+        "METRIC: recall@1, @2, @4, @8, map@r or r-precision. Repeatable.",
+    )(command)
+
+
+def read_thresholds(texts: Sequence[str]) -> list[Threshold]:
+    """What ``--fail-under`` was given.
+
+    Raises:
+        RobustDMLError: one cannot be read.
+    """
+    from robustdml.reports import parse_threshold
+
+    return [parse_threshold(text) for text in texts]
+
+
+def end_below(violations: Sequence[Violation]) -> None:
+    """Say each violation on a line of its own and end with exit code 3; return where there is none."""
+    for violation in violations:
+        click.echo(f"Below the bar: {violation.sentence}", err=True)
+    if violations:
+        click.get_current_context().exit(BELOW)
