@@ -44,7 +44,9 @@ def render_report(results: Results, folder: Path) -> str:
     return template.render(
         page=build_page(results, folder),
         css=_verbatim("report.css"),
+        charts_css=_verbatim("charts.css"),
         js=_verbatim("report.js"),
+        charts_js=_verbatim("charts.js"),
         plotly=Markup(get_plotlyjs()),
     )
 

@@ -11,7 +11,7 @@ from robustdml.threat import NORMS, format_eps
 
 from . import text
 from .cautions import cautions_section
-from .charts import chart_section
+from .charts import CHART_SECTIONS
 from .gallery import gallery_section
 from .index import ANY_SIZE, Budget, Index
 from .method import method_section
@@ -23,7 +23,7 @@ SECTIONS: tuple[Builder, ...] = (
     cautions_section,
     verdict_section,
     tables_section,
-    chart_section,
+    *CHART_SECTIONS,
     gallery_section,
     method_section,
 )

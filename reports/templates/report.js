@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  // The page is complete without this script: it makes tables sortable and replaces the drawn chart by a live one.
+  // The page is complete without this script: it makes tables sortable.
 
   function sortKey(row, column) {
     const cell = row.cells[column];
@@ -39,46 +39,4 @@
       head.setAttribute("aria-sort", "none");
     });
   }
-
-  const live = document.getElementById("chart-live");
-  const drawn = document.getElementById("chart-drawn");
-  const figure = live.dataset.figure;
-
-  function coloured() {
-    const style = getComputedStyle(document.documentElement);
-    const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-    const { data, layout } = JSON.parse(figure);
-    for (const trace of data) {
-      const own = colour(`series-${trace.meta.series}`);
-      trace.fillcolor = own;
-      if (trace.line) trace.line.color = own;
-      if (trace.marker || trace.type === "bar") trace.marker = { ...trace.marker, color: own };
-      if (trace.error_x) trace.error_x.color = colour("ink");
-    }
-    for (const axis of [layout.xaxis, layout.yaxis]) {
-      Object.assign(axis, { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line") });
-    }
-    for (const shape of layout.shapes) shape.line.color = colour("muted");
-    layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
-    layout.font = { color: colour("muted"), family: getComputedStyle(document.body).fontFamily, size: 13 };
-    layout.hoverlabel = { ...layout.hoverlabel, bgcolor: colour("surface"), bordercolor: colour("line"), font: { color: colour("ink") } };
-    return { data, layout };
-  }
-
-  async function draw() {
-    const { data, layout } = coloured();
-    await Plotly.react(live, data, layout, { responsive: true, displayModeBar: false });
-  }
-
-  live.hidden = false;
-  draw().then(
-    () => {
-      drawn.style.display = "none";
-      matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-    },
-    (error) => {
-      live.hidden = true;
-      console.error("the live chart could not be drawn; the drawn one stays", error);
-    },
-  );
 })();

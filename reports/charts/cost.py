@@ -1,0 +1,138 @@
+"""What attacks cost against what they achieve: whether more effort would have found more."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from robustdml.results import Cell, ModelEntry
+
+from .. import text
+from ..index import Budget, Index
+from .attacked import judged
+from .chart import SENTENCE_LENGTH, Chart, Entry, Table, model_legend, panel, quoted, reading, scored
+from .plot import Axis, Curve, Dots, Layer, Plot, Point, Tick, model_style, share_axis
+
+
+@dataclass(frozen=True)
+class Spent:
+    """One attack on one model: images per query, and whether these are images that a gradient went back through."""
+
+    model: int
+    cell: Cell
+    images: float
+    gradients: bool
+
+
+def spending(index: Index, budget: Budget) -> tuple[Spent, ...]:
+    """Every attack with numbers at a budget, on every model."""
+    queries = index.results.dataset.queries
+    return tuple(
+        Spent(number, cell, (cell.gradient_images or cell.forward_images) / queries, cell.gradient_images > 0)
+        for number, model in enumerate(index.results.models)
+        for cell in judged(index, model.name, budget)
+    )
+
+
+def cost_chart(index: Index) -> Chart | None:
+    """R@1 over images per query on a logarithmic axis; none where no attack at the headline used the model."""
+    if index.headline is None:
+        return None
+    eps, models = index.headline.text, index.results.models
+    spent = spending(index, index.headline)
+    drawn = tuple(item for item in spent if item.images)
+    if not drawn:
+        return None
+    layers: list[Layer] = []
+    for number in range(len(models)):
+        own = tuple(item for item in drawn if item.model == number)
+        layers.append(Curve(str(number), model_style(number, dash=2), _frontier(index, own), marked=False))
+        for gradients in (True, False):
+            points = tuple(_point(index, models, item) for item in own if item.gradients == gradients)
+            layers.append(Dots(str(number), model_style(number, hollow=not gradients), points))
+    plot = Plot(
+        x=_axis([item.images for item in drawn]),
+        y=share_axis("R@1"),
+        layers=tuple(layer for layer in layers if layer.points),  # type: ignore[union-attr]
+        legend=model_legend(tuple(model.name for model in models), "dot"),
+    )
+    table = Table(
+        f"What each attack at eps {eps} cost and achieved",
+        ("Attack", "Model", "Gradient images per query", "Forward images per query", "Seconds", "R@1"),
+        tuple((index.attack_name(item.cell.attack), _entries(index, models, item)) for item in spent),
+    )
+    idle = len(spent) - len(drawn)
+    return Chart(
+        "chart-cost",
+        "Cost against strength",
+        (
+            f"R@1 that each attack leaves at eps {eps}, over the images per query that it sent through the model: "
+            "filled, with gradients; hollow, forward only, for attacks that use no gradients. The dotted line follows "
+            "the strongest attack for each cost: where it still falls at its end, more effort may find more."
+            + (f" {text.counted(idle, 'run')} that never asked the model stand in the table only." if idle else ""),
+        ),
+        (panel(plot, table, _alternative(index, models, drawn)),),
+    )
+
+
+def _point(index: Index, models: tuple[ModelEntry, ...], item: Spent) -> Point:
+    score = item.cell.score
+    assert score is not None
+    kind = "gradient" if item.gradients else "forward"
+    attack = text.shortened(index.attack_name(item.cell.attack), SENTENCE_LENGTH)
+    model = text.shortened(models[item.model].name, SENTENCE_LENGTH)
+    note = f"{attack} on {model}\n{item.images:.4g} {kind} images per query\n{reading(score)}"
+    return Point(math.log10(item.images), score.metrics.recall_at_1, note)
+
+
+def _frontier(index: Index, own: tuple[Spent, ...]) -> tuple[Point, ...]:
+    """The corners of the lowest R@1 for a cost or less."""
+    corners: list[Point] = []
+    for item in sorted(
+        own, key=lambda item: (item.images, item.cell.score.metrics.recall_at_1 if item.cell.score else 1)
+    ):
+        recall = item.cell.score.metrics.recall_at_1 if item.cell.score else 1.0
+        place = math.log10(item.images)
+        if not corners or recall < corners[-1].y:
+            corners += [Point(place, corners[-1].y)] if corners else []
+            corners.append(Point(place, recall))
+    return tuple(corners)
+
+
+def _axis(images: list[float]) -> Axis:
+    low, high = math.log10(min(images)), math.log10(max(images))
+    slack = max(0.05, 0.05 * (high - low))
+    steps = (1,) if high - low > 2 else (1, 2, 5)
+    ticks = tuple(
+        Tick(math.log10(step * 10.0**power), f"{step * 10.0**power:,g}")
+        for power in range(math.floor(low), math.ceil(high) + 1)
+        for step in steps
+        if low - slack <= math.log10(step * 10.0**power) <= high + slack
+    )
+    return Axis("images per query (logarithmic)", low - slack, high + slack, ticks)
+
+
+def _entries(index: Index, models: tuple[ModelEntry, ...], item: Spent) -> tuple[Entry, ...]:
+    queries = index.results.dataset.queries
+    gradient, forward = item.cell.gradient_images / queries, item.cell.forward_images / queries
+    return (
+        Entry(models[item.model].name, name=True),
+        Entry(f"{gradient:,.4g}", number=gradient),
+        Entry(f"{forward:,.4g}", number=forward),
+        Entry(f"{item.cell.seconds:.1f}", number=item.cell.seconds),
+        scored(item.cell.score),
+    )
+
+
+def _alternative(index: Index, models: tuple[ModelEntry, ...], drawn: tuple[Spent, ...]) -> str:
+    parts = []
+    for number, model in enumerate(models):
+        own = [item for item in drawn if item.model == number]
+        if own:
+            best = min(own, key=lambda item: item.cell.score.metrics.recall_at_1 if item.cell.score else 1.0)
+            recall = best.cell.score.metrics.recall_at_1 if best.cell.score else None
+            parts.append(
+                f"on {quoted(model.name)} the strongest attack is {quoted(index.attack_name(best.cell.attack))}, "
+                f"R@1 {text.fraction(recall)} for {best.images:.4g} images per query"
+            )
+    return f"R@1 over images per query: {'; '.join(parts)}."
