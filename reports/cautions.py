@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import text
 from .index import Index
 from .sections import Section
-from .tables import NO_REASON
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _warnings(index: Index) -> tuple[Warned, ...]:
 
 def _failures(index: Index) -> tuple[Failure, ...]:
     return tuple(
-        Failure(cell.model, index.attack_name(cell.attack), index.budget(cell).text, cell.reason or NO_REASON)
+        Failure(cell.model, index.attack_name(cell.attack), index.budget(cell).text, cell.reason or text.NO_REASON)
         for cell in index.results.cells
         if cell.status != "ok"
     )

@@ -9,6 +9,8 @@ from robustdml.results import Score
 from robustdml.threat import NORMS
 
 ABSENT = "—"
+MINUS = "\N{MINUS SIGN}"
+NO_REASON = "no reason was recorded"
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,17 @@ def fraction(value: float | None) -> str:
 def interval(score: Score) -> str:
     """The 95 % interval of R@1."""
     return f"{score.recall_at_1_low:.3f}\N{EN DASH}{score.recall_at_1_high:.3f}"
+
+
+def difference(value: float) -> str:
+    """A difference of two recalls with its sign."""
+    written = f"{abs(value):.3f}"
+    return written if float(written) == 0 else f"{'+' if value > 0 else MINUS}{written}"
+
+
+def p_value(value: float) -> str:
+    """The p-value of a test, as an equation or a bound."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def percent(value: float) -> str:

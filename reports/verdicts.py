@@ -5,19 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustdml.results import ModelEntry, WorstCase
+from robustdml.results import ModelEntry, Score, WorstCase
 
 from . import text
-from .index import Index
+from .index import ANY_SIZE, Index
+from .ranking import Answers, Pair, Ranking, rank
 from .sections import Section
 
 
 @dataclass(frozen=True)
+class Bar:
+    """R@1 as a length, in percent of the whole width, with its interval and the chance level."""
+
+    length: str
+    low: str
+    high: str
+    chance: str
+
+
+@dataclass(frozen=True)
 class Worst:
-    """The worst case of a model at the headline eps; ``relative`` is None where the clean R@1 is 0."""
+    """The worst case of a model at the headline budget; ``relative`` is None where the clean R@1 is 0."""
 
     recall: str
     interval: str
+    bar: Bar
     relative: str | None
     attacks: str
     failed: int
@@ -25,53 +37,134 @@ class Worst:
 
 
 @dataclass(frozen=True)
+class Rank:
+    """The place of a model among those that have a worst case, and the other models of that place."""
+
+    place: int
+    sharing: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """One model in a few numbers; ``worst`` is None where no attack ran to its end."""
+    """One model in a few numbers; ``worst`` is None where no attack with a budget ran to its end."""
 
     model: str
     clean: str
     clean_interval: str
+    clean_bar: Bar
     worst: Worst | None
+    #: None where fewer than two models can be compared.
+    rank: Rank | None
     collapsed: bool
     effective_rank: str
     mean_cosine: str
 
 
 @dataclass(frozen=True)
+class Versus:
+    """Two models, the better one first."""
+
+    first: str
+    second: str
+    difference: str
+    only_first: str
+    only_second: str
+    p_value: str
+    significant: bool
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Which model has the highest worst-case R@1.
+    """Which model has the highest worst-case R@1, and whether the test on the same queries bears it out.
 
     Args:
         leaders: the model of the highest value, or those that share it.
         recall: that value.
-        within: models whose interval overlaps with that of a leader.
-        below: whether there are models whose interval lies below.
+        even: comparisons of the first leader with the models of a lower value from which the test does not separate it.
+        ahead: the comparison with the best model that is significantly lower; None where there is none.
         collapsed: leaders whose embedding space is collapsed.
         incomplete: leaders that some attack failed on: their value may look better than it is.
         unmeasured: models that have no worst case.
+        pairs: every two models by worst-case R@1, and by clean R@1.
+        count: the number of models compared.
     """
 
     leaders: tuple[str, ...]
     recall: str
-    within: tuple[str, ...]
-    below: bool
+    even: tuple[Versus, ...]
+    ahead: Versus | None
+    #: Of the model in ``ahead``.
+    ahead_recall: str
     collapsed: tuple[str, ...]
     incomplete: tuple[str, ...]
     unmeasured: tuple[str, ...]
+    pairs: tuple[Versus, ...]
+    clean_pairs: tuple[Versus, ...]
+    count: int
 
 
-def verdicts(index: Index) -> tuple[Verdict, ...]:
-    """A verdict for each model, in the order of the run."""
-    return tuple(_verdict(index, model) for model in index.results.models)
+@dataclass(frozen=True)
+class Verdicts:
+    """What the section of verdicts prints; ``headline`` is None where nothing with a budget was attacked."""
+
+    headline: str | None
+    #: Whether attacks were run, if only such without a budget.
+    attacked: bool
+    chance: str
+    verdicts: tuple[Verdict, ...]
+    comparison: Comparison | None
+    #: The slugs of the warnings, each once.
+    warnings: tuple[str, ...]
 
 
-def _verdict(index: Index, model: ModelEntry) -> Verdict:
+def verdict_section(index: Index, folder: Path) -> Section:
+    """The verdicts, best model first, and their comparison."""
+    results = index.results
+    ranking = _ranking(index)
+    data = Verdicts(
+        headline=headline(index),
+        attacked=bool(results.cells),
+        chance=text.fraction(results.dataset.chance_recall_at_1),
+        verdicts=verdicts(index, ranking),
+        comparison=compare(index, ranking),
+        warnings=tuple(dict.fromkeys(caution.slug for caution in results.warnings)),
+    )
+    return Section("verdict", "Verdict", "verdict.html.j2", data)
+
+
+def headline(index: Index) -> str | None:
+    """The headline budget as it is written; None where nothing was attacked, or nothing within a budget."""
+    return None if index.headline in (None, ANY_SIZE) else index.headline.text
+
+
+def _ranking(index: Index) -> Ranking:
+    """The models that have a worst case at the headline budget, by it."""
+    found = {model.name: _headline_worst(index, model.name) for model in index.results.models}
+    return rank({name: Answers(worst.score.metrics.recall_at_1, worst.hits) for name, worst in found.items() if worst})
+
+
+def _headline_worst(index: Index, model: str) -> WorstCase | None:
+    return None if index.headline is None else index.worst.get((model, index.headline))
+
+
+def verdicts(index: Index, ranking: Ranking) -> tuple[Verdict, ...]:
+    """A verdict for each model: by rank, those without a worst case last."""
+    models = {model.name: model for model in index.results.models}
+    rest = [name for name in models if name not in ranking.order]
+    return tuple(_verdict(index, models[name], ranking) for name in (*ranking.order, *rest))
+
+
+def _verdict(index: Index, model: ModelEntry, ranking: Ranking) -> Verdict:
     worst = _headline_worst(index, model.name)
+    chance = index.results.dataset.chance_recall_at_1
+    ranked = len(ranking.order) > 1 and model.name in ranking.ranks
     return Verdict(
         model=model.name,
         clean=text.fraction(model.clean.metrics.recall_at_1),
         clean_interval=text.interval(model.clean),
-        worst=None if worst is None else _worst(worst, index.results.dataset.chance_recall_at_1),
+        clean_bar=_bar(model.clean, chance),
+        worst=None if worst is None else _worst(worst, chance),
+        rank=Rank(ranking.ranks[model.name], ranking.sharing(model.name)) if ranked else None,
         collapsed=model.health.collapsed,
         effective_rank=f"{model.health.effective_rank:.1f} of {model.embedding_dim}",
         mean_cosine=text.fraction(model.health.mean_cosine),
@@ -83,6 +176,7 @@ def _worst(worst: WorstCase, chance: float) -> Worst:
     return Worst(
         recall=text.fraction(recall),
         interval=text.interval(worst.score),
+        bar=_bar(worst.score, chance),
         relative=None if worst.relative_recall is None else text.percent(worst.relative_recall),
         attacks=text.counted(worst.attacks, "attack"),
         failed=worst.attacks_failed,
@@ -90,49 +184,45 @@ def _worst(worst: WorstCase, chance: float) -> Worst:
     )
 
 
-def compare(index: Index) -> Comparison | None:
-    """Compare the models by their worst case at the headline eps; None where fewer than two have one."""
-    models = index.results.models
-    found = {model.name: worst for model in models if (worst := _headline_worst(index, model.name))}
-    if len(found) < 2:
+def _bar(score: Score, chance: float) -> Bar:
+    lengths = (score.metrics.recall_at_1, score.recall_at_1_low, score.recall_at_1_high, chance)
+    return Bar(*(f"{100 * length:.2f}" for length in lengths))
+
+
+def compare(index: Index, ranking: Ranking) -> Comparison | None:
+    """Compare the models by their worst case at the headline budget; None where fewer than two have one."""
+    if len(ranking.order) < 2:
         return None
-    highest = max(worst.score.metrics.recall_at_1 for worst in found.values())
-    leaders = tuple(name for name, worst in found.items() if worst.score.metrics.recall_at_1 == highest)
-    others = [name for name in found if name not in leaders]
-    lowest_bound = min(found[name].score.recall_at_1_low for name in leaders)
-    within = tuple(name for name in others if found[name].score.recall_at_1_high >= lowest_bound)
+    worst = {name: _headline_worst(index, name) for name in ranking.order}
+    recalls = {name: found.score.metrics.recall_at_1 for name, found in worst.items() if found}
+    first = ranking.order[0]
+    leaders = tuple(name for name in ranking.order if recalls[name] == recalls[first])
+    others = [ranking.between(first, name) for name in ranking.order if name not in leaders]
+    ahead = next((pair for pair in others if pair.paired.significant), None)
+    models = index.results.models
+    clean = rank({model.name: Answers(model.clean.metrics.recall_at_1, model.clean_hits) for model in models})
     return Comparison(
         leaders=leaders,
-        recall=text.fraction(highest),
-        within=within,
-        below=len(within) < len(others),
+        recall=text.fraction(recalls[first]),
+        even=tuple(_versus(pair) for pair in others if not pair.paired.significant),
+        ahead=None if ahead is None else _versus(ahead),
+        ahead_recall=text.fraction(None if ahead is None else recalls[ahead.second]),
         collapsed=tuple(model.name for model in models if model.name in leaders and model.health.collapsed),
-        incomplete=tuple(name for name in leaders if found[name].attacks_failed),
-        unmeasured=tuple(model.name for model in models if model.name not in found),
+        incomplete=tuple(name for name, found in worst.items() if name in leaders and found and found.attacks_failed),
+        unmeasured=tuple(model.name for model in models if model.name not in ranking.order),
+        pairs=tuple(_versus(pair) for pair in ranking.pairs),
+        clean_pairs=tuple(_versus(pair) for pair in clean.pairs),
+        count=len(ranking.order),
     )
 
 
-def headline(index: Index) -> str | None:
-    """The headline eps as it is written; None where nothing was attacked."""
-    return None if index.headline is None else index.headline.text
-
-
-def _headline_worst(index: Index, model: str) -> WorstCase | None:
-    return None if index.headline is None else index.worst.get((model, index.headline))
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """What the section of verdicts prints; ``headline`` is None where nothing was attacked."""
-
-    headline: str | None
-    chance: str
-    verdicts: tuple[Verdict, ...]
-    comparison: Comparison | None
-
-
-def verdict_section(index: Index, folder: Path) -> Section:
-    """The verdicts and their comparison."""
-    chance = text.fraction(index.results.dataset.chance_recall_at_1)
-    data = Verdicts(headline(index), chance, verdicts(index), compare(index))
-    return Section("verdict", "Verdict", "verdict.html.j2", data)
+def _versus(pair: Pair) -> Versus:
+    return Versus(
+        first=pair.first,
+        second=pair.second,
+        difference=text.fraction(pair.difference),
+        only_first=text.count(pair.paired.only_first),
+        only_second=text.count(pair.paired.only_second),
+        p_value=text.p_value(pair.paired.p_value),
+        significant=pair.paired.significant,
+    )

@@ -1,12 +1,21 @@
 "use strict";
 (() => {
-  // The page is complete without this script: it makes tables sortable.
+  // The page is complete without this script: it sorts tables, filters rows and examples, copies citations, and opens
+  // what is folded before the page is printed.
+
+  function create(tag, properties = {}, ...children) {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  }
+
+  // Sorting -------------------------------------------------------------------------------------------------------
 
   function sortKey(row, column) {
     const cell = row.cells[column];
     if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
     const text = cell.textContent.trim();
-    return text === "—" || cell.classList.contains("failed") ? null : text;
+    return text === "—" || cell.classList.contains("missing") ? null : text;
   }
 
   function compare(a, b) {
@@ -14,7 +23,9 @@
   }
 
   function sort(table, column) {
-    const rows = [...table.tBodies[0].rows].map((row) => ({ row, key: sortKey(row, column) }));
+    // The rows of an earlier body (clean, worst case) stay on top.
+    const body = table.tBodies[table.tBodies.length - 1];
+    const rows = [...body.rows].map((row) => ({ row, key: sortKey(row, column) }));
     const heads = [...table.tHead.rows[0].cells];
     const before = heads[column].getAttribute("aria-sort");
     // Numbers start with the highest, names with A.
@@ -26,17 +37,109 @@
     const sign = direction === "ascending" ? 1 : -1;
     // What was not measured stays last in both directions: it is neither good nor bad.
     rows.sort((a, b) => (a.key === null) - (b.key === null) || (a.key === null ? 0 : sign * compare(a.key, b.key)));
-    table.tBodies[0].append(...rows.map((entry) => entry.row));
+    body.append(...rows.map((entry) => entry.row));
   }
 
   for (const table of document.querySelectorAll("table.sortable")) {
     [...table.tHead.rows[0].cells].forEach((head, column) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.append(...head.childNodes);
+      const button = create("button", { type: "button" }, ...head.childNodes);
       button.addEventListener("click", () => sort(table, column));
       head.append(button);
       head.setAttribute("aria-sort", "none");
     });
   }
+
+  // Filtering -----------------------------------------------------------------------------------------------------
+
+  // Elements with the same data-key in a section are one thing in several tables; its facets stand on the first.
+  function things(section, facets) {
+    const found = new Map();
+    for (const element of section.querySelectorAll("[data-key]")) {
+      const key = element.dataset.key;
+      if (!found.has(key)) {
+        found.set(key, {
+          elements: [],
+          text: element.querySelector("th, h3").textContent.toLowerCase(),
+          facets: Object.fromEntries(facets.map((facet) => [facet, element.dataset[facet]])),
+        });
+      }
+      found.get(key).elements.push(element);
+    }
+    return [...found.values()];
+  }
+
+  function build(controls) {
+    const section = controls.closest("section");
+    const facets = controls.dataset.facets.split(" ");
+    const all = things(section, facets);
+    if (all.length < 2) return;
+    const search = create("input", { type: "search" });
+    controls.append(create("label", {}, "Name contains ", search));
+    const chosen = [];
+    for (const facet of facets) {
+      const values = [...new Set(all.map((thing) => thing.facets[facet]))].sort();
+      if (values.length < 2) continue;
+      const select = create("select", {}, create("option", { value: "" }, "all"));
+      values.forEach((value, place) => select.append(create("option", { value: String(place + 1) }, value)));
+      controls.append(create("label", {}, `${facet[0].toUpperCase()}${facet.slice(1)} `, select));
+      chosen.push({ facet, select, values });
+    }
+    const reset = create("button", { type: "button" }, "Show all");
+    const status = create("p", {});
+    status.setAttribute("role", "status");
+    controls.append(reset, status);
+
+    function apply() {
+      const words = search.value.trim().toLowerCase();
+      let shown = 0;
+      for (const thing of all) {
+        const fits = ({ facet, select, values }) => !select.value || values[select.value - 1] === thing.facets[facet];
+        const visible = thing.text.includes(words) && chosen.every(fits);
+        for (const element of thing.elements) element.hidden = !visible;
+        shown += visible;
+      }
+      for (const room of section.querySelectorAll("details.room")) room.hidden = !room.querySelector("[data-key]:not([hidden])");
+      status.textContent = shown === all.length ? "" : `${shown} of ${all.length} ${controls.dataset.noun} shown`;
+    }
+
+    for (const { select } of chosen) select.addEventListener("change", apply);
+    search.addEventListener("input", apply);
+    reset.addEventListener("click", () => {
+      search.value = "";
+      for (const { select } of chosen) select.value = "";
+      apply();
+    });
+    controls.hidden = false;
+  }
+
+  for (const controls of document.querySelectorAll(".controls")) build(controls);
+
+  // Copying -------------------------------------------------------------------------------------------------------
+
+  for (const block of document.querySelectorAll("pre.copied")) {
+    const button = create("button", { type: "button" }, "Copy");
+    button.addEventListener("click", async () => {
+      const selection = getSelection();
+      selection.selectAllChildren(block);
+      try {
+        await navigator.clipboard.writeText(block.textContent);
+        button.textContent = "Copied";
+      } catch {
+        // No clipboard for this page: the text is selected, ready for the reader's own keys.
+        button.textContent = "Selected";
+      }
+    });
+    block.before(button);
+  }
+
+  // Printing ------------------------------------------------------------------------------------------------------
+
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details:not([open])")];
+    for (const details of opened) details.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const details of opened) details.open = false;
+  });
 })();

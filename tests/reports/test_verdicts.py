@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from robustdml.reports import render_report
 from robustdml.reports.index import Index
-from robustdml.reports.verdicts import compare
+from robustdml.reports.ranking import Answers, rank
+from robustdml.reports.verdicts import verdict_section
+from robustdml.results import Results, pack_hits
 
 
 @pytest.fixture
 def with_worst(sample, tmp_path):
-    """A run in which the worst case of each model is given as (low, R@1, high)."""
+    """A run in which the worst case of each model is given: the numbers of the queries that it gets right."""
 
-    def build(*intervals, **options):
+    def build(*right, **options):
         results = sample(tmp_path, budgets=(8 / 255,), **options)
+        count = results.dataset.queries
         worst = []
-        for entry, (low, recall, high) in zip(results.worst, intervals, strict=True):
+        for entry, queries in zip(results.worst, right, strict=True):
+            recall = len(queries) / count
             metrics = entry.score.metrics.model_copy(update={"recall_at_1": recall})
-            bounds = {"metrics": metrics, "recall_at_1_low": low, "recall_at_1_high": high}
-            worst.append(entry.model_copy(update={"score": entry.score.model_copy(update=bounds)}))
-        return results.model_copy(update={"worst": tuple(worst)})
+            bounds = {"recall_at_1_low": max(0.0, recall - 0.05), "recall_at_1_high": recall + 0.05}
+            hits = pack_hits(place in queries for place in range(count))
+            score = entry.score.model_copy(update={"metrics": metrics, **bounds})
+            worst.append(entry.model_copy(update={"score": score, "hits": hits}))
+        return Results.model_validate(results.model_copy(update={"worst": tuple(worst)}).model_dump())
 
     return build
+
+
+def comparison(results):
+    return verdict_section(Index.of(results), Path()).data.comparison
 
 
 @pytest.mark.parametrize(
@@ -34,29 +46,71 @@ def test_the_headline_is_the_largest_budget_up_to_8_of_255(sample, tmp_path, lev
     assert Index.of(results).headline == ("linf", headline / 255)
 
 
-def test_overlapping_intervals_are_not_a_ranking(with_worst):
-    found = compare(Index.of(with_worst((0.40, 0.50, 0.60), (0.35, 0.45, 0.55), (0.1, 0.2, 0.3))))
-    assert (found.leaders, found.recall) == (("plain-r50",), "0.500")
-    assert found.within == ("mdprop-r50",)
-    assert found.below
+def test_models_that_the_test_does_not_separate_share_a_rank(with_worst, tmp_path, parse):
+    # 1000 against 970 right, but on different queries: 30 against 0 would be significant, 530 against 500 is not.
+    results = with_worst(range(1000), range(500, 1470), range(200))
+    found = comparison(results)
+    assert (found.leaders, found.recall, found.count) == (("plain-r50",), "0.500", 3)
+    assert [(pair.second, pair.difference, pair.significant) for pair in found.even] == [("mdprop-r50", "0.015", False)]
+    assert (found.ahead.second, found.ahead.difference, found.ahead_recall) == ("collapsed-r50", "0.400", "0.100")
+    page = parse(render_report(results, tmp_path))
+    assert "which of the two is better is not settled" in page.all("section")[0].text
+    ranks = [article.all("p")[0].text for article in page.all("article")[:3]]
+    assert ranks == [
+        "Rank 1 of 3, shared with mdprop-r50",
+        "Rank 1 of 3, shared with plain-r50",
+        "Rank 3 of 3",
+    ]
 
 
-def test_separate_intervals_are_a_ranking(with_worst):
-    found = compare(Index.of(with_worst((0.1, 0.2, 0.3), (0.55, 0.6, 0.65), (0.1, 0.2, 0.3))))
-    assert (found.leaders, found.within, found.below) == (("mdprop-r50",), (), True)
-    assert found.collapsed == ()
+def test_a_small_lead_on_the_same_queries_is_a_ranking(with_worst, tmp_path, parse):
+    results = with_worst(range(970), range(1000), range(200))
+    found = comparison(results)
+    assert (found.leaders, found.even) == (("mdprop-r50",), ())
+    assert (found.ahead.second, found.ahead.only_first, found.ahead.only_second) == ("plain-r50", "30", "0")
+    page = parse(render_report(results, tmp_path))
+    sentence = page.all("section")[0].all("p")[0].text
+    assert sentence.startswith(
+        "mdprop-r50 is the most robust of 3 models: its worst-case R@1 is 0.500, "
+        "0.015 more than that of plain-r50 (0.485)."
+    )
+    # The most robust model comes first.
+    assert [article.all("h3")[0].text for article in page.all("article")[:2]] == ["mdprop-r50", "plain-r50"]
 
 
 def test_a_tie_has_two_leaders(with_worst):
-    found = compare(Index.of(with_worst((0.4, 0.5, 0.6), (0.4, 0.5, 0.6), (0.1, 0.2, 0.3))))
+    found = comparison(with_worst(range(1000), range(1000), range(600)))
     assert found.leaders == ("plain-r50", "mdprop-r50")
+    assert found.even == ()
+
+
+def test_every_two_models_are_listed_with_their_test(with_worst, tmp_path, parse):
+    page = parse(render_report(with_worst(range(970), range(1000), range(400, 600)), tmp_path))
+    rows = [[cell.text for cell in row.children] for row in page.one("pairs").all("tbody")[0].all("tr")]
+    assert rows[:3] == [
+        ["mdprop-r50", "plain-r50", "worst case", "0.015", "30", "0", "p < 0.001", "significant"],
+        ["mdprop-r50", "collapsed-r50", "worst case", "0.400", "800", "0", "p < 0.001", "significant"],
+        ["plain-r50", "collapsed-r50", "worst case", "0.385", "770", "0", "p < 0.001", "significant"],
+    ]
+    assert [row[2] for row in rows[3:]] == ["clean"] * 3
+
+
+def test_a_rank_is_never_better_than_that_of_a_model_with_a_higher_recall():
+    def answers(right):
+        return Answers(len(right) / 400, pack_hits(place in right for place in range(400)))
+
+    # The second is right on a part of the first's queries; the third on others, so that the first is not separated.
+    ranking = rank({"c": answers(range(188, 380)), "a": answers(range(200)), "b": answers(range(194))})
+    assert not ranking.between("a", "c").paired.significant
+    assert ranking.order == ("a", "b", "c")
+    assert list(ranking.ranks.values()) == sorted(ranking.ranks.values())
 
 
 def test_a_leader_that_is_collapsed_or_incomplete_is_called_so(with_worst, tmp_path, parse):
-    results = with_worst((0.1, 0.2, 0.3), (0.1, 0.2, 0.3), (0.7, 0.8, 0.9))
+    results = with_worst(range(400), range(300), range(1600))
     leader = results.worst[2].model_copy(update={"attacks_failed": 2})
     results = results.model_copy(update={"worst": (*results.worst[:2], leader)})
-    found = compare(Index.of(results))
+    found = comparison(results)
     assert (found.collapsed, found.incomplete) == (("collapsed-r50",), ("collapsed-r50",))
     text = parse(render_report(results, tmp_path)).text
     assert "But the embedding space of collapsed-r50 is collapsed" in text
@@ -64,42 +118,43 @@ def test_a_leader_that_is_collapsed_or_incomplete_is_called_so(with_worst, tmp_p
 
 
 def test_one_model_is_not_compared(with_worst):
-    assert compare(Index.of(with_worst((0.1, 0.2, 0.3), models=("only",)))) is None
+    assert comparison(with_worst(range(400), models=("only",))) is None
 
 
 def test_a_model_on_which_every_attack_failed_has_no_worst_case(with_worst, tmp_path, parse):
-    results = with_worst((0.1, 0.2, 0.3), (0.1, 0.2, 0.3), (0.7, 0.8, 0.9))
+    results = with_worst(range(400), range(300), range(1600))
     name = results.models[2].name
-    failed = {"status": "failed", "reason": "out of memory", "score": None, "relative_recall": None}
+    failed = {"status": "failed", "reason": "out of memory", "score": None, "hits": None, "relative_recall": None}
     cells = tuple(cell.model_copy(update=failed) if cell.model == name else cell for cell in results.cells)
     results = results.model_copy(update={"cells": cells})
-    found = compare(Index.of(results))
+    found = comparison(results)
     assert name not in found.leaders
     assert found.unmeasured == (name,)
     page = parse(render_report(results, tmp_path))
     article = next(article for article in page.all("article") if name in article.text)
-    assert "Every attack failed" in article.text
+    assert "No attack ran to its end" in article.text
     assert "0.800" not in page.all("main")[0].text
 
 
 def test_what_falls_to_chance_is_called_useless(with_worst, tmp_path, parse):
-    page = parse(render_report(with_worst((0.0, 0.005, 0.02), (0.1, 0.2, 0.3), (0.1, 0.2, 0.3)), tmp_path))
+    page = parse(render_report(with_worst(range(10), range(400), range(400)), tmp_path))
     useless = [article.all("h3")[0].text for article in page.all("article") if "nothing useful is left" in article.text]
     assert useless == ["plain-r50"]
 
 
 def test_a_relative_recall_that_does_not_exist_is_left_out(with_worst, tmp_path, parse):
-    results = with_worst((0.0, 0.0, 0.1), models=("only",))
+    results = with_worst((), models=("only",))
     worst = results.worst[0].model_copy(update={"relative_recall": None})
     page = parse(render_report(results.model_copy(update={"worst": (worst,)}), tmp_path))
-    assert "of the clean value" not in page.all("article")[0].text
+    assert "of the clean R@1" not in page.all("article")[0].text
+    assert "finds nothing even with clean queries" in page.all("article")[0].text
     row = next(row for row in page.one("all-metrics").all("tr") if "worst case" in row.text)
     assert row.all("td")[8].text == "—"
 
 
 def test_a_budget_at_which_every_attack_failed_has_no_worst_case(sample, tmp_path):
     results = sample(tmp_path, models=("only",), budgets=(2 / 255, 8 / 255), eventful=False)
-    failed = {"status": "failed", "reason": "out of memory", "score": None, "relative_recall": None}
+    failed = {"status": "failed", "reason": "out of memory", "score": None, "hits": None, "relative_recall": None}
     cells = tuple(cell.model_copy(update=failed) if cell.eps < 4 / 255 else cell for cell in results.cells)
     assert set(Index.of(results).worst) == {("only", ("linf", 2 / 255)), ("only", ("linf", 8 / 255))}
     assert set(Index.of(results.model_copy(update={"cells": cells})).worst) == {("only", ("linf", 8 / 255))}
