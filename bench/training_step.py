@@ -16,7 +16,7 @@ import torch
 
 from robustdml.attacks import build_attack
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn
-from robustdml.training import LOSSES, METHODS
+from robustdml.training import METHODS, build_loss
 from robustdml.training.step import Autocast, step_loss
 
 
@@ -29,7 +29,7 @@ def stepper(method: str, precision: str, backbone: str, image_size: int, images,
     model.to(memory_format=torch.channels_last)
     network = Autocast(model, torch.device("cpu"), precision == "bf16").train()
     optimizer = torch.optim.Adam(model.parameters())
-    loss = LOSSES["multisimilarity"].build()
+    loss = build_loss("multisimilarity", None, classes=len(labels.unique()), embedding_dim=128)
     attacks = {
         branch: build_attack(f"{branch.kind}(steps=1, step=1.0, start=0.05, best=false)", 2 / 255)
         for branch in recipe.branches

@@ -28,7 +28,10 @@ class TrainConfig:
         embedding_dim: D.
         image_size: side of the training images, in pixels; None takes the data set's.
         pretrained: start from published weights.
-        loss: a name of `robustdml.training.LOSSES`.
+        loss: a spec of `robustdml.training.LOSSES`, such as ``"arcface(scale=32)"``.
+        miner: a spec such as ``"BatchHardMiner"``; None takes the one that goes with the loss, ``"none"`` takes all
+            pairs.
+        loss_learning_rate: peak rate of what the loss itself learns (ArcFace's centres: the paper's 5e-4), above 0.
         epochs: passes over the training images, at least 1.
         batch_size: clean images of a step, at least 4; a multiple of ``m_per_class``.
         m_per_class: images of each class in a batch, at least 2; None takes 4, or as many as a batch needs where the
@@ -55,6 +58,8 @@ class TrainConfig:
     image_size: int | None = None
     pretrained: bool = False
     loss: str = "multisimilarity"
+    miner: str | None = None
+    loss_learning_rate: float = 5e-4
     epochs: int = 20
     batch_size: int = 64
     m_per_class: int | None = None
@@ -80,8 +85,9 @@ class TrainConfig:
                 f"batch_size={self.batch_size} must be a multiple of m_per_class={per_class} (at least 2) "
                 "and hold at least two classes"
             )
-        if not 0 < self.learning_rate < math.inf:
-            raise SpecError(f"learning_rate={self.learning_rate} must be a number above 0")
+        for name in ("learning_rate", "loss_learning_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise SpecError(f"{name}={getattr(self, name)} must be a number above 0")
         if not 0 <= self.weight_decay < math.inf:
             raise SpecError(f"weight_decay={self.weight_decay} must be a number of at least 0")
         if self.precision not in {"fp32", "bf16"}:

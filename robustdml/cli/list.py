@@ -50,7 +50,14 @@ def _backbones() -> Rows:
 def _losses() -> Rows:
     from robustdml.training import LOSSES
 
-    return [{"name": name, "summary": item.summary} for name, item in LOSSES.items()]
+    return [
+        {
+            "name": name,
+            "summary": item.summary,
+            "parameters": [f"{key}={value}" for key, value in item.parameters().items()],
+        }
+        for name, item in LOSSES.items()
+    ]
 
 
 def _methods() -> Rows:

@@ -21,11 +21,19 @@ _DEFAULT = TrainConfig()
 @click.option("--recipe", type=click.Path(path_type=Path), help="TOML file; options on the command line go before it.")
 @click.option("--backbone", default=_DEFAULT.backbone, show_default=True, help="See 'robustdml list backbones'.")
 @click.option("--loss", default=_DEFAULT.loss, show_default=True, help="See 'robustdml list losses'.")
+@click.option("--miner", help="Of pairs or triplets, such as BatchHardMiner [default: the loss's own; none: all].")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; repeat the command to resume.")
 @click.option("--epochs", default=_DEFAULT.epochs, show_default=True, help="Passes over the training images.")
 @click.option("--batch-size", default=_DEFAULT.batch_size, show_default=True, help="Clean images of a step.")
 @click.option("--m-per-class", type=int, help="Images per class in a batch [default: 4, or as the classes allow].")
 @click.option("--lr", "learning_rate", default=_DEFAULT.learning_rate, show_default=True, help="Peak learning rate.")
+@click.option(
+    "--loss-lr",
+    "loss_learning_rate",
+    default=_DEFAULT.loss_learning_rate,
+    show_default=True,
+    help="Peak rate of what the loss learns, such as ArcFace's centres.",
+)
 @click.option("--weight-decay", default=_DEFAULT.weight_decay, show_default=True)
 @click.option("--eps", default=format_eps(_DEFAULT.eps), show_default=True, help="Training budget, e.g. 2/255.")
 @click.option("--attack-steps", default=_DEFAULT.attack_steps, show_default=True, help="Steps per training example.")

@@ -5,6 +5,7 @@ from robustdml.config import TrainConfig as TrainConfig
 from robustdml.training.loop import TrainResult as TrainResult
 from robustdml.training.loop import train as train
 from robustdml.training.losses import LOSSES as LOSSES
+from robustdml.training.losses import build_loss as build_loss
 from robustdml.training.methods import METHODS as METHODS
 from robustdml.training.methods import Branch as Branch
 from robustdml.training.methods import Method as Method
@@ -19,6 +20,7 @@ __all__ = [
     "RunOptions",
     "TrainConfig",
     "TrainResult",
+    "build_loss",
     "read_recipe",
     "step_loss",
     "train",

@@ -35,9 +35,9 @@ from robustdml.models import (
 )
 from robustdml.progress import Advance, progress
 from robustdml.seeding import derive_seed
-from robustdml.training.losses import LOSSES
+from robustdml.training.losses import build_loss
 from robustdml.training.methods import METHODS, Branch
-from robustdml.training.schedule import batch_layout, batches, fitting_m_per_class, learning_rate
+from robustdml.training.schedule import batch_layout, batches, fitting_m_per_class, rate
 from robustdml.training.state import TrainingState, load_state, save_state
 from robustdml.training.step import Autocast, step_loss
 
@@ -107,7 +107,7 @@ class _Run:
         build_attack: AttackBuilder,
         options: RunOptions,
     ) -> None:
-        self.method, loss = config.recipe or METHODS[config.method], LOSSES[config.loss]
+        self.method = config.recipe or METHODS[config.method]
         if len(self.method.batchnorms) > 1 and not BACKBONES[config.backbone].batchnorm:
             raise SpecError(f"method '{config.method}' needs BatchNorm, '{config.backbone}' has none: choose a ResNet")
         size = config.image_size or dataset.image_size
@@ -116,7 +116,10 @@ class _Run:
             held_out = len(np.unique(dataset.labels[dataset.train])) // 10
         self.rows, self.validation = dataset.split_validation(held_out, config.seed)
         self.labels = dataset.labels[self.rows]
-        classes = len(np.unique(self.labels))
+        # Losses that learn a centre per class count classes from 0.
+        self.classes, places = np.unique(self.labels, return_inverse=True)
+        self.place_of = dict(zip(self.rows.tolist(), places.tolist(), strict=True))
+        classes = len(self.classes)
         m_per_class = fitting_m_per_class(config.batch_size, classes, config.m_per_class)
         self.config = replace(config, image_size=size, m_per_class=m_per_class, validation_classes=held_out)
         self.dataset, self.out, self.options = dataset, out, options
@@ -134,17 +137,19 @@ class _Run:
             for branch in self.method.branches
             if branch.kind != "clean"
         }
-        self.loss = loss.build()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model_config = ModelConfig(config.backbone, config.embedding_dim, size)
             self.model = EmbeddingModel(model_config, pretrained=config.pretrained)
+            self.loss = build_loss(config.loss, config.miner, classes=classes, embedding_dim=config.embedding_dim)
         if len(self.method.batchnorms) > 1:
             convert_to_multibn(self.model, self.method.batchnorms)
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.loss.to(self.device)
+        groups = [{"params": list(self.model.parameters()), "peak": config.learning_rate}]
+        if learned := list(self.loss.parameters()):
+            groups.append({"params": learned, "peak": config.loss_learning_rate})
+        self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.views = ImageTensors(dataset.images, size)
         self.images = TrainTensors(self.views, dataset.augmentation)
         self._read_images()
@@ -173,7 +178,7 @@ class _Run:
 
     def go(self) -> TrainResult:
         config = self.config
-        state = load_state(self.out, self.model, self.optimizer) or TrainingState()
+        state = load_state(self.out, self.model, self.loss, self.optimizer) or TrainingState()
         steps = max(len(self.rows), config.batch_size) // config.batch_size
         done = state.epoch * steps
         with progress("train", config.epochs * steps, enabled=self.options.progress, done=done) as advance:
@@ -203,9 +208,9 @@ class _Run:
         for step, rows in enumerate(batches(self.rows, self.labels, config.batch_size, config.m_per_class, seed)):
             images = self.images.batch(rows, [derive_seed(seed, step, i) for i in range(len(rows))])
             images = images.to(self.device, memory_format=torch.channels_last)
-            labels = torch.from_numpy(self.dataset.labels[rows]).to(self.device)
+            labels = torch.tensor([self.place_of[row] for row in rows.tolist()], device=self.device)
             for group in self.optimizer.param_groups:
-                group["lr"] = learning_rate(config, epoch * steps + step, config.epochs * steps)
+                group["lr"] = group["peak"] * rate(epoch * steps + step, config.epochs * steps)
             value = step_loss(
                 network,
                 images,
@@ -237,5 +242,5 @@ class _Run:
             state.best_weights = {
                 name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()
             }
-        save_state(self.out, state, self.model, self.optimizer)
+        save_state(self.out, state, self.model, self.loss, self.optimizer)
         write_text(self.out / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in state.history))

@@ -1,14 +1,40 @@
-"""Metric-learning losses by name, from pytorch-metric-learning."""
+"""Metric-learning losses and miners by name, from pytorch-metric-learning."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
 
 from pytorch_metric_learning import losses, miners
 from torch import Tensor, nn
 
-from robustdml.registry import Registry
+from robustdml.errors import SpecError
+from robustdml.registry import Registry, Spec, parse_spec
+
+#: Arguments that the run knows, whatever a loss calls them.
+_CLASSES, _DIMENSIONS = ("num_classes",), ("embedding_size", "descriptors_dim", "l")
+
+#: Not losses of a batch of embeddings and labels: bases, wrappers of other losses, and losses of two views.
+_NOT_ALONE = frozenset(
+    {
+        "BaseLossWrapper",
+        "BaseMetricLossFunction",
+        "CrossBatchMemory",
+        "EmbeddingRegularizerMixin",
+        "GenericPairLoss",
+        "ManifoldLoss",  # takes no labels
+        "MultipleLosses",
+        "SelfSupervisedLoss",
+        "VICRegLoss",
+        "WeightRegularizerMixin",
+    }
+)
+#: Arguments that are objects of the library: a spec cannot write them.
+_OBJECTS = frozenset({"distance", "reducer", "embedding_regularizer", "weight_regularizer", "weight_init_func"})
+_NO_MINERS = frozenset({"BaseMiner", "EmbeddingsAlreadyPackagedAsTriplets"})
 
 
 class MinedLoss(nn.Module):
@@ -25,7 +51,7 @@ class MinedLoss(nn.Module):
         self.miner = miner
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """The scalar loss of embeddings ``(N, D)`` with labels ``(N,)``."""
+        """The scalar loss of embeddings ``(N, D)`` with labels ``(N,)`` from 0."""
         pairs = self.miner(embeddings, labels) if self.miner else None
         value: Tensor = self.loss(embeddings, labels, pairs)
         return value
@@ -33,28 +59,123 @@ class MinedLoss(nn.Module):
 
 @dataclass(frozen=True)
 class Loss:
-    """An entry of the registry: one line, and how to build it."""
+    """An entry of the registry.
+
+    Args:
+        summary: one line.
+        kind: a class of ``pytorch_metric_learning.losses``.
+        params: its arguments where they differ from the library's.
+        miner: spec of the miner that goes with it, or None.
+    """
 
     summary: str
-    build: Callable[[], MinedLoss]
+    kind: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+    miner: str | None = None
+
+    def parameters(self) -> dict[str, object]:
+        """What a spec may set, with the defaults; an argument without one is shown as None."""
+        return {**_arguments(getattr(losses, self.kind)), **self.params}
 
 
-def _multisimilarity() -> MinedLoss:
-    # The values of the paper's own baseline (Roth et al. 2020): alpha 2, beta 40, base 0.5, mining margin 0.1.
-    return MinedLoss(losses.MultiSimilarityLoss(alpha=2, beta=40, base=0.5), miners.MultiSimilarityMiner(epsilon=0.1))
-
-
-def _contrastive() -> MinedLoss:
-    return MinedLoss(losses.ContrastiveLoss(pos_margin=0, neg_margin=1))
-
-
-def _triplet() -> MinedLoss:
-    return MinedLoss(
-        losses.TripletMarginLoss(margin=0.2), miners.TripletMarginMiner(margin=0.2, type_of_triplets="semihard")
-    )
-
-
+# MultiSimilarity: the values of the paper's own baseline (Roth et al. 2020). ArcFace: those of the paper (gamma 0.5 rad
+# = 28.6 degrees, s 16). The rest are usual ones.
 LOSSES: Registry[Loss] = Registry("loss")
-LOSSES.add("multisimilarity", Loss("MultiSimilarity with its miner (Wang et al. 2019)", _multisimilarity))
-LOSSES.add("contrastive", Loss("contrastive, margin 1 (Hadsell et al. 2006)", _contrastive))
-LOSSES.add("triplet", Loss("triplet, margin 0.2, semi-hard (Schroff et al. 2015)", _triplet))
+LOSSES.add(
+    "multisimilarity",
+    Loss(
+        "MultiSimilarity with its miner (Wang et al. 2019)",
+        "MultiSimilarityLoss",
+        {"alpha": 2, "beta": 40, "base": 0.5},
+        "MultiSimilarityMiner(epsilon=0.1)",
+    ),
+)
+LOSSES.add("contrastive", Loss("contrastive, margin 1 (Hadsell et al. 2006)", "ContrastiveLoss"))
+LOSSES.add(
+    "triplet",
+    Loss(
+        "triplet, margin 0.2, semi-hard (Schroff et al. 2015)",
+        "TripletMarginLoss",
+        {"margin": 0.2},
+        "TripletMarginMiner(margin=0.2, type_of_triplets=semihard)",
+    ),
+)
+LOSSES.add(
+    "arcface",
+    Loss("ArcFace, its centres learned (Deng et al. 2019)", "ArcFaceLoss", {"margin": 28.6, "scale": 16}),
+)
+LOSSES.add("proxyanchor", Loss("ProxyAnchor, its proxies learned (Kim et al. 2020)", "ProxyAnchorLoss"))
+for _name in sorted(set(losses.__dict__) - _NOT_ALONE):
+    if inspect.isclass(getattr(losses, _name)):
+        LOSSES.add(_name, Loss(f"{_name} of pytorch-metric-learning, with its own defaults", _name))
+
+MINERS: Registry[str] = Registry("miner")
+for _name in sorted(set(miners.__dict__) - _NO_MINERS):
+    if inspect.isclass(getattr(miners, _name)):
+        MINERS.add(_name, _name)
+
+
+def build_loss(text: str, miner: str | None, *, classes: int, embedding_dim: int) -> MinedLoss:
+    """Build a loss from a spec such as ``"arcface(scale=32)"`` or ``"CircleLoss(m=0.25)"``.
+
+    Args:
+        text: a name of `LOSSES`, with parameters if wanted.
+        miner: a spec such as ``"BatchHardMiner"``; None takes the one that goes with the loss, ``"none"`` all pairs.
+        classes: that labels come from.
+        embedding_dim: D.
+
+    Raises:
+        UnknownNameError: no such loss or miner.
+        SpecError: no such parameter, one is missing, or the library refuses its value.
+    """
+    spec = parse_spec(text)
+    entry = LOSSES[spec.name]
+    loss = _build(text, losses, Spec(entry.kind, {**entry.params, **spec.params}), classes, embedding_dim)
+    chosen = entry.miner if miner is None else miner
+    if chosen is None or chosen == "none":
+        return MinedLoss(loss)
+    wanted = parse_spec(chosen)
+    kind = MINERS[wanted.name]
+    return MinedLoss(loss, _build(chosen, miners, Spec(kind, wanted.params), classes, embedding_dim))
+
+
+def _build(text: str, library: ModuleType, spec: Spec, classes: int, embedding_dim: int) -> nn.Module:
+    kind = getattr(library, spec.name)
+    known = _arguments(kind)
+    for key in spec.params:
+        if key not in known:
+            raise SpecError(f"'{text}' has no parameter '{key}', it has: {', '.join(known) or 'none'}")
+    sizes = {**dict.fromkeys(_CLASSES, classes), **dict.fromkeys(_DIMENSIONS, embedding_dim)}
+    own = {key: value for key, value in sizes.items() if key in _required(kind)}
+    try:
+        built: nn.Module = kind(**{**own, **spec.params})
+    except Exception as error:  # The library's own checks raise whatever they like.
+        raise SpecError(f"'{text}' cannot be built: {' '.join(str(error).split())}") from None
+    return built
+
+
+def _signature(kind: type) -> dict[str, inspect.Parameter]:
+    """The named arguments of a class and of those bases that its ``**kwargs`` reach, its own first."""
+    found: dict[str, inspect.Parameter] = {}
+    for base in kind.__mro__:
+        if base is nn.Module:
+            break
+        for name, parameter in inspect.signature(base).parameters.items():
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                found.setdefault(name, parameter)
+    return found
+
+
+def _arguments(kind: type) -> dict[str, object]:
+    """What a spec may set, with the defaults (None where there is none); not what the run itself knows."""
+    found: dict[str, object] = {}
+    for name, parameter in _signature(kind).items():
+        default = None if parameter.default is parameter.empty else parameter.default
+        ours = name in {*_CLASSES, *_DIMENSIONS} and name in _required(kind)
+        if not ours and name not in _OBJECTS and (default is None or isinstance(default, int | float | str)):
+            found[name] = default
+    return found
+
+
+def _required(kind: type) -> set[str]:
+    return {name for name, parameter in _signature(kind).items() if parameter.default is parameter.empty}

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from pytorch_metric_learning.samplers import MPerClassSampler
 from pytorch_metric_learning.utils import common_functions
 
-from robustdml.config import TrainConfig
 from robustdml.errors import SpecError
 
 _WARMUP_SHARE = 0.1
@@ -78,9 +77,9 @@ def fitting_m_per_class(batch_size: int, classes: int, wanted: int | None) -> in
     return next((m for m in fits if m >= 4), fits[-1])
 
 
-def learning_rate(config: TrainConfig, step: int, total: int) -> float:
-    """Linear warm-up over the first tenth of the steps, then half a cosine to zero."""
+def rate(step: int, total: int) -> float:
+    """The share of the peak learning rate: a linear warm-up over the first tenth of the steps, then half a cosine."""
     warmup = max(1, int(total * _WARMUP_SHARE))
     if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))

@@ -34,15 +34,20 @@ class TrainingState:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def save_state(folder: Path, state: TrainingState, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def save_state(
+    folder: Path, state: TrainingState, model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer
+) -> None:
     """Write everything in one step: a run that is killed here keeps the state of the epoch before."""
     buffer = io.BytesIO()
-    torch.save({"state": asdict(state), "model": model.state_dict(), "optimizer": optimizer.state_dict()}, buffer)
+    parts = {"model": model.state_dict(), "loss": loss.state_dict(), "optimizer": optimizer.state_dict()}
+    torch.save({"state": asdict(state), **parts}, buffer)
     write_bytes(folder / STATE_FILE, buffer.getvalue())
 
 
-def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> TrainingState | None:
-    """Bring model and optimizer to where the run in ``folder`` stopped; None where it has not finished an epoch.
+def load_state(
+    folder: Path, model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer
+) -> TrainingState | None:
+    """Bring model, loss and optimizer to where the run in ``folder`` stopped; None where it has not finished an epoch.
 
     Raises:
         CheckpointError: the file is damaged.
@@ -54,6 +59,7 @@ def load_state(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer)
         # weights_only: numbers, strings and containers; nothing in the file is executed.
         saved = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(saved["model"])
+        loss.load_state_dict(saved["loss"])
         optimizer.load_state_dict(saved["optimizer"])
         return TrainingState(**saved["state"])
     except (RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:

@@ -15,7 +15,7 @@ from robustdml.data import load_dataset
 from robustdml.errors import CheckpointError, RunFolderError, SpecError, TrainingError
 from robustdml.models import load_checkpoint
 from robustdml.training import loop, train
-from robustdml.training.schedule import batch_layout, batches, fitting_m_per_class, learning_rate
+from robustdml.training.schedule import batch_layout, batches, fitting_m_per_class, rate
 
 QUIET = RunOptions(device="cpu", progress=False)
 
@@ -224,7 +224,7 @@ def test_classes_stand_one_after_another_so_that_each_half_has_its_own():
 
 
 def test_the_learning_rate_warms_up_and_ends_near_zero():
-    rates = [learning_rate(config(learning_rate=0.1), step, 100) for step in range(100)]
+    rates = [0.1 * rate(step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.01)
     assert max(rates) == pytest.approx(0.1)
     assert rates.index(max(rates)) in {9, 10}
@@ -249,3 +249,36 @@ def test_the_learning_rate_warms_up_and_ends_near_zero():
 def test_impossible_settings_are_refused(changes, sentence):
     with pytest.raises(Exception, match=sentence):
         config(**changes)
+
+
+def test_what_a_loss_learns_has_its_own_rate_and_survives_a_stop(digits, tmp_path, monkeypatch):
+    """ArcFace's centres move, at their own rate, and a resumed run ends with the same ones."""
+    values = {"method": "st", "epochs": 2, "loss": "arcface(scale=8)", "loss_learning_rate": 0.01}
+    whole = run(digits, tmp_path / "whole", **values)
+    slow = run(digits, tmp_path / "slow", **{**values, "loss_learning_rate": 1e-9})
+    saved = {
+        name: torch.load(tmp_path / name / "state.pt", weights_only=True)["loss"]["loss.W"]
+        for name in ("whole", "slow")
+    }
+    assert saved["whole"].shape == (16, 5)
+    assert (saved["whole"] - saved["slow"]).abs().max() > 1e-3
+    assert not torch.equal(whole.model.head.weight, slow.model.head.weight)
+
+    original = loop.step_loss
+    calls = 0
+
+    def dies(*args, **kwargs):
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            raise StoppedError
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "step_loss", dies)
+    with pytest.raises(StoppedError):
+        run(digits, tmp_path / "stopped", **values)
+    monkeypatch.setattr(loop, "step_loss", original)
+    resumed = run(digits, tmp_path / "stopped", **values)
+    assert torch.equal(resumed.model.head.weight, whole.model.head.weight)
+    centres = torch.load(tmp_path / "stopped" / "state.pt", weights_only=True)["loss"]["loss.W"]
+    assert torch.equal(centres, saved["whole"])

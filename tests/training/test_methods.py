@@ -154,7 +154,9 @@ def test_a_query_alone_in_its_class_aims_at_itself_and_more_targets_than_there_a
     assert dataclasses.replace(goal, targets=1).target_rows(references, seed=0).tolist() == [[0], [2], [1]]
 
 
-@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((Path(__file__).parents[2] / "recipes").glob("*.toml")), ids=lambda path: path.stem
+)
 def test_every_recipe_that_is_shipped_can_be_read(path):
     config = TrainConfig(**read_recipe(path))
     assert config.method in METHODS or config.recipe

@@ -9,8 +9,10 @@ from torch import nn
 from robustdml.attacks import build_attack
 from robustdml.models import branch_layout, convert_to_multibn
 from robustdml.training import METHODS
-from robustdml.training.losses import LOSSES
+from robustdml.training.losses import build_loss
 from robustdml.training.step import Autocast, adversarial_part, step_loss
+
+LOSS = build_loss("multisimilarity", None, classes=4, embedding_dim=6)
 
 
 class TinyCNN(nn.Module):
@@ -55,7 +57,7 @@ def test_mdprop_equals_a_loop_over_its_branches(model, size):
     method = METHODS["mdprop"]
     convert_to_multibn(model, method.batchnorms)
     images, labels = batch(size)
-    attacks, loss = attacks_of("mdprop"), LOSSES["multisimilarity"].build()
+    attacks, loss = attacks_of("mdprop"), LOSS
     half = round(size / 2)
     made = {}
     for goal, rows in (("stax", slice(0, half)), ("mtax", slice(half, size))):
@@ -114,7 +116,7 @@ def test_every_row_passes_its_own_branch(model, method, expected):
 
             module.register_forward_pre_hook(count)
     images, labels = batch(16)
-    step_loss(model, images, labels, recipe.branches, attacks_of(method), LOSSES["multisimilarity"].build(), seed=0)
+    step_loss(model, images, labels, recipe.branches, attacks_of(method), LOSS, seed=0)
     assert counted == expected
 
 
@@ -125,9 +127,7 @@ def test_at_sends_clean_and_adversarial_rows_through_one_batchnorm_at_once(model
     )
     model.train()
     images, labels = batch(16)
-    step_loss(
-        model, images, labels, METHODS["at"].branches, attacks_of("at"), LOSSES["multisimilarity"].build(), seed=0
-    )
+    step_loss(model, images, labels, METHODS["at"].branches, attacks_of("at"), LOSS, seed=0)
     assert sizes == [32]
 
 
