@@ -25,6 +25,7 @@ _NOT_ALONE = frozenset(
         "CrossBatchMemory",
         "EmbeddingRegularizerMixin",
         "GenericPairLoss",
+        "HistogramLoss",  # indexes tensors in a way that torch is about to read otherwise
         "ManifoldLoss",  # takes no labels
         "MultipleLosses",
         "SelfSupervisedLoss",
