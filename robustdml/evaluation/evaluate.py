@@ -171,7 +171,7 @@ class _Evaluation:
         )
         self.fingerprint = claim_run_folder(out, {"kind": "evaluate", **self.spec.model_dump(mode="json")})
         self.tensors = ImageTensors(dataset.images, image_size)
-        self.pictured = pictured_queries(self.dataset, seed)
+        self.pictured = pictured_queries(self.dataset, image_size, seed)
         self.mapped = mapped_queries(self.dataset, seed)
         self.queries = _queries(self.dataset)
         count = len(self.dataset.query)

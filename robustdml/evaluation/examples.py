@@ -10,29 +10,39 @@ import numpy as np
 from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors
 from robustdml.evaluation.assemble import ModelRecords, best_attack
-from robustdml.evaluation.pictures import amplification, picture
+from robustdml.evaluation.pictures import amplification, picture, thumbnail
 from robustdml.evaluation.records import Records
 from robustdml.files import content_hash, write_bytes
 from robustdml.results import AttackEntry, Cell, Example, Hit
-from robustdml.threat import headline_eps
+from robustdml.threat import NORMS, headline_eps
 
 EXAMPLES_FOLDER = "examples"
-_QUERIES, _HITS, _TARGETS = 6, 5, 5
+_HITS, _TARGETS = 5, 5
+#: The most queries that are kept, up to which image side; pictures grow with the square of the side.
+_POOL = ((24, 64), (12, 128), (8, None))
 
 
-def pictured_queries(dataset: RetrievalDataset, seed: int) -> frozenset[int]:
-    """The queries whose attacked images are kept: few, of different classes, drawn before any result is known."""
-    return frozenset(dataset.subset_queries(_QUERIES, seed).query.tolist())
+def pictured_queries(dataset: RetrievalDataset, image_size: int, seed: int) -> frozenset[int]:
+    """The queries whose attacked images are kept: few, of different classes, drawn before any result is known.
+
+    A report picks from them those that broke and those that held; it cannot pick from all queries.
+    """
+    size = next(size for size, side in _POOL if side is None or image_size <= side)
+    return frozenset(dataset.subset_queries(size, seed).query.tolist())
 
 
 def shown_attacks(cells: Sequence[Cell], attacks: Sequence[AttackEntry]) -> list[tuple[AttackEntry, float]]:
-    """What the pictures of a model show, at the headline L-infinity budget: its strongest attack, the strongest MTAX.
+    """What the pictures of a model show, at the headline budget: its strongest attack, the strongest MTAX.
+
+    The budget is in L-infinity, or in the first norm (of `robustdml.threat.NORMS`) that an attack was run in.
 
     Args:
         cells: of one model.
     """
     entries = {entry.spec: entry for entry in attacks}
-    judged = [cell for cell in cells if cell.score and cell.eps is not None and entries[cell.attack].norm == "linf"]
+    bounded = [cell for cell in cells if cell.score and cell.eps is not None]
+    norm = next((norm for norm in NORMS if any(entries[cell.attack].norm == norm for cell in bounded)), None)
+    judged = [cell for cell in bounded if entries[cell.attack].norm == norm]
     eps = headline_eps(cell.eps for cell in judged if cell.eps is not None)
     if eps is None:
         return []
@@ -94,8 +104,14 @@ class ExampleWriter:
             if item >= 0:
                 other = int(self._dataset.labels[item])
                 name = self._dataset.class_names[other]
-                hits.append(Hit(id=item, class_name=name, relevant=other == label, image=self._clean(item)))
+                hits.append(Hit(id=item, class_name=name, relevant=other == label, image=self._item(item)))
         return tuple(hits)
+
+    def _item(self, item: int) -> str:
+        name = f"{EXAMPLES_FOLDER}/item-{item}.png"
+        if not (self._run / name).is_file():
+            write_bytes(self._run / name, thumbnail(self._tensors.batch([item])[0]))
+        return name
 
     def _clean(self, item: int) -> str:
         name = f"{EXAMPLES_FOLDER}/image-{item}.png"
