@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from functools import cache
 from statistics import mean
 
-from robustdml.results import Cell, unpack_hits
+from robustdml.results import Cell
 
 from ..index import Budget, Index
 
 
 def judged(index: Index, model: str, budget: Budget) -> tuple[Cell, ...]:
     """The cells of a model at a budget that have numbers, in the order of the attacks."""
-    cells = (index.cells.get((model, attack.spec, eps)) for attack in index.results.attacks for eps in (budget.eps,))
+    cells = (index.cells.get((model, attack.spec, budget.eps)) for attack in index.results.attacks)
     return tuple(cell for cell in cells if cell and cell.status == "ok" and index.budget(cell) == budget)
 
 
@@ -28,7 +27,6 @@ def strongest(index: Index, budget: Budget) -> tuple[str, ...]:
     return tuple(sorted((attack.spec for attack in index.results.attacks if attack.spec in run), key=left))
 
 
-@cache
 def bits(hits: str, count: int) -> int:
-    """A bit string as a number, one binary digit per query: sets of queries that are quick to intersect and count."""
-    return int("".join("1" if hit else "0" for hit in unpack_hits(hits, count)) or "0", 2)
+    """A bit string as a number, one binary digit per query: a set of queries that is quick to intersect and count."""
+    return int(hits or "0", 16) >> (4 * len(hits) - count)

@@ -12,9 +12,10 @@ from .drawing import Drawing, draw
 from .figure import figure
 from .plot import Legend, Plot, Swatch, model_style
 
-#: The longest name in an axis label or in a sentence; the whole name stands in the table and in the legend.
-LABEL_LENGTH = 20
+#: The longest name in a sentence; the whole name stands in the table and in the legend.
 SENTENCE_LENGTH = 40
+_LABEL_LENGTH = 20
+_SHORT_LENGTH = 12
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,13 @@ def model_legend(names: tuple[str, ...], swatch: Swatch = "line") -> tuple[Legen
     return tuple(Legend(str(number), name, model_style(number), swatch) for number, name in enumerate(names))
 
 
-def label(name: str, limit: int = LABEL_LENGTH) -> str:
-    """A name that fits an axis; names of attacks differ at their ends, so the middle goes."""
+def labels(name: str) -> tuple[str, str]:
+    """A name as it fits an axis, and as it fits one on a phone."""
+    return _squeezed(name, _LABEL_LENGTH), _squeezed(name, _SHORT_LENGTH)
+
+
+def _squeezed(name: str, limit: int) -> str:
+    # Names of attacks differ at their ends, so the middle goes.
     if len(name) <= limit:
         return name
     tail = (limit - 1) // 2

@@ -9,7 +9,7 @@ from robustdml.results import ModelEntry, WorstCase, unpack_hits
 
 from .. import text
 from ..index import Index
-from .chart import SENTENCE_LENGTH, Chart, Entry, Panel, Table, label, panel, quoted
+from .chart import SENTENCE_LENGTH, Chart, Entry, Panel, Table, labels, panel, quoted
 from .plot import Dots, Layer, Legend, Links, Plot, Point, Style, model_style, row_axis, share_axis
 
 #: Classes in the chart; the table has more.
@@ -89,7 +89,7 @@ def _panel(index: Index, number: int, model: ModelEntry) -> Panel:
     )
     plot = Plot(
         x=share_axis("R@1"),
-        y=row_axis(tuple(label(row.name) for row in shown)),
+        y=row_axis(tuple(labels(row.name) for row in shown)),
         layers=tuple(layers),
         legend=tuple(legend),
         height=22 * len(shown) + 72,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from robustdml.results import Cell, ModelEntry
+from robustdml.results import Cell, ModelEntry, Score
 
 from .. import text
 from ..index import Budget, Index
@@ -16,21 +16,44 @@ from .plot import Axis, Curve, Dots, Layer, Plot, Point, Tick, model_style, shar
 
 @dataclass(frozen=True)
 class Spent:
-    """One attack on one model: images per query, and whether these are images that a gradient went back through."""
+    """One attack with numbers on one model.
+
+    Args:
+        model: the place of the model in the run.
+        attack: the name of the attack.
+        cell: what was measured.
+        score: the score in it.
+        images: images per query that a gradient went back through, or that went forward where none did.
+        gradients: which of the two.
+    """
 
     model: int
+    attack: str
     cell: Cell
+    score: Score
     images: float
     gradients: bool
+
+    @property
+    def recall(self) -> float:
+        """R@1."""
+        return self.score.metrics.recall_at_1
 
 
 def spending(index: Index, budget: Budget) -> tuple[Spent, ...]:
     """Every attack with numbers at a budget, on every model."""
-    queries = index.results.dataset.queries
     return tuple(
-        Spent(number, cell, (cell.gradient_images or cell.forward_images) / queries, cell.gradient_images > 0)
+        Spent(
+            model=number,
+            attack=index.attack_name(cell.attack),
+            cell=cell,
+            score=cell.score,
+            images=(cell.gradient_images or cell.forward_images) / index.results.dataset.queries,
+            gradients=cell.gradient_images > 0,
+        )
         for number, model in enumerate(index.results.models)
         for cell in judged(index, model.name, budget)
+        if cell.score
     )
 
 
@@ -46,20 +69,22 @@ def cost_chart(index: Index) -> Chart | None:
     layers: list[Layer] = []
     for number in range(len(models)):
         own = tuple(item for item in drawn if item.model == number)
-        layers.append(Curve(str(number), model_style(number, dash=2), _frontier(index, own), marked=False))
+        if own:
+            layers.append(Curve(str(number), model_style(number, dash=2), _frontier(own), marked=False))
         for gradients in (True, False):
-            points = tuple(_point(index, models, item) for item in own if item.gradients == gradients)
-            layers.append(Dots(str(number), model_style(number, hollow=not gradients), points))
+            points = tuple(_point(models, item) for item in own if item.gradients == gradients)
+            if points:
+                layers.append(Dots(str(number), model_style(number, hollow=not gradients), points))
     plot = Plot(
         x=_axis([item.images for item in drawn]),
         y=share_axis("R@1"),
-        layers=tuple(layer for layer in layers if layer.points),  # type: ignore[union-attr]
+        layers=tuple(layers),
         legend=model_legend(tuple(model.name for model in models), "dot"),
     )
     table = Table(
         f"What each attack at eps {eps} cost and achieved",
         ("Attack", "Model", "Gradient images per query", "Forward images per query", "Seconds", "R@1"),
-        tuple((index.attack_name(item.cell.attack), _entries(index, models, item)) for item in spent),
+        tuple((item.attack, _entries(index, models, item)) for item in spent),
     )
     idle = len(spent) - len(drawn)
     return Chart(
@@ -71,31 +96,26 @@ def cost_chart(index: Index) -> Chart | None:
             "the strongest attack for each cost: where it still falls at its end, more effort may find more."
             + (f" {text.counted(idle, 'run')} that never asked the model stand in the table only." if idle else ""),
         ),
-        (panel(plot, table, _alternative(index, models, drawn)),),
+        (panel(plot, table, _alternative(models, drawn)),),
     )
 
 
-def _point(index: Index, models: tuple[ModelEntry, ...], item: Spent) -> Point:
-    score = item.cell.score
-    assert score is not None
+def _point(models: tuple[ModelEntry, ...], item: Spent) -> Point:
     kind = "gradient" if item.gradients else "forward"
-    attack = text.shortened(index.attack_name(item.cell.attack), SENTENCE_LENGTH)
+    attack = text.shortened(item.attack, SENTENCE_LENGTH)
     model = text.shortened(models[item.model].name, SENTENCE_LENGTH)
-    note = f"{attack} on {model}\n{item.images:.4g} {kind} images per query\n{reading(score)}"
-    return Point(math.log10(item.images), score.metrics.recall_at_1, note)
+    note = f"{attack} on {model}\n{item.images:.4g} {kind} images per query\n{reading(item.score)}"
+    return Point(math.log10(item.images), item.recall, note)
 
 
-def _frontier(index: Index, own: tuple[Spent, ...]) -> tuple[Point, ...]:
+def _frontier(own: tuple[Spent, ...]) -> tuple[Point, ...]:
     """The corners of the lowest R@1 for a cost or less."""
     corners: list[Point] = []
-    for item in sorted(
-        own, key=lambda item: (item.images, item.cell.score.metrics.recall_at_1 if item.cell.score else 1)
-    ):
-        recall = item.cell.score.metrics.recall_at_1 if item.cell.score else 1.0
+    for item in sorted(own, key=lambda item: (item.images, item.recall)):
         place = math.log10(item.images)
-        if not corners or recall < corners[-1].y:
+        if not corners or item.recall < corners[-1].y:
             corners += [Point(place, corners[-1].y)] if corners else []
-            corners.append(Point(place, recall))
+            corners.append(Point(place, item.recall))
     return tuple(corners)
 
 
@@ -120,19 +140,17 @@ def _entries(index: Index, models: tuple[ModelEntry, ...], item: Spent) -> tuple
         Entry(f"{gradient:,.4g}", number=gradient),
         Entry(f"{forward:,.4g}", number=forward),
         Entry(f"{item.cell.seconds:.1f}", number=item.cell.seconds),
-        scored(item.cell.score),
+        scored(item.score),
     )
 
 
-def _alternative(index: Index, models: tuple[ModelEntry, ...], drawn: tuple[Spent, ...]) -> str:
+def _alternative(models: tuple[ModelEntry, ...], drawn: tuple[Spent, ...]) -> str:
     parts = []
     for number, model in enumerate(models):
-        own = [item for item in drawn if item.model == number]
-        if own:
-            best = min(own, key=lambda item: item.cell.score.metrics.recall_at_1 if item.cell.score else 1.0)
-            recall = best.cell.score.metrics.recall_at_1 if best.cell.score else None
+        if own := [item for item in drawn if item.model == number]:
+            best = min(own, key=lambda item: item.recall)
             parts.append(
-                f"on {quoted(model.name)} the strongest attack is {quoted(index.attack_name(best.cell.attack))}, "
-                f"R@1 {text.fraction(recall)} for {best.images:.4g} images per query"
+                f"on {quoted(model.name)} the strongest attack is {quoted(best.attack)}, "
+                f"R@1 {text.fraction(best.recall)} for {best.images:.4g} images per query"
             )
     return f"R@1 over images per query: {'; '.join(parts)}."

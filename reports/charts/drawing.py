@@ -11,7 +11,7 @@ from .plot import Bars, Cells, Curve, Dots, Layer, Links, Plot, Point
 _WIDTH = 460
 #: A live chart is wider than high on a desk; the drawing is as wide as a phone.
 _FLATTER = 0.78
-_LETTER = 6.3
+_LETTER = 6.8
 _FADED = 0.5
 _SHADES = 20
 
@@ -73,7 +73,7 @@ class _Frame:
 
     def __post_init__(self) -> None:
         longest = max((len(tick.label) for tick in self.plot.y.ticks), default=0)
-        left = min(_LETTER * longest + 14, 0.42 * _WIDTH) + (16 if self.plot.y.title else 0)
+        left = min(_LETTER * longest + 14, 0.44 * _WIDTH) + (16 if self.plot.y.title else 0)
         right = _WIDTH - (44.0 if any(isinstance(layer, Bars) for layer in self.plot.layers) else 12.0)
         rows = not self.plot.y.grid
         height = right - left if self.plot.square else self.plot.height * (1 if rows else _FLATTER) - 58

@@ -25,6 +25,8 @@ def figure(plot: Plot) -> dict[str, Any]:
         "hoverlabel": {"namelength": _NAME_LENGTH, "align": "left"},
         "xaxis": x,
         "yaxis": {**y, "automargin": True},
+        # Of the vertical axis, on a phone.
+        "meta": {"short": [_plain(tick.short or tick.label) for tick in plot.y.ticks]},
         "shapes": [] if plot.guide is None else [_line(plot.guide.start, plot.guide.end)],
     }
     if plot.square:
@@ -61,6 +63,7 @@ def _traces(layer: Layer) -> list[dict[str, Any]]:
                     "x": [value for pair in ends for value in (*(end.x for end in pair), None)],
                     "y": [value for pair in ends for value in (*(end.y for end in pair), None)],
                     "line": {"width": 1.5},
+                    "opacity": 0.6,
                     "hoverinfo": "skip",
                 }
             ]
@@ -168,6 +171,7 @@ def _axis(axis: Axis, ticks: tuple[Tick, ...]) -> dict[str, Any]:
         "range": [axis.start, axis.end],
         "showgrid": axis.grid,
         "zeroline": False,
+        "tickangle": 0,
         "tickvals": [tick.place for tick in ticks],
         "ticktext": [_plain(tick.label) for tick in ticks],
     }

@@ -9,7 +9,7 @@ from robustdml.results import ModelEntry
 from .. import text
 from ..index import Budget, Index
 from .attacked import bits, judged
-from .chart import SENTENCE_LENGTH, Chart, Entry, Panel, Table, label, panel, quoted
+from .chart import SENTENCE_LENGTH, Chart, Entry, Panel, Table, labels, panel, quoted
 from .plot import Axis, Cell, Cells, Plot, Style, Tick, row_axis
 
 #: Attacks in the heat map; the table has all.
@@ -90,7 +90,7 @@ def _panel(index: Index, model: ModelEntry, attacks: tuple[Broken, ...]) -> Pane
         x=Axis(
             "number of the attack", -0.5, size - 0.5, tuple(Tick(place, str(place + 1)) for place in range(size)), False
         ),
-        y=row_axis(tuple(f"{number} {label(row.name)} ({row.queries})" for number, row in enumerate(shown, 1))),
+        y=row_axis(tuple(_label(number, row) for number, row in enumerate(shown, 1))),
         layers=(Cells("cells", Style("series-0"), cells),),
         legend=(),
         height=24 * size + 68,
@@ -128,6 +128,11 @@ def _panel(index: Index, model: ModelEntry, attacks: tuple[Broken, ...]) -> Pane
     else:
         caption += "Every broken query is broken by more than one attack."
     return panel(plot, table, f"{quoted(model.name)}: {sentence}.", name=model.name, caption=caption)
+
+
+def _label(number: int, row: Broken) -> tuple[str, str]:
+    long, short = labels(row.name)
+    return f"{number} {long} ({row.queries})", f"{number} {short}"
 
 
 def _cell(across: int, down: int, shown: tuple[Broken, ...], *, labelled: bool) -> Cell:

@@ -67,10 +67,11 @@ def model_style(number: int, *, dash: int | None = None, hollow: bool = False) -
 
 @dataclass(frozen=True)
 class Tick:
-    """A labelled place on an axis."""
+    """A labelled place on an axis; ``short`` is the label on a phone."""
 
     place: float
     label: str
+    short: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,10 @@ def share_axis(title: str) -> Axis:
     return Axis(title, -0.02, 1.02, tuple(Tick(step / 5, f"{step / 5:.1f}") for step in range(6)))
 
 
-def row_axis(labels: tuple[str, ...]) -> Axis:
-    """A vertical axis of rows, the first at the top."""
-    return Axis("", len(labels) - 0.5, -0.5, tuple(Tick(float(row), label) for row, label in enumerate(labels)), False)
+def row_axis(labels: tuple[tuple[str, str], ...]) -> Axis:
+    """A vertical axis of rows, the first at the top, each with its label and the one on a phone."""
+    ticks = tuple(Tick(float(row), label, short) for row, (label, short) in enumerate(labels))
+    return Axis("", len(labels) - 0.5, -0.5, ticks, False)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from robustdml.results import Score
 from .. import text
 from ..index import Budget, Index
 from .attacked import strongest
-from .chart import Chart, Table, label, model_legend, panel, quoted, reading, scored, spread
+from .chart import Chart, Table, labels, model_legend, panel, quoted, reading, scored, spread
 from .plot import Bars, Dots, Guide, Layer, Plot, Point, model_style, row_axis, share_axis
 
 #: Attacks in the chart; the table has all.
@@ -17,6 +17,7 @@ LIMIT = 25
 #: More models than these are dots on one line: bars for each would make a chart of many screens.
 _MODELS_AS_BARS = 4
 _ROW = 26
+_ROWS_IN_WORDS = 5
 
 
 def under_attacks_chart(index: Index) -> Chart | None:
@@ -42,7 +43,7 @@ def under_attacks_chart(index: Index) -> Chart | None:
     height = max(_ROW, 12 + 15 * len(models) if bars else 0)
     plot = Plot(
         x=share_axis("R@1"),
-        y=row_axis(tuple(label(name) for name, _ in rows)),
+        y=row_axis(tuple(labels(name) for name, _ in rows)),
         layers=tuple(layers),
         legend=model_legend(tuple(model.name for model in models), "bar" if bars else "dot"),
         height=height * len(rows) + 72,
@@ -58,13 +59,8 @@ def under_attacks_chart(index: Index) -> Chart | None:
         "chart-attacks",
         title,
         _caption(index, len(attacks), bars),
-        (panel(plot, table, _alternative(title, models_of(index), rows)),),
+        (panel(plot, table, _alternative(title, tuple(model.name for model in models), rows)),),
     )
-
-
-def models_of(index: Index) -> tuple[str, ...]:
-    """The names of the models."""
-    return tuple(model.name for model in index.results.models)
 
 
 def _rows(
@@ -97,6 +93,6 @@ def _caption(index: Index, attacks: int, bars: bool) -> tuple[str, ...]:
 def _alternative(title: str, models: tuple[str, ...], rows: tuple[tuple[str, tuple[Score | None, ...]], ...]) -> str:
     parts = [
         f"{quoted(name)}: " + ", ".join(text.fraction(score.metrics.recall_at_1 if score else None) for score in scores)
-        for name, scores in rows
+        for name, scores in rows[:_ROWS_IN_WORDS]
     ]
     return f"{title}, for {', '.join(map(quoted, models))}. {'; '.join(parts)}."

@@ -28,10 +28,14 @@
 
   function figure(live, off) {
     const { data, layout } = JSON.parse(live.dataset.figure);
+    const narrow = live.clientWidth < 520;
+    layout.width = live.clientWidth;
+    if (layout.yaxis.scaleanchor) layout.height = Math.min(layout.height, layout.width + 20);
+    if (narrow) layout.yaxis.ticktext = layout.meta.short;
     for (const axis of [layout.xaxis, layout.yaxis]) Object.assign(axis, { gridcolor: colour("line"), linecolor: colour("line") });
     for (const shape of layout.shapes) shape.line.color = colour("muted");
     layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
-    layout.font = { color: colour("muted"), family: getComputedStyle(document.body).fontFamily, size: 13 };
+    layout.font = { color: colour("muted"), family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 13 };
     layout.hoverlabel = { ...layout.hoverlabel, bgcolor: colour("surface"), bordercolor: colour("line"), font: { color: colour("ink") } };
     return { data: data.map((trace) => painted(trace, off)), layout };
   }
@@ -43,7 +47,7 @@
 
     async function draw() {
       const { data, layout } = figure(live, off);
-      await Plotly.react(live, data, layout, { responsive: true, displayModeBar: false });
+      await Plotly.react(live, data, layout, { displayModeBar: false });
     }
 
     for (const entry of box.querySelectorAll(".legend li[data-key]")) {
@@ -60,10 +64,18 @@
     }
 
     live.hidden = false;
-    return draw().then(
+    draw().then(
       () => {
         drawn.style.display = "none";
         matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+        // Also when a closed panel is opened after the window has changed.
+        let width = live.clientWidth;
+        new ResizeObserver(() => {
+          if (live.clientWidth && live.clientWidth !== width) {
+            width = live.clientWidth;
+            draw();
+          }
+        }).observe(live);
       },
       (error) => {
         live.hidden = true;
