@@ -36,11 +36,15 @@ class TrainConfig:
         batch_size: clean images of a step, at least 4; a multiple of ``m_per_class``.
         m_per_class: images of each class in a batch, at least 2; None takes 4, or as many as a batch needs where the
             data have few classes.
-        learning_rate: peak of Adam's rate (linear warm-up, then half a cosine to 0), above 0.
+        learning_rate: peak of Adam's rate, above 0.
         weight_decay: of Adam, at least 0.
         eps: training budget, in pixels of [0, 1].
         attack_steps: gradient steps that make a training example, at least 1.
         targets: T of MTAX, at least 1.
+        arithmetic: of the training examples: ``"pixels"``, or ``"published"`` as in the paper's code (then ``eps`` is
+            after normalisation; see `robustdml.training.published`).
+        schedule: of the learning rate: ``"cosine"`` (linear warm-up, then half a cosine to 0), or ``"constant"`` (as
+            published).
         validation_classes: training classes held out to choose the epoch that is kept; None takes a tenth of them,
             rounded down; 0 trains on all and keeps the last epoch.
         precision: ``"fp32"``, or ``"bf16"`` for autocast.
@@ -68,6 +72,8 @@ class TrainConfig:
     eps: float = 2 / 255
     attack_steps: int = 1
     targets: int = 5
+    arithmetic: Literal["pixels", "published"] = "pixels"
+    schedule: Literal["cosine", "constant"] = "cosine"
     validation_classes: int | None = None
     precision: str = "fp32"
     seed: int = 0
@@ -90,8 +96,14 @@ class TrainConfig:
                 raise SpecError(f"{name}={getattr(self, name)} must be a number above 0")
         if not 0 <= self.weight_decay < math.inf:
             raise SpecError(f"weight_decay={self.weight_decay} must be a number of at least 0")
-        if self.precision not in {"fp32", "bf16"}:
-            raise SpecError(f"precision '{self.precision}' is not known: fp32 or bf16")
+        words = {
+            "precision": ("fp32", "bf16"),
+            "arithmetic": ("pixels", "published"),
+            "schedule": ("cosine", "constant"),
+        }
+        for name, known in words.items():
+            if getattr(self, name) not in known:
+                raise SpecError(f"{name} '{getattr(self, name)}' is not known: {' or '.join(known)}")
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""

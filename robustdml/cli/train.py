@@ -38,6 +38,20 @@ _DEFAULT = TrainConfig()
 @click.option("--eps", default=format_eps(_DEFAULT.eps), show_default=True, help="Training budget, e.g. 2/255.")
 @click.option("--attack-steps", default=_DEFAULT.attack_steps, show_default=True, help="Steps per training example.")
 @click.option("--targets", default=_DEFAULT.targets, show_default=True, help="T: targets of a MTAX.")
+@click.option(
+    "--arithmetic",
+    type=click.Choice(["pixels", "published"]),
+    default=_DEFAULT.arithmetic,
+    show_default=True,
+    help="Of training examples; published: as in the paper, eps after normalisation.",
+)
+@click.option(
+    "--schedule",
+    type=click.Choice(["cosine", "constant"]),
+    default=_DEFAULT.schedule,
+    show_default=True,
+    help="Of --lr.",
+)
 @click.option("--embedding-dim", default=_DEFAULT.embedding_dim, show_default=True)
 @click.option("--image-size", type=int, help="Side in pixels [default: the data set's].")
 @click.option("--pretrained", is_flag=True, help="Start from published weights (downloaded).")

@@ -37,9 +37,10 @@ from robustdml.progress import Advance, progress
 from robustdml.seeding import derive_seed
 from robustdml.training.losses import build_loss
 from robustdml.training.methods import METHODS, Branch
+from robustdml.training.published import PublishedExamples
 from robustdml.training.schedule import batch_layout, batches, fitting_m_per_class, rate
 from robustdml.training.state import TrainingState, load_state, save_state
-from robustdml.training.step import Autocast, step_loss
+from robustdml.training.step import Autocast, ExampleMaker, step_loss
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -132,11 +133,7 @@ class _Run:
             "dataset_fingerprint": dataset.fingerprint(),
             **self.config.to_dict(),
         }
-        self.attacks = {
-            branch: build_attack(*_training_attack(branch, config))
-            for branch in self.method.branches
-            if branch.kind != "clean"
-        }
+        self.build_attack = build_attack
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             model_config = ModelConfig(config.backbone, config.embedding_dim, size)
@@ -144,6 +141,8 @@ class _Run:
             self.loss = build_loss(config.loss, config.miner, classes=classes, embedding_dim=config.embedding_dim)
         if len(self.method.batchnorms) > 1:
             convert_to_multibn(self.model, self.method.batchnorms)
+        makers = [branch for branch in self.method.branches if branch.kind != "clean"]
+        self.attacks = {branch: self._maker(branch) for branch in makers}
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss.to(self.device)
         groups = [{"params": list(self.model.parameters()), "peak": config.learning_rate}]
@@ -154,6 +153,18 @@ class _Run:
         self.images = TrainTensors(self.views, dataset.augmentation)
         self._read_images()
         claim_run_folder(out, self.spec)
+
+    def _maker(self, branch: Branch) -> ExampleMaker:
+        """What makes the images of a branch."""
+        config = self.config
+        if config.arithmetic == "pixels":
+            return self.build_attack(*_training_attack(branch, config))
+        if branch.kind not in {"stax", "mtax"}:
+            raise SpecError(f"arithmetic 'published' knows STAX and MTAX, and no branch '{branch.kind}'")
+        mean, std = (tuple(values.flatten().tolist()) for values in (self.model.mean, self.model.std))
+        eps = config.eps if branch.eps is None else branch.eps
+        targets = 1 if branch.kind == "stax" else branch.targets or config.targets
+        return PublishedExamples(targets, eps, branch.steps or config.attack_steps, mean, std)
 
     def _read_images(self) -> None:
         """Decode every training image once, so that a corrupt one is found now and not hours later."""
@@ -210,7 +221,7 @@ class _Run:
             images = images.to(self.device, memory_format=torch.channels_last)
             labels = torch.tensor([self.place_of[row] for row in rows.tolist()], device=self.device)
             for group in self.optimizer.param_groups:
-                group["lr"] = group["peak"] * rate(epoch * steps + step, config.epochs * steps)
+                group["lr"] = group["peak"] * rate(config.schedule, epoch * steps + step, config.epochs * steps)
             value = step_loss(
                 network,
                 images,

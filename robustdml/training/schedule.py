@@ -77,8 +77,10 @@ def fitting_m_per_class(batch_size: int, classes: int, wanted: int | None) -> in
     return next((m for m in fits if m >= 4), fits[-1])
 
 
-def rate(step: int, total: int) -> float:
-    """The share of the peak learning rate: a linear warm-up over the first tenth of the steps, then half a cosine."""
+def rate(schedule: str, step: int, total: int) -> float:
+    """The share of the peak learning rate; cosine: a linear warm-up over the first tenth, then half a cosine."""
+    if schedule == "constant":
+        return 1.0
     warmup = max(1, int(total * _WARMUP_SHARE))
     if step < warmup:
         return (step + 1) / warmup

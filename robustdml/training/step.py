@@ -7,13 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from robustdml.contracts import Attack, batch_references
+from robustdml.contracts import References, batch_references
 from robustdml.models import branch_layout, evaluation_mode
 from robustdml.training.methods import Branch
+
+
+class ExampleMaker(Protocol):
+    """What makes the training images of a branch: an attack, or anything that is called like one."""
+
+    def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
+        """Images ``(N, 3, H, W)``, from images in [0, 1]."""
+        ...
 
 
 class Autocast(nn.Module):
@@ -38,7 +47,7 @@ class Autocast(nn.Module):
 
 
 def adversarial_part(
-    model: nn.Module, images: Tensor, labels: Tensor, branch: Branch, attack: Attack, *, seed: int
+    model: nn.Module, images: Tensor, labels: Tensor, branch: Branch, attack: ExampleMaker, *, seed: int
 ) -> Tensor:
     """Attack the part of the batch that ``branch`` names, in evaluation mode, through the branch's own BatchNorm.
 
@@ -61,7 +70,7 @@ def step_loss(
     images: Tensor,
     labels: Tensor,
     branches: Sequence[Branch],
-    attacks: Mapping[Branch, Attack],
+    attacks: Mapping[Branch, ExampleMaker],
     loss: nn.Module,
     *,
     seed: int,

@@ -224,7 +224,7 @@ def test_classes_stand_one_after_another_so_that_each_half_has_its_own():
 
 
 def test_the_learning_rate_warms_up_and_ends_near_zero():
-    rates = [0.1 * rate(step, 100) for step in range(100)]
+    rates = [0.1 * rate("cosine", step, 100) for step in range(100)]
     assert rates[0] == pytest.approx(0.01)
     assert max(rates) == pytest.approx(0.1)
     assert rates.index(max(rates)) in {9, 10}
@@ -282,3 +282,16 @@ def test_what_a_loss_learns_has_its_own_rate_and_survives_a_stop(digits, tmp_pat
     assert torch.equal(resumed.model.head.weight, whole.model.head.weight)
     centres = torch.load(tmp_path / "stopped" / "state.pt", weights_only=True)["loss"]["loss.W"]
     assert torch.equal(centres, saved["whole"])
+
+
+def test_the_published_arithmetic_trains_and_refuses_what_it_does_not_know(digits, tmp_path):
+    values = {"method": "mdprop", "epochs": 1, "arithmetic": "published", "schedule": "constant", "eps": 0.01}
+    published = run(digits, tmp_path / "published", **values)
+    pixels = run(digits, tmp_path / "pixels", **{**values, "arithmetic": "pixels"})
+    assert np.isfinite(published.history[0]["loss"])
+    assert published.history[0]["loss"] != pixels.history[0]["loss"]
+    with pytest.raises(SpecError, match="arithmetic 'published' knows STAX and MTAX"):
+        run(digits, tmp_path / "x", **{**values, "method": "unadversarial"})
+    with pytest.raises(SpecError, match="schedule 'linear' is not known: cosine or constant"):
+        config(schedule="linear")
+    assert {rate("constant", step, 10) for step in range(10)} == {1.0}

@@ -1,0 +1,69 @@
+"""The arithmetic of training examples as MDProp was published, for comparisons; the default differs where it was odd.
+
+Published: the targets are a permutation of the part's own embeddings (an image may meet itself or its class), the loss
+is the squared mean over targets and images of the L2 distance, the start lies within 0.0005, and all of it happens
+after normalisation: eps = 0.01 there is about 0.57/255 in pixels, and images are clipped to the range of the part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from robustdml.contracts import References
+from robustdml.models import untouched
+from robustdml.seeding import stream, uniform_like
+
+#: Radius of the start noise, after normalisation.
+START = 0.0005
+
+
+@dataclass(frozen=True)
+class PublishedExamples:
+    """STAX (one target) or MTAX (several) as published (arXiv 2211.16253 and its code's behaviour).
+
+    Args:
+        targets: T, at least 1.
+        eps: L-infinity budget after normalisation.
+        steps: signed gradient steps of eps / steps each.
+        mean: of the model's normalisation, per channel.
+        std: of the model's normalisation, per channel.
+    """
+
+    targets: int
+    eps: float
+    steps: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor:
+        """``(N, T)``: T permutations of the part."""
+        count = len(references)
+        columns = [stream(seed, "permutation", number).permutation(count) for number in range(self.targets)]
+        return torch.from_numpy(np.stack(columns, axis=1)).to(references.ids.device)
+
+    def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
+        """Images ``(N, 3, H, W)``, in pixels (they may leave [0, 1] a little, as published), from such images.
+
+        The gallery of ``references`` is the part itself, row by row.
+        """
+        mean = images.new_tensor(self.mean).view(3, 1, 1)
+        std = images.new_tensor(self.std).view(3, 1, 1)
+        clean = (images.detach() - mean) / std
+        lowest, highest = clean.min(), clean.max()
+        wanted = references.gallery.embeddings[self.target_rows(references, seed=seed)]  # (N, T, D)
+        current = clean + START * uniform_like(images, references.ids, seed=seed, purpose="start0")
+        with untouched(model), torch.enable_grad():
+            for _ in range(self.steps):
+                current = current.detach().requires_grad_()
+                distance = (model(current * std + mean)[:, None] - wanted).square().sum(2)
+                # The small constant keeps the root's gradient finite where an image is its own target.
+                loss = (distance + 1e-12).sqrt().mean().square()
+                (gradient,) = torch.autograd.grad(loss, current)
+                moved = current.detach() - self.eps / self.steps * gradient.sign()
+                current = torch.maximum(torch.minimum(moved, clean + self.eps), clean - self.eps)
+                current = current.clamp(lowest, highest)
+        return current.detach() * std + mean
