@@ -10,6 +10,9 @@ from robustdml.config import Effort
 from robustdml.contracts import Attack
 
 from .goals import MTAX, STAX, Aim, Margin, Shift, Untargeted
+from .ranking_candidate import GALLERY_GOALS
+from .ranking_first import FIRST_GOALS
+from .ranking_query import QUERY_GOALS
 from .unadversarial import Unadversarial
 
 #: Budgets of attacks in other norms than L-infinity where the spec names none: those of RobustBench's L2 boards and of
@@ -22,6 +25,7 @@ GOALS: dict[str, type[Aim]] = {
     "stax": STAX,
     "mtax": MTAX,
     "untargeted": Untargeted,
+    **{goal.name: goal for goal in (*QUERY_GOALS, *FIRST_GOALS, *GALLERY_GOALS)},
     "unadversarial": Unadversarial,
 }
 
