@@ -34,8 +34,10 @@ def test_logits_are_scaled_similarities_by_plain_loops(scale):
     assert found.shape == (7, 5)
     for row, column in itertools.product(range(7), range(5)):
         similarities = [float(np.dot(queries[row].numpy(), member)) for member in classes()[column].numpy()]
-        expected = max(similarities) if reduce[column] == "max" else sum(similarities) / len(similarities)
-        assert found[row, column] == pytest.approx(scale * expected, abs=1e-5)
+        distance = sum((2 - 2 * similarity) ** 0.5 for similarity in similarities) / len(similarities)
+        expected = max(similarities) if reduce[column] == "max" else 1 - distance**2 / 2
+        assert found[row, column] == pytest.approx(scale * (1 + expected), abs=1e-4)
+    assert found.min() >= 0  # some attacks blank a logit by multiplying it with 0
 
 
 def test_logits_depend_on_the_image_alone(world):
@@ -133,20 +135,14 @@ def test_the_label_of_an_untargeted_problem_is_the_own_class_without_the_queries
 
 
 @EVERY_CASE
-@TARGETED
-def test_no_class_mixes_labels_and_none_is_empty(case, count):
-    count = min(count, case.get("per_class", 3)) if count else None
-    references, _, found = build(case, count)
+def test_no_class_mixes_labels(case):
+    references, _, found = build(case, None)
     gallery = references.gallery
-    real = len(gallery.labels.unique())
     for problem in found:
         seen = []
-        for column in range(problem.classifier.n_classes):
-            members = members_of(problem, column)
-            close = [float((gallery.embeddings - point).abs().sum(1).min()) < 1e-5 for point in members]
-            if members.numel() and all(close) and column < real:
-                (label,) = gallery.labels[rows_in(members, gallery)].unique().tolist()
-                seen.append(label)
+        for column in range(int(problem.classifier.class_of.max()) + 1):
+            (label,) = gallery.labels[rows_in(members_of(problem, column), gallery)].unique().tolist()
+            seen.append(label)
         assert len(seen) == len(set(seen))
         assert set(references.labels[problem.rows].tolist()) <= set(seen)
 
@@ -157,22 +153,17 @@ def test_the_hardest_classes_of_each_query_are_among_the_candidates(own, rows, h
     for seed in range(6):
         references = references_of(own, classes=9, rows=rows, seed=seed)
         gallery = references.gallery
-        (problem,) = problems(IDENTITY, references, None, hardest=hardest)
-        expected = set(references.labels.tolist())
-        for row in range(rows):
-            similarity = gallery.embeddings @ references.embeddings[row]
-            free = ~torch.isin(gallery.ids, references.ids)
-            ranked = similarity.argsort(descending=True).tolist()
-            labels = [int(gallery.labels[item]) for item in ranked if free[item]]
-            foreign = dict.fromkeys(label for label in labels if label != references.labels[row])
-            expected |= set(list(foreign)[:hardest])
-        found = {
-            int(gallery.labels[item])
-            for column in range(len(expected))
-            for item in rows_in(members_of(problem, column), gallery)
-        }
-        assert found == expected
-        assert problem.classifier.n_classes == max(4, len(expected))
+        for problem in problems(IDENTITY, references, None, hardest=hardest):
+            part = references.rows(problem.rows)
+            expected = set(part.labels.tolist())
+            for point, label in zip(part.embeddings, part.labels.tolist(), strict=True):
+                ranked = (gallery.embeddings @ point).argsort(descending=True)
+                labels = gallery.labels[ranked].tolist()
+                expected |= set(list(dict.fromkeys(other for other in labels if other != label))[:hardest])
+            columns = range(int(problem.classifier.class_of.max()) + 1)
+            members = [item for column in columns for item in rows_in(members_of(problem, column), gallery)]
+            assert set(gallery.labels[members].tolist()) == expected
+            assert problem.classifier.n_classes == max(4, len(expected))
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -195,36 +186,98 @@ def test_the_classifier_is_right_where_retrieval_is(own):
 
 @EVERY_CASE
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_targeted_label_points_at_the_mean_of_the_targets(case, count):
+def test_a_targeted_label_stands_for_the_targets_beside_the_own_class(case, count):
     count = min(count, case.get("per_class", 3))
     references, targets, found = build(case, count)
+    gallery = references.gallery
     for problem in found:
-        assert len(set(problem.labels.tolist())) == len(problem.labels)  # one class per query
-        for row, label in zip(problem.rows.tolist(), problem.labels.tolist(), strict=True):
-            (member,) = members_of(problem, label)
-            assert torch.allclose(member, references.gallery.embeddings[targets[row]].mean(0))
-        similarity = references.embeddings @ references.gallery.embeddings.T
+        (own_label,) = references.labels[problem.rows].unique().tolist()
+        own = rows_in(members_of(problem, 0), gallery)
+        assert set(gallery.labels[own].tolist()) == {own_label}
+        assert not set(gallery.ids[own].tolist()) & set(references.ids[problem.rows].tolist())
+        assert problem.labels.tolist() == list(range(1, 1 + len(problem.rows)))
         logits = problem.classifier(references.embeddings)
         for row, label in zip(problem.rows.tolist(), problem.labels.tolist(), strict=True):
-            expected = SCALE * similarity[row, targets[row]].mean()
-            assert logits[row, label] == pytest.approx(float(expected), abs=1e-4)
+            wanted = gallery.embeddings[targets[row]]
+            assert torch.equal(members_of(problem, label), wanted)
+            distance = (references.embeddings[row] - wanted).norm(dim=1).mean()
+            assert logits[row, label] == pytest.approx(SCALE * (2 - float(distance) ** 2 / 2), abs=1e-4)
+            nearest = (references.embeddings[row] @ gallery.embeddings[own].T).max()
+            assert logits[row, 0] == pytest.approx(SCALE * (1 + float(nearest)), abs=1e-4)
 
 
-@pytest.mark.parametrize(("spec", "count"), [("torchattacks.PGD(goal=stax)", 1), ("torchattacks.PGD(goal=mtax)", 5)])
-def test_the_goals_of_the_adapters_give_their_targets(world, spec, count):
+@EVERY_CASE
+@pytest.mark.parametrize("count", [1, 2])
+def test_without_rivals_the_loss_asks_for_nearness_to_the_targets_and_for_nothing_else(case, count):
+    count = min(count, case.get("per_class", 3))
+    references, targets, _ = build(case, count)
+    (problem,) = problems(IDENTITY, references, targets, rivals="none")
+    points = references.embeddings.clone().requires_grad_()
+    logits = problem.classifier(points)
+    assert (logits.argmax(1) != problem.labels).all()  # never reached, so that no attack stops before its time
+    (found,) = torch.autograd.grad(nn.functional.cross_entropy(logits, problem.labels), points)
+    wanted = references.gallery.embeddings[targets]
+    distance = (points[:, None] - wanted).norm(dim=2).mean(1)
+    (expected,) = torch.autograd.grad(distance.sum(), points)
+    # On the sphere: what points along the embedding itself changes no ranking.
+    tangent = [each - (each * points).sum(1, keepdim=True) * points for each in (found, expected)]
+    assert (F.cosine_similarity(*tangent) > 0.999).all()
+
+
+@pytest.mark.parametrize("spec", ["torchattacks.PGD(goal=stax)", "torchattacks.PGD(goal=mtax)"])
+def test_the_goals_of_the_adapters_give_their_targets(world, spec):
     targets = build_attack(spec, 0.1).target_rows(world.references, seed=2)
-    (problem,) = problems(world.model, world.references, targets)
-    assert targets.shape == (6, count)
-    means = world.references.gallery.embeddings[targets].mean(1)
-    assert torch.allclose(torch.cat([members_of(problem, label) for label in problem.labels.tolist()]), means)
+    assert targets.shape == (6, 5 if "mtax" in spec else 1)
+    for problem in problems(world.model, world.references, targets):
+        for row, label in zip(problem.rows.tolist(), problem.labels.tolist(), strict=True):
+            assert torch.equal(members_of(problem, label), world.references.gallery.embeddings[targets[row]])
 
 
-def test_classes_of_two_images_part_the_batch():
-    references = references_of(own=True, classes=6, per_class=2, rows=12)
-    found = problems(IDENTITY, references, None)
-    assert len(found) == 2
-    for problem in found:
-        assert sorted(references.labels[problem.rows].tolist()) == [10, 20, 30, 40, 50, 60]
+@pytest.mark.parametrize(("most_rows", "most_classes"), [(1, None), (2, None), (None, 4), (3, 5), (None, 1)])
+@TARGETED
+def test_problems_are_as_small_as_asked_for(most_rows, most_classes, count):
+    references = references_of(own=True, classes=9, rows=12)
+    targets = None if count is None else torch.stack([(~row).nonzero().flatten()[:count] for row in references.own])
+    bounds = {"most_rows": most_rows, "most_classes": most_classes, "hardest": 2}
+    for rivals in ("own", "none"):
+        found = problems(IDENTITY, references, targets, rivals=rivals, **bounds)
+        assert sorted(torch.cat([problem.rows for problem in found]).tolist()) == list(range(12))
+        assert max(len(problem.rows) for problem in found) <= (most_rows or 12)
+        if count is None and most_classes and most_classes > 1:
+            assert max(int(problem.classifier.class_of.max()) + 1 for problem in found) <= most_classes
+        elif most_classes == 1 and count is None:
+            assert all(len(problem.rows) == 1 for problem in found)
+
+
+@pytest.mark.parametrize("rivals", ["own", "none"])
+@TARGETED
+def test_a_query_alone_in_its_problem_has_the_same_one_in_every_batch(count, rivals):
+    references = references_of(own=True, classes=9, rows=12)
+    targets = None if count is None else torch.stack([(~row).nonzero().flatten()[:count] for row in references.own])
+    whole = problems(IDENTITY, references, targets, rivals=rivals, most_rows=1)
+    for problem in whole:
+        chosen = torch.tensor([*problem.rows.tolist(), 0])
+        again = problems(
+            IDENTITY,
+            references.rows(chosen),
+            None if targets is None else targets[chosen],
+            rivals=rivals,
+            most_rows=1,
+        )[0]
+        assert torch.equal(again.classifier.references, problem.classifier.references)
+        assert torch.equal(again.labels, problem.labels)
+
+
+@pytest.mark.parametrize(("per_class", "left_out"), [(2, 1), (9, 1), (20, 2), (35, 3)])
+def test_a_class_loses_a_tenth_of_its_members_at_most_to_leaving_queries_out(per_class, left_out):
+    references = references_of(own=True, classes=3, per_class=per_class, rows=3 * per_class)
+    for problem in problems(IDENTITY, references, None):
+        counts = torch.bincount(references.labels[problem.rows] // 10)
+        assert counts.max() <= left_out
+        for label in references.labels[problem.rows].unique().tolist():
+            kept = [rows_in(members_of(problem, column), references.gallery) for column in range(3)]
+            (size,) = [len(items) for items in kept if int(references.gallery.labels[items[0]]) == label]
+            assert size >= per_class - left_out
 
 
 def test_a_batch_apart_from_the_gallery_is_never_parted():
