@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--max-queries", type=int, help="Attack a class-stratified sample of this size.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; repeat the command to resume.")
 @click.option("--image-size", type=int, help="Side in pixels [default: the models'].")
+@click.option("--trust-code", is_flag=True, help="Run the code that a run folder names as its backbone.")
 @click.option("--seed", default=0, show_default=True, help="Of the sample and the attacks.")
 @fail_under_option
 @run_options
@@ -40,6 +41,7 @@ def evaluate(
     max_queries: int | None,
     out: Path,
     image_size: int | None,
+    trust_code: bool,
     seed: int,
     fail_under: tuple[str, ...],
     device: str,
@@ -47,8 +49,9 @@ def evaluate(
 ) -> None:
     """Attack models and compare clean and adversarial recall.
 
-    RUN_OR_MODEL is the --out folder of 'robustdml train', or package.module:factory for a torch module of your own that
-    maps images (N, 3, H, W) in [0, 1] to embeddings (N, D). Writes results.json, per-query records and report.html.
+    RUN_OR_MODEL is the --out folder of 'robustdml train' (NAME=FOLDER calls it so), or package.module:factory for a
+    torch module of your own that maps images (N, 3, H, W) in [0, 1] to embeddings (N, D). Writes results.json,
+    per-query records and report.html.
     """
     budgets = parse_eps_list(eps)
     from robustdml.attacks import build_suite
@@ -63,7 +66,7 @@ def evaluate(
     suite = build_suite(attacks, budgets, effort)
     dataset = load_dataset(data, root)
     results = run(
-        load_subjects(models),
+        load_subjects(models, trust_code=trust_code),
         dataset,
         suite,
         out=out,

@@ -41,10 +41,15 @@ def _datasets() -> Rows:
 def _backbones() -> Rows:
     from robustdml.models import BACKBONES
 
-    return [
-        {"name": name, "summary": item.summary, "batchnorm": item.batchnorm, "pretrained": item.pretrained}
-        for name, item in BACKBONES.items()
+    rows: Rows = [
+        {"name": name, "summary": item.summary, "pretrained": item.pretrained} for name, item in BACKBONES.items()
     ]
+    others: Rows = [
+        {"name": "timm.NAME", "summary": "any model of timm; pip install 'robustdml[timm]'"},
+        {"name": "hf.NAME", "summary": "any image encoder of Hugging Face; pip install 'robustdml[hf]'"},
+        {"name": "package.module:factory", "summary": "a network of your own with an attribute num_features"},
+    ]
+    return [*rows, *others]
 
 
 def _losses() -> Rows:

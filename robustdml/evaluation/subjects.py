@@ -66,27 +66,37 @@ def subjects_from_modules(models: Mapping[str, nn.Module] | Sequence[Subject]) -
     return found
 
 
-def load_subjects(sources: Sequence[str]) -> list[Subject]:
-    """Load models named on the command line: run folders, or ``package.module:factory``.
+def load_subjects(sources: Sequence[str], *, trust_code: bool = False) -> list[Subject]:
+    """Load models named on the command line: run folders, or ``package.module:factory``; ``NAME=`` before either.
 
-    A run folder is called by its last part, or by as many parts as tell it from the others.
+    A run folder without a name is called by its last part, or by as many parts as tell it from the others.
+
+    Args:
+        trust_code: allow run folders whose backbone is code (see `load_checkpoint`).
 
     Raises:
         CheckpointError: a source is neither.
         SpecError: the same source twice.
     """
-    paths = [Path(source) for source in sources]
+    named = [_split_name(source) for source in sources]
+    paths = [Path(source) for _, source in named]
     subjects = []
-    for source, path in zip(sources, paths, strict=True):
+    for (name, source), path in zip(named, paths, strict=True):
         module_name, colon, factory = source.partition(":")
         if colon and not path.exists():
-            subjects.append(Subject(factory, _call_factory(source, module_name, factory), source))
+            subjects.append(Subject(name or factory, _call_factory(source, module_name, factory), source))
             continue
-        checkpoint = load_checkpoint(path)
+        checkpoint = load_checkpoint(path, trust_code=trust_code)
         model = checkpoint.deployed()
         method = checkpoint.training.get("method")
-        subjects.append(Subject(_short_name(path, paths), model, source, method, model.config.image_size))
+        subjects.append(Subject(name or _short_name(path, paths), model, source, method, model.config.image_size))
     return subjects_from_modules(subjects)
+
+
+def _split_name(source: str) -> tuple[str, str]:
+    """``("mine", "runs/a")`` of ``mine=runs/a``; no name where there is none, or where a path holds the ``=``."""
+    name, equals, rest = source.partition("=")
+    return (name, rest) if equals and rest and "/" not in name and not Path(source).exists() else ("", source)
 
 
 def _short_name(path: Path, others: Sequence[Path]) -> str:

@@ -1,12 +1,14 @@
 """Embedding models: backbones, BatchNorm branches, checkpoints."""
 
 from robustdml.models.backbones import BACKBONES as BACKBONES
+from robustdml.models.backbones import find_backbone as find_backbone
 from robustdml.models.checkpoints import Checkpoint as Checkpoint
 from robustdml.models.checkpoints import load_checkpoint as load_checkpoint
 from robustdml.models.checkpoints import save_checkpoint as save_checkpoint
 from robustdml.models.checkpoints import weights_fingerprint as weights_fingerprint
 from robustdml.models.embedding import EmbeddingModel as EmbeddingModel
 from robustdml.models.embedding import ModelConfig as ModelConfig
+from robustdml.models.embedding import check_backbone as check_backbone
 from robustdml.models.embedding import check_image_size as check_image_size
 from robustdml.models.guard import evaluation_mode as evaluation_mode
 from robustdml.models.guard import untouched as untouched
@@ -23,9 +25,11 @@ __all__ = [
     "ModelConfig",
     "branch_layout",
     "branch_names",
+    "check_backbone",
     "check_image_size",
     "convert_to_multibn",
     "evaluation_mode",
+    "find_backbone",
     "fold",
     "freeze_batchnorm",
     "load_checkpoint",

@@ -7,81 +7,64 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision import models as torchvision_models
-from torchvision.models.resnet import BasicBlock
 
 from robustdml.errors import SpecError
+from robustdml.models.small import SmallResNet
 from robustdml.registry import Registry
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """An entry of the registry.
+    """A way to make a network.
 
     Args:
         summary: one line for listings.
-        build: ``build(pretrained) -> (network, number of features F)``.
-        batchnorm: whether it has BatchNorm layers, which MDProp and AdvProp need.
+        build: ``build(pretrained, image_size) -> (network, number of features F)``; ``image_size`` is the side in
+            pixels, for networks that must know it.
         pretrained: whether weights exist that ``pretrained=True`` downloads.
     """
 
     summary: str
-    build: Callable[[bool], tuple[nn.Module, int]]
-    batchnorm: bool
+    build: Callable[[bool, int], tuple[nn.Module, int]]
     pretrained: bool
 
 
-class SmallResNet(nn.Module):
-    """A ResNet for images of 32 to 64 pixels: one BasicBlock (He et al. 2016) per width, strides as given.
-
-    Args:
-        widths: channels of each stage.
-        strides: stride of each stage.
-        stem_stride: stride of the 3 x 3 stem, which replaces the 7 x 7 stem and the pooling made for 224 pixels.
-        blocks: BasicBlocks per stage.
-    """
-
-    def __init__(self, widths: Sequence[int], strides: Sequence[int], *, stem_stride: int = 1, blocks: int = 1) -> None:
-        super().__init__()
-        stem = nn.Conv2d(3, widths[0], 3, stride=stem_stride, padding=1, bias=False)
-        layers: list[nn.Module] = [stem, nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)]
-        channels = widths[0]
-        for width, stride in zip(widths, strides, strict=True):
-            for index in range(blocks):
-                step = stride if index == 0 else 1
-                shortcut = None
-                if step != 1 or channels != width:
-                    projection = nn.Conv2d(channels, width, 1, stride=step, bias=False)
-                    shortcut = nn.Sequential(projection, nn.BatchNorm2d(width))
-                layers.append(BasicBlock(channels, width, step, shortcut))
-                channels = width
-        self.layers = nn.Sequential(*layers)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features ``(N, widths[-1])`` by global average pooling."""
-        return self.layers(images).mean((2, 3))  # type: ignore[no-any-return]
-
-
 def _small(
-    widths: Sequence[int], strides: Sequence[int], stem_stride: int, blocks: int, pretrained: bool
+    widths: Sequence[int], strides: Sequence[int], stem_stride: int, blocks: int, pretrained: bool, image_size: int
 ) -> tuple[nn.Module, int]:
     if pretrained:
         raise SpecError("the small backbones have no pretrained weights: leave --pretrained out, or choose resnet18")
     return SmallResNet(widths, strides, stem_stride=stem_stride, blocks=blocks), widths[-1]
 
 
-def _torchvision(name: str, pretrained: bool) -> tuple[nn.Module, int]:
+def _torchvision(name: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
+    options: dict[str, object] = {}
+    if not pretrained:
+        # Made for 224 pixels unless told otherwise; with published weights they stay so.
+        if name.startswith("vit_"):
+            options["image_size"] = image_size
+        if name == "maxvit_t":
+            options["input_size"] = (image_size, image_size)
+        if name in {"googlenet", "inception_v3"}:
+            options |= {"aux_logits": False, "init_weights": True}
     try:
-        network = torchvision_models.get_model(name, weights="DEFAULT" if pretrained else None)
+        network = torchvision_models.get_model(name, weights="DEFAULT" if pretrained else None, **options)
     except OSError as error:
         raise SpecError(
             f"the pretrained weights of '{name}' cannot be downloaded ({error}): connect this machine, copy the file "
             f"into {torch.hub.get_dir()}/checkpoints, or leave --pretrained out"
         ) from None
+    except (ValueError, AssertionError) as error:
+        raise SpecError(f"'{name}' cannot be made for images of {image_size} pixels ({error})") from None
+    if name in {"googlenet", "inception_v3"}:
+        # The auxiliary classifiers would make its output in training a tuple.
+        network.aux_logits, network.AuxLogits, network.aux1, network.aux2 = False, None, None, None
+        network.transform_input = False
+    if name.startswith("squeezenet"):
+        network.classifier = nn.AdaptiveAvgPool2d(1)
+        return network, 512
     # The classifier is the last linear layer; what stands before it (pooling, dropout, a hidden layer) stays.
     name_of_last, last = [(key, module) for key, module in network.named_modules() if isinstance(module, nn.Linear)][-1]
     parent, _, leaf = name_of_last.rpartition(".")
@@ -98,21 +81,42 @@ for _name, _summary, _widths, _stem_stride, _blocks in [
     ("resnet18-slim", "ResNet-18 at half width, 3 x 3 stem of stride 2, for 64 px", (32, 64, 128, 256), 2, 2),
     ("resnet18-small", "ResNet-18 with a 3 x 3 stem of stride 2, for 64 px", (64, 128, 256, 512), 2, 2),
 ]:
-    _build = partial(_small, _widths, _STRIDES, _stem_stride, _blocks)
-    BACKBONES.add(_name, Backbone(_summary, _build, batchnorm=True, pretrained=False))
-for _name, _batchnorm in [
-    ("resnet18", True),
-    ("resnet34", True),
-    ("resnet50", True),
-    ("resnet101", True),
-    ("resnet152", True),
-    ("mobilenet_v2", True),
-    ("mobilenet_v3_small", True),
-    ("densenet121", True),
-    ("efficientnet_b0", True),
-    ("vgg11_bn", True),
-    ("convnext_tiny", False),
-]:
     BACKBONES.add(
-        _name, Backbone(f"torchvision's {_name}", partial(_torchvision, _name), batchnorm=_batchnorm, pretrained=True)
+        _name, Backbone(_summary, partial(_small, _widths, _STRIDES, _stem_stride, _blocks), pretrained=False)
     )
+for _name in torchvision_models.list_models(module=torchvision_models):
+    BACKBONES.add(_name, Backbone(f"torchvision's {_name}", partial(_torchvision, _name), pretrained=True))
+
+
+def _timm(name: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
+    from robustdml.models import hub
+
+    return hub.timm_backbone(name, pretrained)
+
+
+def _hugging_face(name: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
+    from robustdml.models import hub
+
+    return hub.hugging_face_backbone(name, pretrained, image_size)
+
+
+def _factory(path: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
+    from robustdml.models import hub
+
+    return hub.factory_backbone(path, pretrained, image_size)
+
+
+def find_backbone(name: str) -> Backbone:
+    """The backbone of that name: one of `BACKBONES`, ``timm.NAME``, ``hf.NAME`` or ``package.module:factory``.
+
+    Raises:
+        UnknownNameError: none of these.
+    """
+    if ":" in name:
+        return Backbone(f"made by {name}", partial(_factory, name), pretrained=False)
+    library, dot, rest = name.partition(".")
+    if dot and library == "timm":
+        return Backbone(f"timm's {rest}", partial(_timm, rest), pretrained=True)
+    if dot and library == "hf":
+        return Backbone(f"{rest} of Hugging Face", partial(_hugging_face, rest), pretrained=True)
+    return BACKBONES[name]

@@ -1,6 +1,6 @@
 """Checkpoints: ``model.safetensors`` and ``model.json`` in a folder, enough to rebuild an `EmbeddingModel`.
 
-Safetensors holds numbers only; nothing of a foreign checkpoint is ever executed.
+Safetensors holds numbers only. Nothing of a foreign checkpoint is executed, unless its backbone is code and is trusted.
 """
 
 from __future__ import annotations
@@ -73,11 +73,14 @@ def save_checkpoint(model: EmbeddingModel, folder: Path, training: dict[str, Any
     write_text(folder / CONFIG_FILE, json.dumps(about, indent=1))
 
 
-def load_checkpoint(folder: str | Path) -> Checkpoint:
+def load_checkpoint(folder: str | Path, *, trust_code: bool = False) -> Checkpoint:
     """Read a folder that `save_checkpoint` wrote (the ``--out`` of ``robustdml train``).
 
+    Args:
+        trust_code: allow a backbone ``package.module:factory``: it is imported and called.
+
     Raises:
-        CheckpointError: the folder is missing, is not ours, or is damaged.
+        CheckpointError: the folder is missing, is not ours, or is damaged, or its backbone is code that is not trusted.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -94,11 +97,18 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         about = json.loads(config.read_text())
         if about["format"] != _FORMAT or about["version"] != 1:
             raise ValueError(f"its format is '{about['format']}', version {about['version']}")
-        model = EmbeddingModel(ModelConfig(**about["model"]))
+        model_config = ModelConfig(**about["model"])
+        if ":" in model_config.backbone and not trust_code:
+            raise CheckpointError(
+                f"the backbone of '{folder}' is code, '{model_config.backbone}': if you trust it, give --trust-code"
+            )
+        model = EmbeddingModel(model_config)
         branches, training = tuple(about["branches"]), dict(about["training"])
         if branches:
             convert_to_multibn(model, branches)
         model.load_state_dict(safetensors.torch.load(weights.read_bytes()))
+    except CheckpointError:
+        raise
     except (
         ValueError,
         KeyError,

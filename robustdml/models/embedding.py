@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from robustdml.errors import SpecError
-from robustdml.models.backbones import BACKBONES
+from robustdml.models.backbones import find_backbone
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -30,7 +31,7 @@ class ModelConfig:
     """What rebuilds an `EmbeddingModel`.
 
     Args:
-        backbone: a name of `robustdml.models.BACKBONES`.
+        backbone: a name of `robustdml.models.BACKBONES`, or another that `find_backbone` knows.
         embedding_dim: D, at least 1.
         image_size: side of the square images that it was made for, in pixels.
     """
@@ -69,7 +70,7 @@ class EmbeddingModel(nn.Module):
     def __init__(self, config: ModelConfig, *, pretrained: bool = False) -> None:
         super().__init__()
         self.config = config
-        self.backbone, features = BACKBONES[config.backbone].build(pretrained)
+        self.backbone, features = find_backbone(config.backbone).build(pretrained, config.image_size)
         self.head = nn.Linear(features, config.embedding_dim)
         self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
@@ -78,3 +79,27 @@ class EmbeddingModel(nn.Module):
         """Embeddings ``(N, D)`` of length 1 from ``images``, ``(N, 3, H, W)`` in [0, 1]."""
         features = self.backbone((images - self.mean) / self.std)
         return F.normalize(self.head(features).float(), dim=1)
+
+
+def check_backbone(config: ModelConfig) -> bool:
+    """Whether the backbone has BatchNorm; refuses one that cannot take images of that size.
+
+    Shapes only are computed, on torch's meta device, so that even a large network takes no memory. (RegNets compute
+    their widths with tensors, which that device cannot: they are made in full.)
+
+    Raises:
+        UnknownNameError: no such backbone.
+        SpecError: it cannot take images of that size.
+    """
+    device = "cpu" if config.backbone.startswith("regnet") else "meta"
+    with torch.device(device), torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = EmbeddingModel(config).eval()
+        try:
+            model(torch.empty(2, 3, config.image_size, config.image_size))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise SpecError(
+                f"backbone '{config.backbone}' cannot take images of {config.image_size} pixels ({reason}): choose "
+                "another --image-size or --backbone"
+            ) from None
+    return any(isinstance(module, _BatchNorm) for module in model.modules())

@@ -26,9 +26,9 @@ from robustdml.errors import SpecError, TrainingError
 from robustdml.evaluation.recall import clean_recall
 from robustdml.files import claim_run_folder, write_text
 from robustdml.models import (
-    BACKBONES,
     EmbeddingModel,
     ModelConfig,
+    check_backbone,
     convert_to_multibn,
     freeze_batchnorm,
     save_checkpoint,
@@ -109,9 +109,10 @@ class _Run:
         options: RunOptions,
     ) -> None:
         self.method = config.recipe or METHODS[config.method]
-        if len(self.method.batchnorms) > 1 and not BACKBONES[config.backbone].batchnorm:
-            raise SpecError(f"method '{config.method}' needs BatchNorm, '{config.backbone}' has none: choose a ResNet")
         size = config.image_size or dataset.image_size
+        model_config = ModelConfig(config.backbone, config.embedding_dim, size)
+        if not check_backbone(model_config) and len(self.method.batchnorms) > 1:
+            raise SpecError(f"method '{config.method}' needs BatchNorm, '{config.backbone}' has none: choose a ResNet")
         held_out = config.validation_classes
         if held_out is None:
             held_out = len(np.unique(dataset.labels[dataset.train])) // 10
@@ -136,7 +137,6 @@ class _Run:
         self.build_attack = build_attack
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            model_config = ModelConfig(config.backbone, config.embedding_dim, size)
             self.model = EmbeddingModel(model_config, pretrained=config.pretrained)
             self.loss = build_loss(config.loss, config.miner, classes=classes, embedding_dim=config.embedding_dim)
         if len(self.method.batchnorms) > 1:

@@ -268,3 +268,12 @@ def test_train_reads_a_recipe_and_typed_options_go_before_it(tmp_path):
     training = json.loads((tmp_path / "run" / "spec.json").read_text())["spec"]
     assert (training["epochs"], training["method"], training["batch_size"]) == (1, "mp1", 20)
     refused(cli(*arguments[:4], tmp_path / "absent.toml", *arguments[5:]), "cannot read the recipe")
+
+
+def test_a_model_is_called_as_it_is_named(tmp_path, tree, trained):
+    data = ("--data", "folder", "--root", tree, "--attacks", "noise", "--max-queries", "4")
+    result = cli(
+        "evaluate", f"first={trained / 'st'}", f"second={trained / 'st'}", *data, "--quiet", "--out", tmp_path / "named"
+    )
+    assert result.exit_code == 0, result.output
+    assert [model.name for model in Results.load(tmp_path / "named").models] == ["first", "second"]

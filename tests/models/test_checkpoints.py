@@ -11,6 +11,7 @@ from torch import nn
 from robustdml.errors import CheckpointError, SpecError
 from robustdml.models import (
     EmbeddingModel,
+    ModelConfig,
     branch_layout,
     convert_to_multibn,
     fold,
@@ -240,3 +241,13 @@ def test_the_fingerprint_of_a_folded_model_is_that_of_its_branch(multi):
     found = {weights_fingerprint(fold(multi, branch)) for branch in BRANCHES}
     assert len(found) == 3
     assert weights_fingerprint(fold(multi, "clean")) in found
+
+
+def test_a_checkpoint_whose_backbone_is_code_is_loaded_on_trust_only(tmp_path):
+    model = EmbeddingModel(ModelConfig("own_backbones:Own", embedding_dim=5)).eval()
+    save_checkpoint(model, tmp_path, {})
+    with pytest.raises(CheckpointError, match="is code, 'own_backbones:Own': if you trust it, give --trust-code"):
+        load_checkpoint(tmp_path)
+    images = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(load_checkpoint(tmp_path, trust_code=True).model(images), model(images))

@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from robustdml.errors import SpecError, UnknownNameError
-from robustdml.models import BACKBONES, EmbeddingModel, ModelConfig
+from robustdml.models import BACKBONES, EmbeddingModel, ModelConfig, check_backbone
 
 IMAGES = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
@@ -89,29 +88,42 @@ def test_pretrained_weights_that_cannot_be_downloaded_say_what_to_do(monkeypatch
         EmbeddingModel(ModelConfig("resnet18"), pretrained=True)
 
 
-@pytest.mark.parametrize("name", list(BACKBONES))
-def test_every_backbone_embeds(name):
-    # On the meta device: shapes without numbers, so that the large networks cost nothing.
-    size = 64
-    with torch.device("meta"):
-        model = EmbeddingModel(ModelConfig(name, embedding_dim=12, image_size=size)).eval()
-        assert model(torch.empty(2, 3, size, size)).shape == (2, 12)
-    assert any(isinstance(module, _BatchNorm) for module in model.modules()) == BACKBONES[name].batchnorm
+def size_for(name):
+    """64 pixels, but for networks whose last map would vanish or does not divide into windows."""
+    return {"inception_v3": 96, "maxvit_t": 224, "vit_h_14": 70}.get(name, 64)
 
 
-@pytest.mark.parametrize("name", [name for name, entry in BACKBONES.items() if entry.pretrained])
+#: RegNets are made in full (see `check_backbone`): the largest would take gigabytes, and add nothing.
+LARGE = {"regnet_x_32gf", "regnet_y_32gf", "regnet_y_128gf", "regnet_x_16gf", "regnet_y_16gf"}
+WITHOUT_BATCHNORM = ("alexnet", "convnext", "squeezenet", "swin", "vit")
+
+
+@pytest.mark.parametrize("name", sorted(set(BACKBONES) - LARGE))
+def test_every_backbone_embeds_and_says_whether_it_has_batchnorm(name):
+    expected = not name.startswith(WITHOUT_BATCHNORM) and (not name.startswith("vgg") or name.endswith("_bn"))
+    assert check_backbone(ModelConfig(name, embedding_dim=12, image_size=size_for(name))) == expected
+
+
+@pytest.mark.filterwarnings("ignore:The default weight initialization of")
+@pytest.mark.parametrize("name", sorted({name for name, entry in BACKBONES.items() if entry.pretrained} - LARGE))
 def test_torchvision_backbones_lose_their_classifier_only(name):
-    with torch.device("meta"):
-        network, features = BACKBONES[name].build(False)
-        size = 64
-        assert network.eval()(torch.empty(2, 3, size, size)).shape == (2, features)
+    size = size_for(name)
+    with torch.device("cpu" if name.startswith("regnet") else "meta"), torch.random.fork_rng(devices=[]):
+        network, features = BACKBONES[name].build(False, size)
+        assert network.train()(torch.empty(2, 3, size, size)).shape == (2, features)
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
     assert not any(module.out_features == 1000 for module in linear)
 
 
+@pytest.mark.parametrize(("name", "size"), [("inception_v3", 32), ("maxvit_t", 64), ("vit_b_16", 40)])
+def test_a_backbone_that_cannot_take_such_images_is_refused(name, size):
+    with pytest.raises(SpecError, match=f"'{name}' cannot (take|be made for) images of {size} pixels"):
+        check_backbone(ModelConfig(name, image_size=size))
+
+
 @pytest.mark.parametrize("name", ["resnet-tiny", "resnet-small", "resnet18-slim", "resnet18-small"])
 def test_small_backbones_see_every_row_for_itself(name):
-    network, features = BACKBONES[name].build(False)
+    network, features = BACKBONES[name].build(False, 16)
     network.eval()
     with torch.no_grad():
         whole = network(IMAGES)
