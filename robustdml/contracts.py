@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +101,10 @@ class Attack(Protocol):
         ...
 
     def target_rows(self, references: References, *, seed: int) -> Tensor | None:
-        """The gallery rows that each query is pushed towards, ``(N, T)`` int64, or None for an untargeted attack."""
+        """The gallery rows that the attack is about, ``(N, T)`` int64, or None for an untargeted attack.
+
+        Each query is pushed towards them (or, by goals that say so, away from them).
+        """
         ...
 
     def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
@@ -109,6 +112,7 @@ class Attack(Protocol):
         ...
 
 
+@runtime_checkable
 class FittedAttack(Attack, Protocol):
     """An attack that computes one change for all images first, from gallery images alone (a universal perturbation).
 
@@ -120,6 +124,7 @@ class FittedAttack(Attack, Protocol):
         ...
 
 
+@runtime_checkable
 class GalleryAttack(Attack, Protocol):
     """An attack on items of the gallery: it is called with their images, and references that describe *them*.
 
@@ -131,6 +136,7 @@ class GalleryAttack(Attack, Protocol):
         ...
 
 
+@runtime_checkable
 class TwoSidedAttack(Attack, Protocol):
     """An attack on the query after items of the gallery were changed: its references hold the changed gallery."""
 

@@ -8,6 +8,7 @@ from typing import Any
 from robustdml.results import Score
 
 from .. import text
+from ..index import Budget
 from .drawing import Drawing, draw
 from .figure import figure
 from .plot import Legend, Plot, Swatch, model_style
@@ -88,6 +89,11 @@ def panel(plot: Plot, table: Table, alternative: str, *, name: str = "", caption
     return Panel(name, caption, plot, figure(plot), draw(plot), table, alternative)
 
 
+def at(budget: Budget) -> str:
+    """A budget within a sentence."""
+    return f"at eps {budget.text}" if budget.norm == "linf" else f"at {budget.text}"
+
+
 def scored(score: Score | None) -> Entry:
     """R@1 with its interval."""
     if score is None:
@@ -105,9 +111,9 @@ def reading(score: Score) -> str:
     return f"R@1 {text.fraction(score.metrics.recall_at_1)} ({text.interval(score)})"
 
 
-def model_legend(names: tuple[str, ...], swatch: Swatch = "line") -> tuple[Legend, ...]:
+def model_legend(names: tuple[str, ...], swatch: Swatch = "line", *, dash: int | None = None) -> tuple[Legend, ...]:
     """The legend of all models; the key of a model is its place in the run."""
-    return tuple(Legend(str(number), name, model_style(number), swatch) for number, name in enumerate(names))
+    return tuple(Legend(str(number), name, model_style(number, dash=dash), swatch) for number, name in enumerate(names))
 
 
 def labels(name: str) -> tuple[str, str]:

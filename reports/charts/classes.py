@@ -9,7 +9,7 @@ from robustdml.results import ModelEntry, WorstCase, unpack_hits
 
 from .. import text
 from ..index import Index
-from .chart import SENTENCE_LENGTH, Chart, Entry, Panel, Table, labels, panel, quoted
+from .chart import SENTENCE_LENGTH, Chart, Entry, Panel, Table, at, labels, panel, quoted
 from .plot import Dots, Layer, Legend, Links, Plot, Point, Style, model_style, row_axis, share_axis
 
 #: Classes in the chart; the table has more.
@@ -55,10 +55,10 @@ def classes_chart(index: Index) -> Chart:
     attacked = index.headline is not None and any(
         (model.name, index.headline) in index.worst for model in index.results.models
     )
-    reach = f" and in the worst case at eps {index.headline.text}" if index.headline and attacked else ""
+    reach = f" and in the worst case {at(index.headline)}" if index.headline and attacked else ""
     order = "the largest loss first" if attacked else "the lowest first"
     count = len(set(index.results.queries.classes))
-    shown = f" The {LIMIT} first of {count} classes; the table has the others." if count > LIMIT else ""
+    shown = f" Of {count} classes the first {LIMIT} are drawn; the table goes on." if count > LIMIT else ""
     return Chart(
         "chart-classes",
         "R@1 of each class",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import text
 from ..index import Index
-from .chart import Chart, Entry, Table, model_legend, panel, quoted, reading, scored, spread
+from .chart import Chart, Entry, Table, at, model_legend, panel, quoted, reading, scored, spread
 from .plot import Dots, Guide, Plot, Point, model_style, share_axis
 
 
@@ -12,7 +12,7 @@ def clean_and_worst_chart(index: Index) -> Chart | None:
     """A dot per model; none where fewer than two models have a worst case at the headline."""
     if index.headline is None:
         return None
-    eps = index.headline.text
+    where = at(index.headline)
     models = index.results.models
     found = [
         (number, model, worst)
@@ -40,7 +40,7 @@ def clean_and_worst_chart(index: Index) -> Chart | None:
     legend = model_legend(tuple(model.name for model in models), "dot")
     plot = Plot(
         x=share_axis("clean R@1"),
-        y=share_axis(f"worst-case R@1 at eps {eps}"),
+        y=share_axis(f"worst-case R@1 {where}"),
         layers=layers,
         legend=tuple(legend[number] for number, _, _ in found),
         height=520,
@@ -48,7 +48,7 @@ def clean_and_worst_chart(index: Index) -> Chart | None:
         square=True,
     )
     table = Table(
-        f"R@1 clean and in the worst case at eps {eps}, with 95 % intervals",
+        f"R@1 clean and in the worst case {where}, with 95 % intervals",
         ("Model", "Clean", "Worst case", "Relative recall"),
         tuple(
             (model.name, (scored(model.clean), scored(worst.score), Entry(text.fraction(worst.relative_recall))))
@@ -64,7 +64,7 @@ def clean_and_worst_chart(index: Index) -> Chart | None:
         "chart-tradeoff",
         "Clean against worst-case R@1",
         (
-            f"Each dot is a model: to the right it is better on clean queries, upwards it is more robust at eps {eps}. "
+            f"Each dot is a model: to the right it is better on clean queries, upwards it is more robust {where}. "
             "On the dashed line nothing is lost under attack. Whiskers are 95 % intervals.",
         ),
         (panel(plot, table, f"{alternative}."),),

@@ -10,7 +10,7 @@ from robustdml.results import Cell, ModelEntry, Score
 from .. import text
 from ..index import Budget, Index
 from .attacked import judged
-from .chart import SENTENCE_LENGTH, Chart, Entry, Table, model_legend, panel, quoted, reading, scored
+from .chart import SENTENCE_LENGTH, Chart, Entry, Table, at, model_legend, panel, quoted, reading, scored
 from .plot import Axis, Curve, Dots, Layer, Plot, Point, Tick, model_style, share_axis
 
 
@@ -61,7 +61,7 @@ def cost_chart(index: Index) -> Chart | None:
     """R@1 over images per query on a logarithmic axis; none where no attack at the headline used the model."""
     if index.headline is None:
         return None
-    eps, models = index.headline.text, index.results.models
+    where, models = at(index.headline), index.results.models
     spent = spending(index, index.headline)
     drawn = tuple(item for item in spent if item.images)
     if not drawn:
@@ -82,7 +82,7 @@ def cost_chart(index: Index) -> Chart | None:
         legend=model_legend(tuple(model.name for model in models), "dot"),
     )
     table = Table(
-        f"What each attack at eps {eps} cost and achieved",
+        f"What each attack {where} cost and achieved",
         ("Attack", "Model", "Gradient images per query", "Forward images per query", "Seconds", "R@1"),
         tuple((item.attack, _entries(index, models, item)) for item in spent),
     )
@@ -91,7 +91,7 @@ def cost_chart(index: Index) -> Chart | None:
         "chart-cost",
         "Cost against strength",
         (
-            f"R@1 that each attack leaves at eps {eps}, over the images per query that it sent through the model: "
+            f"R@1 that each attack leaves {where}, over the images per query that it sent through the model: "
             "filled, with gradients; hollow, forward only, for attacks that use no gradients. The dotted line follows "
             "the strongest attack for each cost: where it still falls at its end, more effort may find more."
             + (f" {text.counted(idle, 'run')} that never asked the model stand in the table only." if idle else ""),

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 from robustdml.results import EmbeddingMap, MapPath
-from robustdml.threat import format_budget
 
 from .. import text
-from ..index import Index
-from .chart import SENTENCE_LENGTH, Chart, Entry, Panel, Table, panel, quoted
+from ..index import Budget, Index
+from .chart import SENTENCE_LENGTH, Chart, Entry, Panel, Table, at, panel, quoted
 from .plot import CIRCLE, CROSS, DIAMOND, Axis, Dots, Layer, Legend, Links, Plot, Point, Style
 
 #: Maps on the page: each adds a few hundred points.
@@ -59,7 +58,7 @@ def outcome(path: MapPath) -> str:
 def _panel(index: Index, drawn: EmbeddingMap) -> Panel:
     names = index.results.queries.class_names
     attack = index.attack_name(drawn.attack)
-    budget = format_budget(drawn.eps, index.norms[drawn.attack])
+    where = at(Budget(index.norms[drawn.attack], drawn.eps))
     counts = Counter(outcome(path) for path in drawn.paths)
     x, y = _axes(drawn)
     layers, legend = _gallery(drawn, names)
@@ -85,8 +84,8 @@ def _panel(index: Index, drawn: EmbeddingMap) -> Panel:
     return panel(
         plot,
         table,
-        f"Map of {quoted(drawn.model)} under {quoted(attack)} at eps {budget}: {summary}.",
-        name=f"{drawn.model}, {attack} at eps {budget}",
+        f"Map of {quoted(drawn.model)} under {quoted(attack)} {where}: {summary}.",
+        name=f"{drawn.model}, {attack} {where}",
         caption=f"{summary[0].upper()}{summary[1:]}, {counts['wrong']} were wrong before. {_variance(drawn)}",
     )
 

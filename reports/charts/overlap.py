@@ -9,7 +9,7 @@ from robustdml.results import ModelEntry
 from .. import text
 from ..index import Budget, Index
 from .attacked import bits, judged
-from .chart import SENTENCE_LENGTH, Chart, Entry, Panel, Table, labels, panel, quoted
+from .chart import Chart, Entry, Panel, Table, at, labels, panel, quoted
 from .plot import Axis, Cell, Cells, Plot, Style, Tick, row_axis
 
 #: Attacks in the heat map; the table has all.
@@ -69,7 +69,7 @@ def overlap_chart(index: Index) -> Chart | None:
         "chart-overlap",
         "Which attack broke which queries",
         (
-            f"Queries that are right when clean and wrong under an attack at eps {budget.text}, the strongest attack "
+            f"Queries that are right when clean and wrong under an attack {at(budget)}, the strongest attack "
             "first; in brackets, how many it breaks. A cell says how much of what the attack of its row breaks the "
             "attack of its column breaks too, in per cent. A dark column is an attack that finds what the others find.",
         ),
@@ -125,8 +125,10 @@ def _panel(index: Index, model: ModelEntry, attacks: tuple[Broken, ...]) -> Pane
     if needed:
         most = max(needed, key=lambda row: row.alone)
         caption += f"{quoted(most.name)} breaks the most queries that no other attack breaks: {most.alone}."
-    else:
+    elif any(row.queries for row in attacks):
         caption += "Every broken query is broken by more than one attack."
+    else:
+        caption += "No attack breaks a query."
     return panel(plot, table, f"{quoted(model.name)}: {sentence}.", name=model.name, caption=caption)
 
 
@@ -144,6 +146,5 @@ def _cell(across: int, down: int, shown: tuple[Broken, ...], *, labelled: bool) 
         down,
         share,
         f"{100 * share:.0f}" if labelled else "",
-        f"{text.shortened(column.name, SENTENCE_LENGTH)} breaks {both}\n"
-        f"of the {row.queries} that {text.shortened(row.name, SENTENCE_LENGTH)} breaks",
+        f"of {row.queries} that {labels(row.name)[0]} breaks\n{labels(column.name)[0]} breaks {both}",
     )

@@ -8,7 +8,7 @@ from robustdml.results import Metrics
 
 from .. import text
 from ..index import Index
-from .chart import Chart, Entry, Table, model_legend, panel, quoted
+from .chart import Chart, Entry, Table, at, model_legend, panel, quoted
 from .plot import Axis, Curve, Plot, Point, Tick, model_style, share_axis
 
 _RANKS = (1, 2, 4, 8)
@@ -26,7 +26,7 @@ def profile_chart(index: Index) -> Chart:
         x=Axis("k", -0.1, 3.1, tuple(Tick(math.log2(rank), str(rank)) for rank in _RANKS), False),
         y=share_axis("R@k"),
         layers=tuple(_curve(number, models[number].name, kind, metrics) for number, kind, metrics in rows),
-        legend=model_legend(tuple(model.name for model in models)),
+        legend=model_legend(tuple(model.name for model in models), dash=0),
     )
     table = Table(
         "R@k of each model",
@@ -41,9 +41,7 @@ def profile_chart(index: Index) -> Chart:
         for number, kind, metrics in rows
     )
     attacked = any(kind == "worst case" for _, kind, _ in rows)
-    how = (
-        f", dashed with hollow markers: worst case at eps {index.headline.text}" if index.headline and attacked else ""
-    )
+    how = f", dashed with hollow markers: worst case {at(index.headline)}" if index.headline and attacked else ""
     return Chart(
         "chart-profile",
         "R@k",

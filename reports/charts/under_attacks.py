@@ -9,7 +9,7 @@ from robustdml.results import Score
 from .. import text
 from ..index import Budget, Index
 from .attacked import strongest
-from .chart import Chart, Table, labels, model_legend, panel, quoted, reading, scored, spread
+from .chart import Chart, Table, at, labels, model_legend, panel, quoted, reading, scored, spread
 from .plot import Bars, Dots, Guide, Layer, Plot, Point, model_style, row_axis, share_axis
 
 #: Attacks in the chart; the table has all.
@@ -84,7 +84,7 @@ def _caption(index: Index, attacks: int, bars: bool) -> tuple[str, ...]:
     if index.headline is None or not attacks:
         what = "Clean R@1 of each model."
     else:
-        what = f"R@1 of each model, clean and under each attack at eps {index.headline.text}, the strongest first."
+        what = f"R@1 of each model, clean and under each attack {at(index.headline)}, the strongest first."
     left_out = f"The {attacks - LIMIT} weaker attacks stand in the table only. " if attacks > LIMIT else ""
     chance = f"The dashed line is chance ({text.fraction(index.results.dataset.chance_recall_at_1)})."
     return (f"{what} {'Whiskers are 95 % intervals. ' if bars else ''}{left_out}{chance}",)

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from robustdml.data.cars import load_cars
+from robustdml.data.cub import load_cub
 from robustdml.data.dataset import RetrievalDataset, RetrievalSplit
 from robustdml.data.digits import load_digits
 from robustdml.data.folder import load_folder
 from robustdml.data.grocery import load_grocery
 from robustdml.data.images import ArrayImages, FileImages, ImageSource
+from robustdml.data.inshop import load_inshop
+from robustdml.data.manifest import load_manifest
+from robustdml.data.sop import load_sop
+from robustdml.data.torchvision_sets import TORCHVISION_SETS, load_torchvision
 from robustdml.errors import DataError
 from robustdml.registry import Registry
 
@@ -33,8 +40,8 @@ class DatasetReader:
     Attributes:
         name: what the user calls it.
         summary: one line for listings.
-        needs_root: whether it lies in a folder of the user's.
-        load: from that folder (None where none is needed) to the data set.
+        needs_root: whether it lies in a folder (or a file) of the user's.
+        load: from that path (None where none is needed) to the data set.
     """
 
     name: str
@@ -46,11 +53,14 @@ class DatasetReader:
 DATASETS: Registry[DatasetReader] = Registry("data set")
 
 
-def _with_root(name: str, summary: str, load: Callable[[Path], RetrievalDataset]) -> None:
+def _with_root(name: str, summary: str, load: Callable[[Path], RetrievalDataset], may_be_file: bool = False) -> None:
     def checked(root: Path | None) -> RetrievalDataset:
         if root is None:
-            raise DataError(f"data set '{name}' is read from a folder: say where it is (root)")
-        if not root.is_dir():
+            where = "a folder or a file" if may_be_file else "a folder"
+            raise DataError(f"data set '{name}' is read from {where}: say where it is (root)")
+        if may_be_file and not root.exists():
+            raise DataError(f"the folder or file '{root}' of data set '{name}' does not exist: check the path")
+        if not may_be_file and not root.is_dir():
             raise DataError(f"the folder '{root}' of data set '{name}' does not exist, or is a file: check the path")
         return load(root)
 
@@ -68,7 +78,14 @@ def _built_in(name: str, summary: str, load: Callable[[], RetrievalDataset]) -> 
 
 _built_in("digits", "handwritten digits, 10 classes, built in: for a first look in seconds", load_digits)
 _with_root("folder", "your own images in train/<class>/ and test/<class>/", load_folder)
+_with_root("manifest", "your own images in a CSV or Parquet table, as in open-metric-learning", load_manifest, True)
 _with_root("grocery", "Grocery Store Dataset, 81 classes of photos from shops", load_grocery)
+_with_root("cub", "CUB200-2011, 200 species of birds", load_cub)
+_with_root("cars", "CARS196 (Stanford Cars), 196 models of cars", load_cars)
+_with_root("sop", "Stanford Online Products, 22,634 products", load_sop)
+_with_root("inshop", "In-Shop Clothes Retrieval (DeepFashion), 7,982 items, query and gallery apart", load_inshop)
+for _entry in TORCHVISION_SETS:
+    _with_root(_entry.name, f"{_entry.summary}; downloaded by torchvision", partial(load_torchvision, _entry))
 
 
 def load_dataset(name: str, root: str | Path | None = None) -> RetrievalDataset:

@@ -9,9 +9,14 @@ import numpy as np
 
 from robustdml.data.dataset import RetrievalDataset
 from robustdml.data.images import FileImages
+from robustdml.data.published import Publication, folder_with
 from robustdml.errors import DataError
 
-SOURCE = "the data set comes from github.com/marcusklasson/GroceryStoreDataset"
+GROCERY = Publication(
+    title="the Grocery Store Dataset",
+    origin="https://github.com/marcusklasson/GroceryStoreDataset",
+    layout="dataset/ with classes.csv, train.txt, val.txt, test.txt and the photos",
+)
 
 
 def load_grocery(root: Path) -> RetrievalDataset:
@@ -30,7 +35,7 @@ def load_grocery(root: Path) -> RetrievalDataset:
     Raises:
         DataError: a list or a photo is missing, or a list cannot be read.
     """
-    folder = root / "dataset" if (root / "dataset").is_dir() else root
+    folder = folder_with(root, "classes.csv", "dataset")
     names = _class_names(folder)
     paths: list[Path] = []
     labels: list[int] = []
@@ -40,12 +45,7 @@ def load_grocery(root: Path) -> RetrievalDataset:
             paths.append(path)
             labels.append(label)
             asks.append(part == "test")
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {len(paths)} photos are missing, the first is '{missing[0]}': "
-            f"copy the data set again; {SOURCE}"
-        )
+    GROCERY.check_files(paths)
     classes, is_query = np.array(labels), np.array(asks)
     count = (len(names) + 1) // 2
     seen = np.isin(classes, np.random.RandomState(0).permutation(len(names))[:count])
@@ -67,16 +67,9 @@ def load_grocery(root: Path) -> RetrievalDataset:
     )
 
 
-def _read(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError:
-        raise DataError(f"the grocery data set has no '{path.name}': it is expected at '{path}'; {SOURCE}") from None
-
-
 def _class_names(folder: Path) -> tuple[str, ...]:
     path = folder / "classes.csv"
-    rows = list(csv.DictReader(_read(path)))
+    rows = list(csv.DictReader(GROCERY.lines(path)))
     try:
         by_id = {int(row["Class ID (int)"]): row["Class Name (str)"] for row in rows}
     except (KeyError, TypeError, ValueError):
@@ -84,21 +77,13 @@ def _class_names(folder: Path) -> tuple[str, ...]:
     if not by_id or sorted(by_id) != list(range(len(rows))):
         raise DataError(
             f"'{path}' cannot be read: it needs the columns 'Class Name (str)' and 'Class ID (int)', with ids "
-            f"from 0 on; {SOURCE}"
+            f"from 0 on; {GROCERY.fetch}"
         )
     return tuple(by_id[label] for label in range(len(rows)))
 
 
 def _photos(folder: Path, name: str, names: tuple[str, ...]) -> list[tuple[Path, int]]:
-    photos = []
-    for number, line in enumerate(_read(folder / name), start=1):
-        if not line.strip():
-            continue
-        fields = [field.strip() for field in line.rsplit(",", 2)]
-        if len(fields) != 3 or not fields[1].isdecimal() or int(fields[1]) >= len(names):
-            raise DataError(
-                f"line {number} of '{folder / name}' is '{line}': it must be a path, a class id below {len(names)} and "
-                f"a coarse class id, with commas between; {SOURCE}"
-            )
-        photos.append((folder / fields[0], int(fields[1])))
-    return photos
+    form = f"a path, a class id below {len(names)} and a coarse class id, with commas between"
+    known = "|".join(str(label) for label in range(len(names)))
+    rows = GROCERY.rows(folder / name, rf"(.+?)\s*,\s*({known})\s*,[^,]*", form)
+    return [(folder / file, int(label)) for file, label in rows]

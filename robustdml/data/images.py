@@ -14,6 +14,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from robustdml.errors import DataError
 
+#: Left, top, right and bottom, in pixels; right and bottom are just outside.
+Box = tuple[int, int, int, int]
+
 
 class ImageSource(Protocol):
     """Images by index, decoded on demand."""
@@ -38,15 +41,20 @@ class FileImages:
 
     Args:
         paths: the files, in the order of their rows; they may have any format that Pillow reads.
+        boxes: for each file the part of the upright image to cut out, or None for all of it; None cuts out nothing.
 
     Raises:
         DataError: no paths were given.
+        ValueError: there are not as many boxes as paths.
     """
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    def __init__(self, paths: Sequence[Path], boxes: Sequence[Box | None] | None = None) -> None:
         if not paths:
             raise DataError("a data set needs at least one image file, and none was given")
+        if boxes is not None and len(boxes) != len(paths):
+            raise ValueError(f"{len(boxes)} boxes for {len(paths)} images")
         self._paths = tuple(Path(path) for path in paths)
+        self._boxes = tuple(boxes) if boxes is not None else (None,) * len(self._paths)
         self._root = Path(os.path.commonpath([path.parent for path in self._paths]))
 
     def __len__(self) -> int:
@@ -56,12 +64,13 @@ class FileImages:
         """Decode one file: upright by its EXIF tag, transparency over white, mode RGB.
 
         Raises:
-            DataError: the file is missing, damaged or no image.
+            DataError: the file is missing, damaged or no image, or smaller than its box.
         """
-        path = self._paths[index]
+        path, box = self._paths[index], self._boxes[index]
         try:
             with Image.open(path) as image:
-                return _to_rgb(ImageOps.exif_transpose(image))
+                whole = _to_rgb(ImageOps.exif_transpose(image))
+                return whole if box is None else _cut(whole, box)
         # Pillow's decoders raise whatever their parsing meets: OSError, SyntaxError, struct.error, IndexError, …
         except Exception as cause:
             raise DataError(
@@ -73,7 +82,7 @@ class FileImages:
         return self._paths[index].relative_to(self._root).as_posix()
 
     def digest(self) -> str:
-        """SHA-256 of the names and the sizes of all files.
+        """SHA-256 of the names, the sizes and the boxes of all files.
 
         Raises:
             DataError: a file is missing.
@@ -86,7 +95,9 @@ class FileImages:
                 raise DataError(
                     f"cannot find the image '{path}' ({_reason(cause)}): restore the file, or take it out of the set"
                 ) from cause
-            hashed.update(f"{self.name(index)}\0{size}\0".encode("utf-8", "surrogateescape"))
+            box = self._boxes[index]
+            cut = "" if box is None else f"{box}\0"
+            hashed.update(f"{self.name(index)}\0{size}\0{cut}".encode("utf-8", "surrogateescape"))
         return hashed.hexdigest()
 
 
@@ -137,6 +148,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")
+
+
+def _cut(image: Image.Image, box: Box) -> Image.Image:
+    # Pillow would fill what lies outside with black, without a word.
+    if box[2] > image.width or box[3] > image.height:
+        raise ValueError(f"its box {box} is larger than its {image.width} by {image.height} pixels")
+    return image.crop(box)
 
 
 def _reason(cause: Exception) -> str:

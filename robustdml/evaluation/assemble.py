@@ -48,6 +48,7 @@ def cell(model: str, attack: AttackEntry, eps: float | None, records: Records, c
         forward_images=records.forward_images,
         gradient_images=records.gradient_images,
         seconds=records.seconds,
+        measures={name: total / count for name, (total, count) in records.measures.items()},
     )
 
 

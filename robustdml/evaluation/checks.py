@@ -19,11 +19,14 @@ def cautions(
     dataset: DatasetEntry, models: Sequence[ModelEntry], attacks: Sequence[AttackEntry], cells: Sequence[Cell]
 ) -> tuple[Caution, ...]:
     """All cautions of an evaluation, the gravest first."""
+    # What attacks on the gallery reach says nothing of how strong those on the query are.
+    queries = [entry for entry in attacks if entry.side == "query"]
+    on_queries = [cell for cell in cells if cell.attack in {entry.spec for entry in queries}]
     return (
         *_failed(attacks, cells),
         *_collapsed(models, dataset),
-        *_coverage(attacks, cells),
-        *_masking(attacks, cells),
+        *_coverage(queries, on_queries),
+        *_masking(queries, on_queries),
         *_budget(attacks, cells),
         *_unchanged(attacks, cells, dataset),
         *_sample(dataset),

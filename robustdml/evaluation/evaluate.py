@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from robustdml._version import __version__
 from robustdml.citations import citations
 from robustdml.config import DEFAULT_OPTIONS, RunOptions
-from robustdml.contracts import Attack
+from robustdml.contracts import Attack, GalleryAttack
 from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors
 from robustdml.devices import choose_device
@@ -28,11 +28,13 @@ from robustdml.evaluation.assemble import cell, hits, worst_cases
 from robustdml.evaluation.attacking import attack_shard
 from robustdml.evaluation.checks import cautions
 from robustdml.evaluation.embed import Embedder
+from robustdml.evaluation.ers import ers_records
 from robustdml.evaluation.examples import ExampleWriter, pictured_queries, shown_attacks
 from robustdml.evaluation.health import health
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.maps import embedding_maps, mapped_queries
 from robustdml.evaluation.metrics import score
+from robustdml.evaluation.poisoning import Prepared, poison_gallery, prepare
 from robustdml.evaluation.records import Records, read_shards, shard_path, write_shard
 from robustdml.evaluation.subjects import Subject, subjects_from_modules
 from robustdml.files import claim_run_folder
@@ -81,7 +83,8 @@ def evaluate(
 
     Any module that maps images ``(N, 3, H, W)`` in [0, 1] to ``(N, D)`` can be evaluated; its normalisation must be
     inside. Outputs are put on the unit sphere: retrieval is by cosine similarity, exact, over the whole gallery. The
-    gallery is clean; the queries are attacked. A query never finds itself. An attack that fails is recorded with its
+    gallery is clean and the queries are attacked, unless an attack is one on the gallery or on both. A query never
+    finds itself. An attack that fails is recorded with its
     reason and never stops the rest. The same call again resumes a run that was stopped.
 
     Args:
@@ -196,6 +199,7 @@ class _Evaluation:
             attacks=tuple(self.entries),
             cells=cells,
             worst=tuple(item for outcome in outcomes for item in outcome.worst),
+            ers=ers_records(entries, self.entries, cells),
             warnings=cautions(self._dataset_entry(), entries, self.entries, cells),
             examples=tuple(item for outcome in outcomes for item in outcome.examples),
             maps=tuple(item for outcome in outcomes for item in outcome.maps),
@@ -248,7 +252,8 @@ class _Evaluation:
             health=health(judge.gallery_embeddings),
         )
         worst = worst_cases(name, self.entries, clean, attacked, cells, seed=self.spec.seed)
-        shown = shown_attacks(cells, self.entries)
+        on_queries = [item for item in cells if entries[item.attack].side == "query"]
+        shown = shown_attacks(on_queries, self.entries)
         examples = ExampleWriter(self.out, self.dataset, self.tensors).examples(name, clean, attacked, shown)
         maps = embedding_maps(name, judge, self.queries, clean, attacked, shown, seed=self.spec.seed)
         return _Outcome(model_entry, cells, worst, examples, maps)
@@ -256,17 +261,21 @@ class _Evaluation:
     def _attack(self, judge: Judge, name: str, attack: Attack, advance: Advance) -> Records:
         spec = attack.entry().spec
         paths: list[Path] = []
-        for number, part in enumerate(self.parts):
+        prepared: Prepared | None = None
+        # Clean queries in a changed gallery are judged all at once.
+        whole = slice(0, self.parts[-1].stop)
+        for number, part in enumerate([whole] if isinstance(attack, GalleryAttack) else self.parts):
             path = shard_path(self.out, name, spec, attack.threat.eps, number)
             if not path.is_file():
                 spent = read_shards(paths).seconds if self.time_limit and paths else 0.0
                 judge.model.limit_seconds(None if self.time_limit is None else self.time_limit - spent)
-                images: Tensor = self.tensors.batch(self.dataset.query[part]).to(self.device)
                 seed = derive_seed(self.spec.seed, spec)
                 try:
-                    records = attack_shard(
-                        judge, attack, images, part, seed=seed, pictured=self.pictured, mapped=self.mapped
-                    )
+                    if isinstance(attack, GalleryAttack):
+                        records = poison_gallery(judge, attack, seed=seed).records()
+                    else:
+                        first, prepared = prepared is None, prepared or prepare(judge, attack, seed=seed)
+                        records = prepared.complete(self._shard(prepared, part, seed), first=first)
                 except AttackTimeout:
                     raise AttackTimeout(
                         f"stopped after the limit of {self.time_limit:g} s, with {part.start} of "
@@ -278,6 +287,18 @@ class _Evaluation:
             paths.append(path)
             advance(part.stop - part.start)
         return read_shards(paths)
+
+    def _shard(self, prepared: Prepared, part: slice, seed: int) -> Records:
+        images: Tensor = self.tensors.batch(self.dataset.query[part]).to(self.device)
+        return attack_shard(
+            prepared.judge,
+            prepared.attack,
+            images,
+            part,
+            seed=seed,
+            pictured=self.pictured,
+            mapped=self.mapped,
+        )
 
     def _dataset_entry(self) -> DatasetEntry:
         split = self.dataset.test

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -14,8 +15,9 @@ from robustdml.data import RetrievalSplit
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import AttackError, CheckpointError
 from robustdml.evaluation.embed import Embedder, embed, embed_rows
+from robustdml.evaluation.measures import Points, Sight, Values, measured
 from robustdml.evaluation.metrics import RECALL_RANKS, per_query
-from robustdml.evaluation.records import TOP, Records
+from robustdml.evaluation.records import TOP, Records, totals
 from robustdml.evaluation.search import GalleryIndex
 from robustdml.progress import Advance
 from robustdml.threat import NORMS, norm_of
@@ -54,6 +56,11 @@ class Judge:
         self.gallery_embeddings: Floats = embeddings[place]
         self.query_embeddings: Floats = embeddings[np.searchsorted(rows, split.query)]
         self._index = GalleryIndex(self.gallery_embeddings, split.gallery)
+        self._queries = Gallery(
+            torch.from_numpy(self.query_embeddings).to(device),
+            torch.from_numpy(split.labels[split.query]).to(device),
+            torch.from_numpy(split.query).to(device),
+        )
         self._counts = split.relevant_counts()
         self._depth = max(*RECALL_RANKS, TOP, int(self._counts.max()))
         self._gallery = Gallery(
@@ -73,6 +80,67 @@ class Judge:
             torch.from_numpy(rows).to(self.device),
         )
 
+    @property
+    def gallery(self) -> Gallery:
+        """The gallery as an attack may know it."""
+        return self._gallery
+
+    @property
+    def query_ids(self) -> Tensor:
+        """``(N,)`` int64, of all queries."""
+        return self._queries.ids
+
+    def item_references(self, rows: Tensor) -> References:
+        """What an attack on the gallery items ``rows``, ``(K,)``, may know: who they are, and who will search."""
+        gallery = self._gallery
+        return References(
+            gallery, gallery.embeddings[rows], gallery.labels[rows], gallery.ids[rows], queries=self._queries
+        )
+
+    def poisoned(self, rows: Tensor, embeddings: Floats, images: Tensor) -> Judge:
+        """A judge whose gallery holds other images in some places.
+
+        Args:
+            rows: ``(K,)``, the places, all different.
+            embeddings: ``(K, D)``, those of the images.
+            images: ``(K, 3, H, W)``.
+        """
+        other = copy.copy(self)
+        other.gallery_embeddings = self.gallery_embeddings.copy()
+        other.gallery_embeddings[rows.cpu().numpy()] = embeddings
+        other._index = GalleryIndex(other.gallery_embeddings, self.split.gallery)
+        clean = self._gallery.images
+
+        def load(wanted: Tensor) -> Tensor:
+            if clean is None:
+                raise AttackError("the gallery has no images at hand")
+            found = clean(wanted)
+            at = wanted.to(rows.device)[:, None] == rows[None]
+            found[at.any(1)] = images[at.int().argmax(1)[at.any(1)]]
+            return found
+
+        points = torch.from_numpy(other.gallery_embeddings).to(self.device)
+        other._gallery = Gallery(points, self._gallery.labels, self._gallery.ids, load)
+        return other
+
+    def measured_items(self, goal: str, rows: Tensor, after: Floats, targets: Tensor | None) -> Values:
+        """What is measured on attacked gallery items (see `robustdml.evaluation.measures`), each alone in the gallery.
+
+        Args:
+            goal: of the attack.
+            rows: ``(K,)`` of the gallery.
+            after: ``(K, D)``, their embeddings after the attack.
+            targets: ``(K, T)`` rows of the queries, or None.
+        """
+        places = rows.cpu().numpy()
+        aimed = np.empty((len(places), 0), np.int64) if targets is None else targets.cpu().numpy()
+        return self._measured(goal, self.gallery_embeddings[places], after, self.split.gallery[places], aimed)
+
+    def _measured(self, goal: str, before: Floats, after: Floats, ids: Integers, targets: Integers) -> Values:
+        gallery = Points(self.gallery_embeddings, self.split.gallery)
+        searchers = Points(self.query_embeddings, self.split.query)
+        return measured(goal, Sight(gallery, searchers, before, after, ids, targets))
+
     def clean(self) -> Records:
         """The records of the clean queries."""
         count = len(self.split.query)
@@ -89,6 +157,7 @@ class Judge:
         norm_returned: Tensor,
         projected: Tensor,
         targets: Tensor | None,
+        goal: str,
         mapped: frozenset[int],
     ) -> Records:
         """The records of images that were sent instead of the queries of ``part``.
@@ -99,6 +168,7 @@ class Judge:
             norm_returned: ``(N,)`` before the budget was enforced.
             projected: ``(N,)`` bool, whether the attack had left the budget.
             targets: gallery rows ``(N, T)``, or None.
+            goal: of the attack, which says what is measured beside recall.
             mapped: ids of the queries whose embeddings are kept.
 
         Raises:
@@ -110,12 +180,13 @@ class Judge:
             raise AttackError(
                 "an attacked image has an embedding that is not finite: no ranking can be judged"
             ) from None
-        goal = np.empty((len(images), 0), np.int64) if targets is None else self.split.gallery[targets.cpu().numpy()]
+        aimed = np.empty((len(images), 0), np.int64) if targets is None else targets.cpu().numpy()
         norms = {name: norm_of(delta, name).cpu().double().numpy() for name in NORMS}
         before = norm_returned.cpu().double().numpy()
-        records = self._score(part, embeddings, before, norms, projected.cpu().numpy(), goal)
+        records = self._score(part, embeddings, before, norms, projected.cpu().numpy(), self.split.gallery[aimed])
+        values = self._measured(goal, self.query_embeddings[part], embeddings, records.ids, aimed)
         kept = {item: embeddings[row] for row, item in enumerate(records.ids.tolist()) if item in mapped}
-        return replace(records, embeddings=kept)
+        return replace(records, embeddings=kept, measures=totals(values))
 
     def _score(
         self,

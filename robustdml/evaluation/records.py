@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ RECORDS_FOLDER = "records"
 TOP = 8
 _COST = b"robustdml.cost"
 _COST_FIELDS = ("forward_images", "gradient_images", "seconds")
+_MEASURES = b"robustdml.measures"
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Records:
         forward_images: images that passed through the model while the attack ran.
         gradient_images: how many of these a gradient went back through.
         seconds: that the attack took.
+        measures: what the attack's paper reports, by name: the sum over the attacked images, and their number.
     """
 
     ids: npt.NDArray[np.int64]
@@ -58,9 +60,15 @@ class Records:
     forward_images: int = 0
     gradient_images: int = 0
     seconds: float = 0.0
+    measures: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def totals(values: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, tuple[float, int]]:
+    """Measures per image as their sums and numbers, which add up over shards."""
+    return {name: (float(value.sum()), len(value)) for name, value in values.items()}
 
 
 def shard_path(run: Path, model: str, attack: str, eps: float | None, shard: int) -> Path:
@@ -92,7 +100,8 @@ def write_shard(path: Path, records: Records) -> None:
     }
     cost = json.dumps({name: getattr(records, name) for name in _COST_FIELDS}).encode()
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns).replace_schema_metadata({_COST: cost}), sink)
+    measures = json.dumps(records.measures).encode()
+    pq.write_table(pa.table(columns).replace_schema_metadata({_COST: cost, _MEASURES: measures}), sink)
     write_bytes(path, sink.getvalue().to_pybytes())
 
 
@@ -109,6 +118,7 @@ def read_shards(paths: Sequence[Path]) -> Records:
         except (pa.ArrowException, OSError) as error:
             raise RunFolderError(f"'{path}' is damaged ({error}): delete that file and evaluate again") from None
     costs = [json.loads(table.schema.metadata[_COST]) for table in tables]
+    measures = [json.loads(table.schema.metadata[_MEASURES]) for table in tables]
     table = pa.concat_tables(tables)
 
     def column(name: str) -> npt.NDArray[np.generic]:
@@ -136,4 +146,8 @@ def read_shards(paths: Sequence[Path]) -> Records:
             if values is not None
         },
         **{name: sum(cost[name] for cost in costs) for name in _COST_FIELDS},
+        measures={
+            name: (sum(part[name][0] for part in measures), sum(part[name][1] for part in measures))
+            for name in measures[0]
+        },
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pictures import paint
 from PIL import Image
 
 import robustdml.data
@@ -15,11 +16,6 @@ from robustdml.data.augment import augmentation
 from robustdml.data.folder import IMAGE_EXTENSIONS, load_folder
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import DataError, UnknownNameError
-
-
-def paint(path, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)).save(path)
 
 
 @pytest.fixture
@@ -62,12 +58,16 @@ def test_public_names_are_sorted_and_exist():
 
 
 def test_every_reader_is_listed_under_its_name():
-    assert [(name, reader.name, reader.needs_root) for name, reader in DATASETS.items()] == [
-        ("digits", "digits", False),
-        ("folder", "folder", True),
-        ("grocery", "grocery", True),
-    ]
-    assert all(reader.summary for _, reader in DATASETS.items())
+    published = ["digits", "folder", "manifest", "grocery", "cub", "cars", "sop", "inshop"]
+    downloaded = [
+        "cifar10", "cifar100", "mnist", "fashion-mnist", "kmnist", "svhn", "omniglot", "flowers102", "fgvc-aircraft",
+        "oxford-pets", "food101", "dtd", "sun397",
+    ]  # fmt: skip
+    assert list(DATASETS) == published + downloaded
+    for name, reader in DATASETS.items():
+        assert (reader.name, reader.needs_root) == (name, name != "digits")
+        assert reader.summary
+        assert reader.summary.endswith("downloaded by torchvision") == (name in downloaded)
 
 
 def test_listing_and_reading_import_no_torch(tree):
@@ -82,17 +82,24 @@ def test_listing_and_reading_import_no_torch(tree):
 
 def test_unknown_name_suggests_the_nearest():
     with pytest.raises(
-        UnknownNameError, match=r"unknown data set 'digit': did you mean 'digits'\? known: digits, folder"
+        UnknownNameError, match=r"unknown data set 'digit': did you mean 'digits'\? known: cars, cifar10"
     ):
         load_dataset("digit")
 
 
-@pytest.mark.parametrize("name", ["folder", "grocery"])
+@pytest.mark.parametrize("name", ["folder", "grocery", "cub", "cars", "sop", "inshop", "cifar10", "omniglot"])
 def test_asks_for_the_folder(name, tmp_path):
     with pytest.raises(DataError, match=f"data set '{name}' is read from a folder: say where it is"):
         load_dataset(name)
     with pytest.raises(DataError, match=f"nowhere' of data set '{name}' does not exist, or is a file"):
         load_dataset(name, tmp_path / "nowhere")
+
+
+def test_a_manifest_may_be_a_folder_or_a_file(tmp_path):
+    with pytest.raises(DataError, match="data set 'manifest' is read from a folder or a file: say where it is"):
+        load_dataset("manifest")
+    with pytest.raises(DataError, match=r"the folder or file '.*nowhere' of data set 'manifest' does not exist: check"):
+        load_dataset("manifest", tmp_path / "nowhere")
 
 
 def test_refuses_a_folder_that_is_not_wanted(tmp_path):
@@ -240,14 +247,14 @@ def test_grocery_merges_a_class_in_two_folders_by_its_id(grocery):
 def test_grocery_names_a_missing_list(grocery, name):
     (grocery / "dataset" / name).unlink()
     with pytest.raises(
-        DataError, match=rf"no '{name}': it is expected at '.*{name}'; the data set comes from github\.com/"
+        DataError, match=rf"has no '{name}', expected at '.*{name}': get the Grocery Store Dataset from https://github"
     ):
         load_dataset("grocery", grocery)
 
 
 def test_grocery_names_a_missing_photo(grocery):
     (grocery / "dataset" / "val" / "Class-1" / "0.jpg").unlink()
-    with pytest.raises(DataError, match=r"1 of 25 photos are missing, the first is '.*0\.jpg': copy .* github\.com/"):
+    with pytest.raises(DataError, match=r"1 of 25 images of .* are missing, the first is '.*0\.jpg': get .*github"):
         load_dataset("grocery", grocery)
 
 
