@@ -232,8 +232,8 @@ def test_inshop_says_that_it_leaves_out_items_with_one_photo(tmp_path):
     data = load_inshop(make_inshop(tmp_path / "a"), verify=False)
     assert "id_03" not in classes(data, data.train)
     assert data.protocol.startswith(
-        "Trained on the 2 training items of In-Shop Clothes Retrieval (1 more have a single photo and are left out) and "
-        "tested on the 2 unseen items, where the query images search the gallery images."
+        "Trained on the 2 training items of In-Shop Clothes Retrieval (1 more have a single photo and are left out) "
+        "and tested on the 2 unseen items, where the query images search the gallery images."
     )
     whole = load_inshop(make_inshop(tmp_path / "b", [row for row in INSHOP_ROWS if row[0] != "id_03"]), verify=False)
     assert "left out" not in whole.protocol
