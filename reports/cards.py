@@ -31,7 +31,7 @@ def write_cards(results: Results, folder: Path) -> tuple[Path, ...]:
     index = Index.of(results)
     written = []
     for model, stem in zip(results.models, _stems([model.name for model in results.models]), strict=True):
-        card = json.dumps(card_data(index, model), indent=1, ensure_ascii=False, allow_nan=False)
+        card = json.dumps(card_data(index, model), indent=1, allow_nan=False)
         written.append(write_text(folder / f"{stem}.md", card_markdown(index, model)))
         written.append(write_text(folder / f"{stem}.json", card + "\n"))
     return tuple(written)

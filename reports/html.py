@@ -9,29 +9,11 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from robustdml.files import write_text
 from robustdml.results import Results
 
 from .view import build_page
 
 TEMPLATES = Path(__file__).with_name("templates")
-REPORT_FILE = "report.html"
-
-
-def write_report(folder: str | Path, out: str | Path | None = None) -> Path:
-    """Render the results of a run folder into one self-contained HTML file and return its path.
-
-    Args:
-        folder: a run folder, or the path of its ``results.json``.
-        out: the file to write; ``report.html`` in the run folder by default.
-
-    Raises:
-        RunFolderError: the folder has no readable results, or a picture of them is missing.
-    """
-    folder = Path(folder)
-    results = Results.load(folder)
-    home = folder.parent if folder.is_file() else folder
-    return write_text(Path(out) if out else home / REPORT_FILE, render_report(results, home))
 
 
 def render_report(results: Results, folder: Path) -> str:

@@ -19,13 +19,14 @@ from robustdml.errors import SpecError, UnknownNameError
 from robustdml.results import ModelEntry, Results
 from robustdml.threat import NORMS, format_budget
 
+from . import text as words
 from .index import Budget, Index
 from .measurements import METRICS, Measurement, measurements, metric
 
 #: Measured means carry rounding errors of this order; a recall of 3 in 10 reaches a bar of 0.3.
 _SLACK = 1e-9
 
-_FORM = "write WHAT[@EPS]:METRIC=NUMBER, such as 'worst:recall@1=0.30' or 'margin@8/255:map@r=0.1'"
+_FORM = "write WHAT[@EPS]:METRIC=NUMBER, such as 'worst:recall@1=0.30' or 'pgd-margin@8/255:map@r=0.1'"
 _BUDGET = re.compile(rf"(?:({'|'.join(NORMS)})[ :]\s*)?([0-9.e+-]+)(?:/([0-9.e+-]+))?", re.IGNORECASE)
 _WORDS = {"clean": "when {}", "worst": "in the {}", "attack": "under {}"}
 
@@ -180,11 +181,12 @@ def _problem(item: Measurement, threshold: Threshold) -> str | None:
         return f"{item.label} {item.status}: {item.reason or 'no reason was recorded'}"
     value = metric(item.score.metrics, threshold.metric)
     missed = value < threshold.lowest - _SLACK
-    # Three decimals as everywhere, and more where these would print the bar itself.
-    digits = 9 if missed and round(value, 3) >= threshold.lowest else 3
-    shown = f"{threshold.metric} {value:.{digits}f} {_WORDS[item.condition].format(item.label)}"
+    written = f"{value:.3f}"
+    if missed and written == f"{threshold.lowest:.3f}":
+        written = f"{value:.9g}"  # in three decimals it would be the bar itself
+    shown = f"{threshold.metric} {written} {_WORDS[item.condition].format(item.label)}"
     if missed:
-        return f"{shown} is below {threshold.lowest:g}"
+        return f"{shown} is below {threshold.lowest:.9g}"
     if item.attacks_failed:
-        return f"{shown} may be too high, as it leaves out {item.attacks_failed} attacks that failed"
+        return f"{shown} may be too high, as it leaves out {words.counted(item.attacks_failed, 'attack')} that failed"
     return None

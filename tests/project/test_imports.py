@@ -29,11 +29,30 @@ def test_help_needs_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from robustdml.cli import main\n"
-        "for command in ([], ['train'], ['evaluate'], ['report'], ['list'], ['demo']):\n"
+        "for command in ([], ['train'], ['evaluate'], ['report'], ['compare'], ['list'], ['demo']):\n"
         "    assert main([*command, '--help'], standalone_mode=False) in (0, None)\n"
         "print('torch' in sys.modules)\n"
     )
     assert run(code, tmp_path)[-1] == "False"
+
+
+def test_comparing_runs_and_writing_every_output_need_no_torch(tmp_path: Path) -> None:
+    """Not only to start: nothing on the way through these commands loads it."""
+    commands = (
+        ["compare", "nowhere", "nowhere"],
+        ["report", "nowhere", "--junit", "j", "--markdown", "m", "--cards", "c", "--fail-under", "worst:recall@1=0"],
+    )
+    code = (
+        "import sys\n"
+        "from robustdml.cli import main\n"
+        f"for command in {commands!r}:\n"
+        "    try:\n"
+        "        main(command)\n"
+        "    except SystemExit as end:\n"
+        "        print(end.code)\n"
+        "print(sorted({'torch', 'faiss', 'sklearn'} & sys.modules.keys()))\n"
+    )
+    assert run(code, tmp_path) == ["2", "2", "[]"]
 
 
 @pytest.mark.parametrize("folder", ["attacks", "reports"])
