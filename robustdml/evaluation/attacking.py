@@ -1,19 +1,82 @@
-"""Running an attack on one shard of queries: the budget is measured and enforced here, whatever the attack returned."""
+"""Running an attack: the budget is measured and enforced here, whatever the attack returned."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from robustdml.contracts import Attack
+from robustdml.contracts import Attack, References
 from robustdml.errors import AttackError
+from robustdml.evaluation.embed import Embedder
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.pictures import amplification, perturbation_picture, picture
 from robustdml.evaluation.records import Records
 from robustdml.models import untouched
+
+
+@dataclass
+class Cost:
+    """What something took; filled in when the block of `metered` ends."""
+
+    forward_images: int = 0
+    gradient_images: int = 0
+    seconds: float = 0.0
+
+
+@contextmanager
+def metered(model: Embedder) -> Iterator[Cost]:
+    """Measure what the block takes of the model and of time."""
+    cost, started = Cost(), time.monotonic()
+    forwards, gradients = model.forward_images, model.gradient_images
+    try:
+        yield cost
+    finally:
+        cost.forward_images = model.forward_images - forwards
+        cost.gradient_images = model.gradient_images - gradients
+        cost.seconds = time.monotonic() - started
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The images of an attack, within the budget.
+
+    Args:
+        images: ``(N, 3, H, W)`` in [0, 1].
+        norm_returned: ``(N,)``, the norm of each perturbation as the attack returned it.
+        projected: ``(N,)`` bool, whether that was beyond the budget.
+        cost: of the attack.
+    """
+
+    images: Tensor
+    norm_returned: Tensor
+    projected: Tensor
+    cost: Cost
+
+
+def send(model: Embedder, attack: Attack, images: Tensor, references: References, *, seed: int) -> Sent:
+    """Attack ``images``, ``(N, 3, H, W)`` in [0, 1], and bring what came back into the budget.
+
+    Raises:
+        AttackError: wrong shape, values that are not finite, or a changed model.
+    """
+    threat = attack.threat
+    with metered(model) as cost, untouched(model):
+        returned = attack(model, images.clone(), references, seed=seed)
+    if returned.shape != images.shape:
+        raise AttackError(f"it returned shape {tuple(returned.shape)} for images of shape {tuple(images.shape)}")
+    returned = returned.detach().to(images)
+    if not torch.isfinite(returned).all():
+        raise AttackError("it returned pixels that are not finite")
+    sent = threat.project(returned, images)
+    if not bool(threat.allows(sent, images).all()):
+        largest = float(threat.distance(sent, images).max())
+        raise AttackError(f"the budget {threat.eps} could not be enforced: the largest norm is {largest:g}")
+    return Sent(sent, threat.distance(returned, images), ~threat.allows(returned, images), cost)
 
 
 def attack_shard(
@@ -38,34 +101,24 @@ def attack_shard(
     Raises:
         AttackError: wrong shape, values that are not finite, or a changed model.
     """
-    references = judge.references(part)
-    model, threat = judge.model, attack.threat
-    before, started = (model.forward_images, model.gradient_images), time.monotonic()
-    with untouched(model):
-        returned = attack(model, images.clone(), references, seed=seed)
-    seconds = time.monotonic() - started
-    forwards, gradients = model.forward_images - before[0], model.gradient_images - before[1]
-    if returned.shape != images.shape:
-        raise AttackError(f"it returned shape {tuple(returned.shape)} for images of shape {tuple(images.shape)}")
-    returned = returned.detach().to(images)
-    if not torch.isfinite(returned).all():
-        raise AttackError("it returned pixels that are not finite")
-    sent = threat.project(returned, images)
-    if not bool(threat.allows(sent, images).all()):
-        largest = float(threat.distance(sent, images).max())
-        raise AttackError(f"the budget {threat.eps} could not be enforced: the largest norm is {largest:g}")
+    references, threat = judge.references(part), attack.threat
+    sent = send(judge.model, attack, images, references, seed=seed)
     records = judge.records(
         part,
-        sent,
-        sent - images,
-        threat.distance(returned, images),
-        ~threat.allows(returned, images),
+        sent.images,
+        sent.images - images,
+        sent.norm_returned,
+        sent.projected,
         attack.target_rows(references, seed=seed),
+        attack.entry().goal,
         mapped,
     )
     pictures = {}
     for row, item in enumerate(records.ids.tolist()):
         if item in pictured:
             factor = amplification(threat.eps, threat.norm, float(records.norms["linf"][row]))
-            pictures[item] = (picture(sent[row]), perturbation_picture(sent[row] - images[row], factor))
-    return replace(records, pictures=pictures, forward_images=forwards, gradient_images=gradients, seconds=seconds)
+            pictures[item] = (
+                picture(sent.images[row]),
+                perturbation_picture(sent.images[row] - images[row], factor),
+            )
+    return replace(records, pictures=pictures, **vars(sent.cost))
