@@ -13,6 +13,7 @@ from robustdml.threat import ThreatModel
 
 from . import art, native, torchattacks
 from .factory import DEFAULT_EPS, GOALS, AttackFactory, goal_parameters
+from .transfer import Transfer
 
 _SOURCES = (native, torchattacks, art)
 
@@ -20,6 +21,22 @@ ATTACKS: Registry[AttackFactory] = Registry("attack")
 for _source in _SOURCES:
     for _name, _factory in _source.FACTORIES.items():
         ATTACKS.add(_name, _factory)
+
+
+def _transfer(attack: str, eps: float, surrogate: str) -> Transfer:
+    return Transfer(surrogate, build_attack(attack, eps))
+
+
+ATTACKS.add(
+    "transfer",
+    AttackFactory(
+        "another attack, computed on a surrogate model that is given",
+        _transfer,
+        {"surrogate": "", "attack": "margin"},
+        knowledge="transfer",
+        by_name_only="it needs a surrogate, as in transfer(surrogate='runs/other', attack=margin)",
+    ),
+)
 
 #: Attacks of the libraries that are not offered, with the reason why.
 NOT_OFFERED: dict[str, str] = {**torchattacks.NOT_OFFERED, **art.NOT_OFFERED}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from robustdml.config import Effort
 from robustdml.contracts import Attack
 
-from .goals import MTAX, STAX, Aim, Margin, Shift, Untargeted
+from .goals import MTAX, STAX, Aim, Margin, NearestNegative, Shift, Untargeted
 from .ranking_candidate import GALLERY_GOALS
 from .ranking_first import FIRST_GOALS
 from .ranking_query import QUERY_GOALS
@@ -22,6 +22,7 @@ DEFAULT_EPS = {"l2": 0.5, "l1": 12.0, "l0": 10.0}
 GOALS: dict[str, type[Aim]] = {
     "shift": Shift,
     "margin": Margin,
+    "nearest_negative": NearestNegative,
     "stax": STAX,
     "mtax": MTAX,
     "untargeted": Untargeted,

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from robustdml.contracts import References
 from robustdml.errors import SpecError
-from robustdml.seeding import stream
+
+from .targets import check_choice, choose_targets
 
 #: Maps embeddings ``(N, D)`` of the attacked images to a value per image ``(N,)``; higher is worse for the model.
 Objective = Callable[[Tensor], Tensor]
@@ -46,26 +46,6 @@ class Goal(Aim, Protocol):
     def objective(self, references: References, *, seed: int) -> Objective:
         """The value to raise."""
         ...
-
-
-def foreign_targets(references: References, count: int, *, seed: int) -> Tensor:
-    """Draw ``count`` different gallery rows of other classes than the query's, for each query: ``(N, count)`` int64.
-
-    The draw depends on ``seed`` and the query's id alone.
-
-    Raises:
-        SpecError: the gallery has fewer rows of other classes.
-    """
-    foreign = ~references.same_class.cpu().numpy()
-    rows = []
-    for mask, item in zip(foreign, references.ids.tolist(), strict=True):
-        candidates = np.flatnonzero(mask)
-        if len(candidates) < count:
-            raise SpecError(
-                f"{count} targets of other classes asked for, the gallery has {len(candidates)}: ask for fewer"
-            )
-        rows.append(stream(seed, "targets", item).choice(candidates, count, replace=False))
-    return torch.from_numpy(np.stack(rows)).to(references.ids.device)
 
 
 @dataclass(frozen=True)
@@ -124,6 +104,25 @@ class Margin:
 
 
 @dataclass(frozen=True)
+class NearestNegative:
+    """Towards whatever foreign item is nearest, searched anew at every step; the own class plays no part.
+
+    Corrects the objective of RobRank's GTM, which fixes the item before the first step.
+    """
+
+    name = "nearest_negative"
+    flat_at_clean = False
+
+    def target_rows(self, references: References, *, seed: int) -> None:
+        """None: the item changes from step to step."""
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """Similarity to the nearest foreign item."""
+        gallery, same = references.gallery.embeddings, references.same_class
+        return lambda embeddings: (embeddings @ gallery.T).masked_fill(same, -torch.inf).amax(1)
+
+
+@dataclass(frozen=True)
 class _Attract:
     """Towards gallery items of other classes: lowers the mean distance to the targets (MDProp, arXiv 2211.16253).
 
@@ -142,14 +141,31 @@ class _Attract:
 
 @dataclass(frozen=True)
 class STAX(_Attract):
-    """Single-targeted: towards one item of another class, drawn by seed and query (MDProp, arXiv 2211.16253)."""
+    """Single-targeted: towards one item of another class (MDProp, arXiv 2211.16253).
 
+    Args:
+        choose: which item (see `robustdml.attacks.targets.choose_targets`); MDProp draws it at random.
+        item: with ``choose="given"``, the id of the gallery item that every query is pushed towards.
+
+    Raises:
+        SpecError: ``choose`` is not known, or does not go with ``item``.
+    """
+
+    choose: str = "random"
+    item: int | None = None
     name = "stax"
     flat_at_clean = False
 
+    def __post_init__(self) -> None:
+        check_choice(self.choose, self._given)
+
+    @property
+    def _given(self) -> tuple[int, ...]:
+        return () if self.item is None else (self.item,)
+
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, 1)``."""
-        return foreign_targets(references, 1, seed=seed)
+        return choose_targets(references, 1, self.choose, self._given, seed=seed)
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Minus the distance to the target."""
@@ -161,20 +177,28 @@ class MTAX(_Attract):
     """Multi-targeted: towards several items of other classes at once (MDProp, arXiv 2211.16253).
 
     Args:
-        targets: T, the number of targets, at least 1.
+        targets: T, the number of targets, at least 1; with ``choose="given"`` it is that of ``items``.
+        choose: which items (see `robustdml.attacks.targets.choose_targets`); MDProp draws them at random.
+        items: with ``choose="given"``, the ids of the gallery items that every query is pushed towards.
+
+    Raises:
+        SpecError: ``targets`` is below 1, or ``choose`` is not known or does not go with ``items``.
     """
 
     targets: int = 5
+    choose: str = "random"
+    items: tuple[int, ...] = ()
     name = "mtax"
     flat_at_clean = False
 
     def __post_init__(self) -> None:
         if self.targets < 1:
             raise SpecError(f"targets={self.targets}: an attack needs at least one target")
+        check_choice(self.choose, self.items)
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, T)``."""
-        return foreign_targets(references, self.targets, seed=seed)
+        return choose_targets(references, self.targets, self.choose, self.items, seed=seed)
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Minus the mean distance to the targets."""

@@ -1,0 +1,86 @@
+"""Which gallery items an attack aims at."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustdml.contracts import References
+from robustdml.errors import SpecError
+from robustdml.seeding import stream
+
+#: How targets may be chosen.
+CHOICES = ("random", "nearest", "hardest", "given")
+
+
+def check_choice(choose: str, given: tuple[int, ...]) -> None:
+    """Refuse a choice that cannot be made.
+
+    Raises:
+        SpecError: no such choice, or the ids given and the choice do not go together.
+    """
+    if choose not in CHOICES:
+        raise SpecError(f"choose={choose} is not known: {', '.join(CHOICES)}")
+    if choose == "given" and not given:
+        raise SpecError("choose=given needs the ids of gallery items: item=17 (stax) or items=(17, 4) (mtax)")
+    if choose != "given" and given:
+        raise SpecError(f"choose={choose} and ids of gallery items contradict each other: write choose=given")
+
+
+def choose_targets(
+    references: References, count: int, choose: str, given: tuple[int, ...] = (), *, seed: int
+) -> Tensor:
+    """The gallery rows that each query is pushed towards, ``(N, count)`` int64.
+
+    Args:
+        count: how many of them; with ``"given"``, as many as there are ids.
+        choose: ``"random"``: items of other classes than the query's, drawn by seed and query. ``"nearest"``,
+            ``"hardest"``: the items of other classes nearest to the clean query, and farthest from it. ``"given"``:
+            those of the ids ``given``, the same for all queries, whatever class they are of.
+
+    Raises:
+        SpecError: the gallery has too few rows of other classes, or none with a given id.
+    """
+    if choose == "given":
+        return _given(references, given)
+    if choose == "random":
+        return foreign_targets(references, count, seed=seed)
+    foreign = ~references.same_class
+    _check_count(foreign.sum(1).amin().item(), count)
+    similarity = references.embeddings @ references.gallery.embeddings.T
+    if choose == "hardest":
+        similarity = -similarity
+    return similarity.masked_fill(~foreign, -torch.inf).topk(count, dim=1).indices
+
+
+def foreign_targets(references: References, count: int, *, seed: int) -> Tensor:
+    """Draw ``count`` different gallery rows of other classes than the query's, for each query: ``(N, count)`` int64.
+
+    The draw depends on ``seed`` and the query's id alone.
+
+    Raises:
+        SpecError: the gallery has fewer rows of other classes.
+    """
+    foreign = ~references.same_class.cpu().numpy()
+    rows = []
+    for mask, item in zip(foreign, references.ids.tolist(), strict=True):
+        candidates = np.flatnonzero(mask)
+        _check_count(len(candidates), count)
+        rows.append(stream(seed, "targets", item).choice(candidates, count, replace=False))
+    return torch.from_numpy(np.stack(rows)).to(references.ids.device)
+
+
+def _check_count(found: float, count: int) -> None:
+    if found < count:
+        raise SpecError(f"{count} targets of other classes asked for, the gallery has {found:g}: ask for fewer")
+
+
+def _given(references: References, given: tuple[int, ...]) -> Tensor:
+    rows = []
+    for item in given:
+        found = torch.nonzero(references.gallery.ids == item).flatten()
+        if not len(found):
+            raise SpecError(f"the gallery has no item with the id {item}: choose one of the ids in its reports")
+        rows.append(found[0])
+    return torch.stack(rows).expand(len(references), -1)

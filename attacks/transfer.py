@@ -1,0 +1,138 @@
+"""Transfer: an attack computed on a surrogate, for a model that the attacker cannot ask anything."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.weak import WeakIdKeyDictionary
+
+from robustdml.contracts import Attack, Gallery, References
+from robustdml.errors import AttackSkipped, CheckpointError, SpecError
+from robustdml.models import load_checkpoint
+from robustdml.registry import Spec
+from robustdml.results import AttackEntry
+from robustdml.threat import ThreatModel
+
+# Gallery images that pass through the surrogate at once.
+_BATCH = 128
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """An attack on a surrogate, whose images are sent to the model under evaluation (Papernot et al. 2016).
+
+    The attacker knows the gallery's images and the surrogate; the model itself is never asked.
+
+    Args:
+        surrogate: a run folder of ``robustdml train``, or ``package.module:factory`` of a module that maps images
+            ``(N, 3, H, W)`` in [0, 1] to ``(N, D)``.
+        attack: what is run on the surrogate. Its targets must not depend on embeddings, so that they are the same
+            items for both models.
+
+    Raises:
+        SpecError: there is no surrogate, or the attack's targets depend on embeddings.
+        CheckpointError: the surrogate is no folder and no ``package.module:factory``.
+    """
+
+    surrogate: str
+    attack: Attack
+
+    def __post_init__(self) -> None:
+        if not self.surrogate:
+            raise SpecError("transfer needs a surrogate: write transfer(surrogate='runs/other') or 'package:factory'")
+        if not Path(self.surrogate).exists() and ":" not in self.surrogate:
+            raise CheckpointError(
+                f"no surrogate at '{self.surrogate}': give the --out folder of 'robustdml train', or package:factory"
+            )
+        choose = getattr(getattr(self.attack, "goal", None), "choose", "random")
+        if choose in {"nearest", "hardest"}:
+            raise SpecError(
+                f"choose={choose} depends on the model's embeddings, which transfer does not know: take random"
+            )
+
+    @property
+    def threat(self) -> ThreatModel:
+        """That of the attack."""
+        return self.attack.threat
+
+    def entry(self) -> AttackEntry:
+        """Its row in the results."""
+        inner = self.attack.entry()
+        knowledge: Literal["transfer"] = "transfer"
+        return inner.model_copy(
+            update={
+                "spec": str(Spec("transfer", {"surrogate": self.surrogate, "attack": inner.spec})),
+                "name": f"transfer-{inner.name}",
+                "knowledge": knowledge,
+                "citations": (*inner.citations, "papernot2016transferability"),
+            }
+        )
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor | None:
+        """Those of the attack."""
+        return self.attack.target_rows(references, seed=seed)
+
+    def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
+        """See `robustdml.contracts.Attack`; ``model`` is not called."""
+        surrogate = _load(self.surrogate).to(images.device)
+        with torch.no_grad():
+            known = References(
+                Gallery(
+                    _gallery_embeddings(self.surrogate, surrogate, references.gallery),
+                    references.gallery.labels,
+                    references.gallery.ids,
+                    references.gallery.images,
+                ),
+                surrogate(images),
+                references.labels,
+                references.ids,
+            )
+        return self.attack(surrogate, images, known, seed=seed)
+
+
+class _OnSphere(nn.Module):
+    """A module with its output put on the unit sphere, as attacks expect it."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.normalize(self.module(images).float(), dim=1)
+
+
+@lru_cache(maxsize=4)
+def _load(surrogate: str) -> nn.Module:
+    if Path(surrogate).exists():
+        module: nn.Module = load_checkpoint(surrogate).deployed()
+    else:
+        path, _, name = surrogate.partition(":")
+        try:
+            module = getattr(importlib.import_module(path), name)()
+        except Exception as error:
+            raise CheckpointError(
+                f"the surrogate '{surrogate}' cannot be loaded ({type(error).__name__}: {error}): it must name a "
+                "module and a function without arguments that returns a torch module"
+            ) from error
+    return _OnSphere(module).eval()
+
+
+# The gallery as each surrogate sees it, kept as long as the gallery is: every shard of an evaluation asks for it.
+_seen: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+
+def _gallery_embeddings(name: str, surrogate: nn.Module, gallery: Gallery) -> Tensor:
+    if gallery.images is None:
+        raise AttackSkipped("the images of the gallery are not at hand, which the surrogate has to see")
+    by_name: dict[str, Tensor] = _seen.setdefault(gallery.embeddings, {})
+    if name not in by_name:
+        rows = torch.arange(len(gallery), device=gallery.ids.device)
+        by_name[name] = torch.cat([surrogate(gallery.images(part)) for part in rows.split(_BATCH)])
+    return by_name[name]
