@@ -11,8 +11,8 @@ from .plot import Axis, Curve, Guide, Plot, Point, Tick, model_style, share_axis
 
 
 def over_eps_chart(index: Index) -> Chart | None:
-    """Worst-case R@1 over the L-infinity budgets; none where fewer than two were run."""
-    if len(index.linf) < 2:
+    """Worst-case R@1 over the L-infinity budgets; none where fewer than two have numbers."""
+    if not has_steps(index):
         return None
     models = index.results.models
     runs = [_run(index, model) for model in models]
@@ -41,6 +41,11 @@ def over_eps_chart(index: Index) -> Chart | None:
         ),
         (panel(plot, table, _alternative(models, runs, labels)),),
     )
+
+
+def has_steps(index: Index) -> bool:
+    """Whether two L-infinity budgets or more have a worst case."""
+    return len({budget for _, budget in index.worst if budget.norm == "linf"}) > 1
 
 
 def _run(index: Index, model: ModelEntry) -> tuple[tuple[float, str, Score], ...]:

@@ -10,6 +10,7 @@ from .. import text
 from ..index import Budget, Index
 from .attacked import strongest
 from .chart import Chart, Table, at, labels, model_legend, panel, quoted, reading, scored, spread
+from .over_eps import has_steps
 from .plot import Bars, Dots, Guide, Layer, Plot, Point, model_style, row_axis, share_axis
 
 #: Attacks in the chart; the table has all.
@@ -22,11 +23,12 @@ _ROWS_IN_WORDS = 5
 
 def under_attacks_chart(index: Index) -> Chart | None:
     """R@1 clean, in the worst case and under the attacks; none where R@1 over eps is drawn instead."""
-    if len(index.linf) > 1:
+    if has_steps(index):
         return None
     budget, models = index.headline, index.results.models
     attacks = () if budget is None else strongest(index, budget)
-    rows = _rows(index, budget, attacks[:LIMIT])
+    measured = tuple(attack for attack in attacks if _has_number(index, attack))
+    rows = _rows(index, budget, measured[:LIMIT])
     bars = len(models) <= _MODELS_AS_BARS
     thickness = 0.8 / len(models)
     layers: list[Layer] = []
@@ -54,13 +56,19 @@ def under_attacks_chart(index: Index) -> Chart | None:
         ("Attack", *(model.name for model in models)),
         tuple((name, tuple(map(scored, scores))) for name, scores in _rows(index, budget, attacks)),
     )
-    title = "R@1 under each attack" if attacks else "Clean R@1"
+    title = "R@1 under each attack" if measured else "Clean R@1"
     return Chart(
         "chart-attacks",
         title,
-        _caption(index, len(attacks), bars),
+        _caption(index, len(measured), bars),
         (panel(plot, table, _alternative(title, tuple(model.name for model in models), rows)),),
     )
+
+
+def _has_number(index: Index, attack: str) -> bool:
+    eps = index.headline.eps if index.headline else None
+    cells = (index.cells.get((model.name, attack, eps)) for model in index.results.models)
+    return any(cell and cell.score for cell in cells)
 
 
 def _rows(
