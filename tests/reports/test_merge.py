@@ -279,3 +279,18 @@ def test_several_runs_are_written_into_the_working_folder(run, tmp_path, monkeyp
     assert write_report([folder for folder, _ in folders]) == Path("report.html")
     assert (tmp_path / "report.html").is_file()
     assert write_report(folders[0][0]) == folders[0][0] / "report.html"
+
+
+def test_runs_of_one_model_each_merge_into_the_run_that_had_them_all(run):
+    _, whole = run("whole", "one", "two", "three")
+    apart = []
+    for model in whole.models:
+        own = {
+            part: tuple(entry for entry in getattr(whole, part) if entry.model in {None, model.name})
+            for part in ("cells", "worst", "warnings")
+        }
+        apart.append((Path(model.name), whole.model_copy(update={"models": (model,), **own})))
+    merged = merge_runs(apart)
+    expected = {"seconds": merged.seconds, "spec": merged.spec}
+    assert merged == whole.model_copy(update=expected)
+    assert merged.spec.models == whole.spec.models
