@@ -235,8 +235,8 @@ def _row(number: int, line: _Line, tests: dict[tuple[int, int, int], Paired], lo
                 lowest=_counts(line) and bool(lowest) and entry.recall == lowest[place],
             )
         )
-    attack = line.attack
-    facets = attack and Facets(
-        attack.goal, KNOWLEDGE[attack.knowledge], NORMS[attack.norm], attack.library, attack.side
-    )
-    return Row(line.name, line.meaning, tuple(readings), line.key, facets)
+    return Row(line.name, line.meaning, tuple(readings), line.key, _facets(line.attack) if line.attack else None)
+
+
+def _facets(attack: AttackEntry) -> Facets:
+    return Facets(attack.goal, KNOWLEDGE[attack.knowledge], NORMS[attack.norm], attack.library, attack.side)

@@ -20,8 +20,8 @@ from .tables import tables_section
 from .verdicts import verdict_section
 
 SECTIONS: tuple[Builder, ...] = (
-    cautions_section,
     verdict_section,
+    cautions_section,
     tables_section,
     *CHART_SECTIONS,
     gallery_section,
@@ -65,18 +65,14 @@ def _subject(models: tuple[ModelEntry, ...]) -> str:
 def _facts(index: Index) -> tuple[text.Fact, ...]:
     results = index.results
     dataset = results.dataset
+    size = f"{dataset.image_size} \N{MULTIPLICATION SIGN} {dataset.image_size} pixels"
     return (
-        text.Fact("Data set", f"{dataset.name} ({text.counted(dataset.classes, 'class', 'classes')})"),
-        text.Fact("Protocol", dataset.protocol),
+        text.Fact("Data set", f"{dataset.name}: {text.counted(dataset.classes, 'class', 'classes')}, {size}"),
         text.Fact("Queries", f"{text.count(dataset.queries)} of {text.count(dataset.queries_available)} available"),
         text.Fact("Gallery", _gallery_size(dataset)),
-        text.Fact("Image size", f"{dataset.image_size} \N{MULTIPLICATION SIGN} {dataset.image_size} pixels"),
         text.Fact("Threat model", _threat(index)),
         text.Fact("Attacks", _runs(results)),
-        text.Fact("Chance level", f"R@1 {text.fraction(dataset.chance_recall_at_1)} for a random ranking"),
         text.Fact("Created", f"{text.moment(results.created)}, in {text.duration(results.seconds)}"),
-        text.Fact("robustdml", results.robustdml_version),
-        text.Fact("Fingerprint", results.fingerprint),
     )
 
 
@@ -105,12 +101,14 @@ def _runs(results: Results) -> str:
     if not results.cells:
         return "none"
     failed = sum(cell.status == "failed" for cell in results.cells)
+    skipped = sum(cell.status == "skipped" for cell in results.cells)
     runs = text.counted(len(results.cells), "run")
     outcome = f"{text.count(failed)} failed" if failed else "none failed"
+    outcome += f", {text.count(skipped)} skipped" if skipped else ""
     return f"{text.counted(len(results.attacks), 'attack')}, {runs} over models and eps, {outcome}"
 
 
 def _data_uri(results: Results) -> str:
-    # The same text that `Results.save` writes: the download is the results file.
-    encoded = base64.b64encode(results.model_dump_json(indent=1).encode()).decode()
+    # The results file without its spaces, which would be a third of it.
+    encoded = base64.b64encode(results.model_dump_json().encode()).decode()
     return f"data:application/json;base64,{encoded}"

@@ -8,18 +8,27 @@ import pytest
 
 from robustdml.errors import RunFolderError
 from robustdml.reports import render_report
-from robustdml.reports.gallery import build_gallery
+from robustdml.reports.gallery import build_gallery, gallery_section
 from robustdml.reports.index import Index
+from robustdml.results import Results, pack_hits
 
 
 def exhibits(page):
     return [article for article in page.all("article") if article.attributes.get("class") == "exhibit"]
 
 
+def by_query(page):
+    """The exhibits by the query, the attack and the budget that their heads name."""
+    return {article.all("h3")[0].text.partition(" query ")[2]: article for article in exhibits(page)}
+
+
 def test_every_example_shows_its_pictures_and_lists(results, tmp_path, parse):
-    found = exhibits(parse(render_report(results, tmp_path)))
+    found = by_query(parse(render_report(results, tmp_path)))
     assert len(found) == len(results.examples) == 12
-    for article, example in zip(found, results.examples, strict=True):
+    names = {attack.spec: attack.name for attack in results.attacks}
+    for example in results.examples:
+        head = f"{example.query_id} of class {example.class_name} {names[example.attack]} at eps 16/255"
+        (article,) = (article for title, article in found.items() if title.startswith(head))
         hits = (*example.clean_top, *example.adversarial_top, *example.targets)
         paths = [example.image, example.perturbation_image, example.adversarial_image, *(hit.image for hit in hits)]
         shown = [base64.b64decode(image.attributes["src"].partition(",")[2]) for image in article.all("img")]
@@ -30,9 +39,108 @@ def test_every_example_shows_its_pictures_and_lists(results, tmp_path, parse):
             *(f"{'✓ right' if hit.relevant else '✗ wrong'} {hit.class_name}" for hit in hits[:10]),
             *(target.class_name for target in example.targets),
         ]
-        assert f"query {example.query_id} of class {example.class_name}" in article.text
         assert f"perturbation × {example.amplification:.3g}" in article.text  # noqa: RUF001
         assert ("Targets of the attack" in article.text) == bool(example.targets)
+
+
+def test_a_target_that_was_reached_is_marked(results, tmp_path, parse):
+    example = next(example for example in results.examples if example.targets)
+    top = (example.targets[0], *example.adversarial_top[1:])
+    changed = example.model_copy(update={"adversarial_top": top})
+    page = parse(render_report(results.model_copy(update={"examples": (changed,)}), tmp_path))
+    marked = [item.text for item in exhibits(page)[0].all("li") if "◎ target" in item.text]
+    assert marked == [f"✗ wrong ◎ target {example.targets[0].class_name}"]
+
+
+@pytest.fixture
+def pool(results, sample, tmp_path):
+    """A run of one model and four attacks in which 11 queries of known fate are pictured under one attack."""
+    run = sample(tmp_path, models=("only",), budgets=(8 / 255,), eventful=False)
+    template = run.examples[1]
+    right, wrong = template.clean_top[0], template.adversarial_top[0]
+    fates = {
+        **{number: ("broken", number + 1) for number in range(3)},
+        3: ("broken", 1),
+        4: ("broken", 4),
+        **{number: ("held", number - 5) for number in range(5, 8)},
+        8: ("wrong already", 4),
+        9: ("held", 0),
+        10: ("held", 1),
+    }
+    ones = ["1" if place not in fates or fates[place][0] != "wrong already" else "0" for place in range(2000)]
+    examples, cells = [], []
+    for number, (fate, _) in fates.items():
+        examples.append(
+            template.model_copy(
+                update={
+                    "query_id": run.queries.ids[number],
+                    "clean_top": (wrong if fate == "wrong already" else right,),
+                    "adversarial_top": (right if fate == "held" else wrong,),
+                }
+            )
+        )
+    for turn, cell in enumerate(run.cells):
+        # The pictured attack is the second; a query that k attacks break is broken by it first, if it is broken at all.
+        rank = (turn - 1) % 4
+        hits = list(ones)
+        for number, (fate, count) in fates.items():
+            if fate != "wrong already" and (rank < count if fate == "broken" else 4 - rank <= count):
+                hits[number] = "0"
+        packed = pack_hits(bit == "1" for bit in hits)
+        metrics = cell.score.metrics.model_copy(update={"recall_at_1": hits.count("1") / 2000})
+        cells.append(
+            cell.model_copy(update={"hits": packed, "score": cell.score.model_copy(update={"metrics": metrics})})
+        )
+    return Results.model_validate(
+        run.model_copy(update={"examples": tuple(examples), "cells": tuple(cells)}).model_dump()
+    )
+
+
+def test_the_easiest_prey_comes_first_then_the_hardest(pool, tmp_path):
+    gallery = build_gallery(Index.of(pool), tmp_path)
+    ((exhibits),) = (room.exhibits for room in gallery.rooms)
+    # Of five broken and five held ones the least telling of each is left out.
+    assert [(exhibit.outcome, exhibit.query) for exhibit in exhibits] == [
+        ("broken", "4"),
+        ("broken", "2"),
+        ("broken", "1"),
+        ("broken", "0"),
+        ("held", "5"),
+        ("held", "9"),
+        ("held", "6"),
+        ("held", "10"),
+        ("wrong already", "8"),
+    ]
+    assert [exhibit.toll for exhibit in exhibits[:5]] == [
+        "4 of 4 attacks at this budget",
+        "3 of 4 attacks at this budget",
+        "2 of 4 attacks at this budget",
+        "1 of 4 attacks at this budget",
+        "0 of 4 attacks at this budget",
+    ]
+    assert (gallery.pool, gallery.left_out) == ("11 queries", "2 examples")
+
+
+def test_exhibits_carry_what_they_are_filtered_by(pool, tmp_path, parse):
+    page = parse(render_report(pool, tmp_path))
+    found = [
+        (item.attributes["data-outcome"], item.attributes["data-class"], item.attributes["data-attack"])
+        for item in exhibits(page)
+    ]
+    name = pool.examples[0].class_name
+    assert found == [
+        *[("broken", name, "margin")] * 4,
+        *[("held", name, "margin")] * 4,
+        ("wrong already", name, "margin"),
+    ]
+    assert len({item.attributes["data-key"] for item in exhibits(page)}) == 9
+    assert "11 queries were drawn before any result was known" in page.text
+
+
+def test_a_query_that_the_run_does_not_list_has_no_toll(results, tmp_path):
+    example = results.examples[0].model_copy(update={"query_id": 99_999})
+    gallery = build_gallery(Index.of(results.model_copy(update={"examples": (example,)})), tmp_path)
+    assert gallery.rooms[0].exhibits[0].toll == ""
 
 
 def test_a_missing_picture_is_an_error(results, tmp_path):
@@ -77,6 +185,13 @@ def test_the_byte_budget_is_shared_between_models_and_attacks(results, tmp_path)
     assert gallery.left_out == "12 examples"
     assert [(room.model, len(room.exhibits)) for room in gallery.rooms] == [(model.name, 4) for model in results.models]
     assert len({exhibit.query for room in gallery.rooms for exhibit in room.exhibits}) == 12
+
+
+def test_a_large_run_has_less_room_for_pictures(results, tmp_path):
+    copies = tuple(cell for cell in results.cells for _ in range(30))
+    small = gallery_section(Index.of(results), tmp_path).data
+    large = gallery_section(Index.of(results.model_copy(update={"cells": copies})), tmp_path).data
+    assert (small.budget, large.budget) == ("5.8 MB", "1.1 MB")
 
 
 def _uris(gallery):

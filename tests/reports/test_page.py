@@ -6,13 +6,14 @@ import base64
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 from plotly.offline import get_plotlyjs
 
 import robustdml.reports
 from robustdml.reports import render_report, write_report
-from robustdml.results import Results
+from robustdml.results import Caution, Results
 from robustdml.threat import format_eps
 
 HOSTILE = (
@@ -118,20 +119,70 @@ def test_a_quiet_run_has_no_warnings(sample, tmp_path, parse):
     assert "failed" not in page.all("main")[0].text
 
 
-def test_the_header_says_what_was_measured(page):
+def test_the_header_and_the_method_say_what_was_measured(page, results):
     header = page.all("header")[0].text
     for fact in (
-        "cub200",
+        "cub200: 100 classes, 64 × 64 pixels",  # noqa: RUF001
         "2,000 of 5,924 available",
-        "64 × 64 pixels",  # noqa: RUF001
         "2/255, 8/255, 16/255",
         "L∞ up to eps",
         "2026-03-04 05:06 UTC",
-        "0123456789abcdef",
         "never finds itself",
-        "zero-shot: test classes",
     ):
         assert fact in header
+    method = page.all("section")[-1]
+    assert method.attributes["aria-labelledby"] == "method"
+    seconds = sum(found.seconds for found in results.cells)
+    images = sum(found.forward_images for found in results.cells)
+    for fact in (
+        results.dataset.protocol,
+        "2,000 queries (a sample with all classes in proportion) were matched against 5,924 images",
+        "that is chance",
+        "margin: An item of another class is brought nearer",
+        "McNemar's exact test",
+        results.fingerprint,
+        results.dataset.fingerprint,
+        results.robustdml_version,
+        f"{images:,} images forward",
+        f"{seconds // 60:.0f} min",
+        "torch 2.9.0",
+        "@inproceedings{madry2018",
+    ):
+        assert fact in method.text
+
+
+def test_warnings_of_one_kind_are_told_together(results, tmp_path, parse):
+    def caution(number, slug="budget-exceeded", remedy="Report it."):
+        return Caution(slug=slug, message=f"message {number}", remedy=remedy, model=results.models[0].name)
+
+    cautions = [caution(number) for number in range(5)]
+    cautions += [caution(number, "no-attempt", f"remedy {number}") for number in (5, 6)]
+    cautions.append(caution(7, "attack-failed", "Try it again."))
+    page = parse(render_report(results.model_copy(update={"warnings": tuple(cautions)}), tmp_path))
+    box = page.all("section")[1]
+    assert box.attributes["aria-labelledby"] == "warnings-title"
+    for number in range(7):
+        assert box.text.count(f"message {number}") == 1
+    assert box.text.count("Report it.") == 1
+    assert "budget-exceeded, 5 times" in box.text
+    assert "2 more" in [summary.text for summary in box.all("summary")]
+    assert "remedy 5" in box.text
+    assert "remedy 6" in box.text
+    # What failed is listed with its reason already.
+    assert "message 7" not in box.text
+    assert "Try it again." in page.one("failures").text
+
+
+def test_every_goal_of_the_attacks_is_explained(results, tmp_path, parse):
+    attacks = tuple(
+        attack.model_copy(update={"goal": goal})
+        for attack, goal in zip(results.attacks, ("mtax", "stax", "mtax", "of-my-own"), strict=True)
+    )
+    goals = (
+        parse(render_report(results.model_copy(update={"attacks": attacks}), tmp_path)).all("section")[-1].all("dl")[1]
+    )
+    assert [goal.text for goal in goals.all("code")] == ["mtax", "stax", "of-my-own"]
+    assert all(len(meaning.text) > 40 for meaning in goals.all("dd"))
 
 
 def test_hostile_names_are_shown_literally(sample, tmp_path, parse):
@@ -202,6 +253,21 @@ def test_runs_of_any_shape_are_rendered(sample, tmp_path, parse, shape):
     assert ("This run kept no examples." in page.text) == (not results.examples)
     visible = page.all("main")[0].text + page.all("footer")[0].text
     assert not re.search(r"\b(nan|None|inf)\b", visible, re.IGNORECASE)
+
+
+def test_many_models_and_attacks_are_rendered_fast(sample, tmp_path):
+    results = sample(
+        tmp_path,
+        models=tuple(f"model-{number}" for number in range(10)),
+        attacks=tuple(f"attack-{number}" for number in range(60)),
+        budgets=(4 / 255, 8 / 255),
+        examples=False,
+    )
+    started = time.process_time()
+    html = render_report(results, tmp_path)
+    assert time.process_time() - started < 5
+    # A large run has at least 1 MB for pictures.
+    assert len(html) < 11_000_000
 
 
 def test_importing_reports_imports_no_heavy_package():
