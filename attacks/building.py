@@ -11,11 +11,11 @@ from robustdml.errors import BudgetError, SpecError, UnknownNameError
 from robustdml.registry import Registry, Spec, parse_spec
 from robustdml.threat import ThreatModel
 
-from . import art, native, torchattacks
+from . import art, native, patch, poisoning, ranking, torchattacks, universal
 from .factory import DEFAULT_EPS, GOALS, AttackFactory, goal_parameters
 from .transfer import Transfer
 
-_SOURCES = (native, torchattacks, art)
+_SOURCES = (native, ranking, universal, patch, poisoning, torchattacks, art)
 
 ATTACKS: Registry[AttackFactory] = Registry("attack")
 for _source in _SOURCES:

@@ -16,7 +16,7 @@ def entry_spec(name: str, attack: DataclassInstance) -> str:
     params: dict[str, object] = {}
     for field in fields(attack):
         value: Any = getattr(attack, field.name)
-        if field.name == "eps":
+        if field.name == "eps" or not field.compare:  # what was computed is no parameter
             continue
         if field.name == "goal":
             params["goal"] = value.name

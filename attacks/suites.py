@@ -11,6 +11,7 @@ from robustdml.errors import SpecError, UnknownNameError
 from robustdml.registry import split_specs
 from robustdml.threat import parse_eps_list
 
+from . import ranking
 from .building import ATTACKS, build_attack, spec_name
 
 #: The attacks of the project with the goals that papers use; the strongest of them is native.
@@ -38,6 +39,7 @@ SUITES: dict[str, tuple[str, ...]] = {
         "art.ProjectedGradientDescent(goal=stax)",
         "art.ProjectedGradientDescent(goal=mtax)",
     ),
+    **ranking.SUITES,
 }
 #: Everything: the standard suite, and every other attack of the registry with its first goal.
 SUITES["all"] = (

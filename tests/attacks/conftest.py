@@ -83,7 +83,8 @@ def make_world(setting: str = "gallery") -> World:
     own = setting != "gallery"
     images = items[chosen].clone() if own else make_images(labels[chosen], seed=3)
     with torch.no_grad():
-        gallery = Gallery(model(items), labels, torch.arange(len(labels)) + 40)
+        ids = torch.arange(len(labels)) + 40
+        gallery = Gallery(model(items), labels, ids, images=lambda rows: items[rows])
         ids = gallery.ids[chosen] if own else torch.arange(len(chosen)) + 900
         references = References(gallery, model(images), labels[chosen], ids)
     return World(model, images, references)
