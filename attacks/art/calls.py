@@ -55,8 +55,8 @@ def universal_towards_a_class(job: Job) -> Array:
 
 def _universal(job: Job, estimator: ClassifierEstimator) -> Any:
     """ART builds the attacker with its defaults, whose budget is far from ours."""
-    attack, attacker = job.make(estimator), job.params["attacker"]
-    if attacker == "deepfool":
+    attack = job.make(estimator)
+    if attack.attacker == "deepfool":
         attack.attacker_params = {"verbose": False, "max_iter": job.params["attacker_steps"]}
     else:
         attack.attacker_params = {"eps": attack.eps, "eps_step": attack.eps, "norm": attack.norm}

@@ -6,7 +6,7 @@ ART's own estimators copy, wrap and batch every call; these do what the attacks 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -106,7 +106,7 @@ class AskingEstimator(ClassifierMixin, NeuralNetworkMixin, LossGradientsMixin, B
         gradient: which of the two gradients the attack is given.
     """
 
-    estimator_params = [*BaseEstimator.estimator_params, "nb_classes"]
+    estimator_params: ClassVar[list[str]] = [*BaseEstimator.estimator_params, "nb_classes"]
 
     def __init__(
         self,
@@ -173,6 +173,11 @@ class EmbeddingEstimator(PyTorchEstimator):  # type: ignore[misc]
     def input_shape(self) -> tuple[int, ...]:
         """``(3, H, W)``."""
         return tuple(self._like.shape[1:])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self._like.device
 
     def predict(self, x: Array, batch_size: int = 128, **kwargs: Any) -> Array:
         """Embeddings ``(N, D)``."""

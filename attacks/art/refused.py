@@ -15,8 +15,8 @@ REFUSED: dict[str, str] = {
     "CompositeAdversarialAttackPyTorch": "needs kornia, which ART does not install",
     "DPatch": _DETECTION,
     "DecisionTreeAttack": "attacks decision trees",
-    "FeatureAdversariesNumpy": "takes the gradient by finite differences, one pass per pixel value of the whole batch in "
-    "every step; art.FeatureAdversariesPyTorch is the same attack with gradients",
+    "FeatureAdversariesNumpy": "takes the gradient by finite differences, one pass of the batch per pixel value in every "
+    "step; art.FeatureAdversariesPyTorch is the same attack with gradients",
     "FeatureAdversariesTensorFlowV2": _TENSORFLOW,
     "FrameSaliencyAttack": "attacks videos, frame by frame, with another attack inside",
     "GRAPHITEBlackbox": "needs kornia and OpenCV, which ART does not install",
@@ -34,6 +34,6 @@ REFUSED: dict[str, str] = {
     "ProjectedGradientDescentTensorFlowV2": _TENSORFLOW,
     "RobustDPatch": _DETECTION,
     "SNAL": _DETECTION,
-    "ThresholdAttack": "evolves every pixel value at once: CMA-ES takes a matrix of (3 H W) x (3 H W), and differential "
-    "evolution 3 H W passes per image and generation",
+    "ThresholdAttack": "evolves every pixel value at once: CMA-ES takes a matrix of (3 H W) x (3 H W), and "
+    "differential evolution 3 H W passes per image and generation",
 }

@@ -112,6 +112,7 @@ class Row:
         own: parameters that are not handed to ART, but used by ``call``.
         effort: parameters that another effort than standard changes.
         largest_side: images with a longer side are skipped; None takes every size.
+        together: whether ART's batch size may be above 1.
         needs: a package that ART does not install with itself.
     """
 
@@ -125,7 +126,7 @@ class Row:
     cost: Literal["low", "medium", "high"] = "low"
     goals: tuple[str, ...] = ("untargeted", "stax", "mtax")
     eps: str = "eps"
-    step: float | None | Literal["absent"] = "absent"
+    step: float | Literal["absent"] | None = "absent"
     step_name: str = "eps_step"
     params: Mapping[str, object] = field(default_factory=dict)
     hidden: tuple[str, ...] = ()
@@ -134,6 +135,7 @@ class Row:
     effort: Mapping[Effort, Mapping[str, object]] = field(default_factory=dict)
     largest_side: int | None = None
     needs: str | None = None
+    together: bool = True
     by_name_only: str = ""
 
     @property
@@ -160,7 +162,11 @@ class Row:
                 found[self.step_name] = eps * (2.5 / params["max_iter"] if share is None else share)
         if "norm" in self.accepted and (len(self.norms) > 1 or self.budget == "fixed"):
             found["norm"] = {"linf": np.inf, "l2": 2, "l1": 1, "l0": 0}[params.get("norm", self.norms[0])]
-        for name, value in (("targeted", targeted), ("batch_size", max(count, 64)), ("verbose", False)):
+        for name, value in (
+            ("targeted", targeted),
+            ("batch_size", max(count, 64) if self.together else 1),
+            ("verbose", False),
+        ):
             if name in self.accepted and name not in found:
                 found[name] = value
         return found

@@ -254,6 +254,7 @@ _BLACK_BOX = {
         budget="minimum",
         knowledge="scores",
         cost="high",
+        together=False,
         # The step is ART's epsilon, which is no budget: L2 grows by its square root.
         params={"max_iter": 500, "step": 0.2},
         renamed={"step": "epsilon"},

@@ -46,7 +46,7 @@ class _Player:
         try:
             if not self.stopped:
                 self.result = self.task(self.ask)
-        except BaseException as error:  # noqa: BLE001 -- handed to the thread that waits
+        except BaseException as error:  # handed to the thread that waits
             self.error = error
         self.question = None
         self.asked.release()
