@@ -47,6 +47,10 @@ class TrainConfig:
             published).
         validation_classes: training classes held out to choose the epoch that is kept; None takes a tenth of them,
             rounded down; 0 trains on all and keeps the last epoch.
+        patience: stop after so many epochs without a better validation R@1; None never does. Needs held-out classes.
+        clip_gradient: largest norm of the model's gradient in a step; 0 leaves it as it is.
+        average_weights: decay of a moving average of the weights, in [0, 1), which is then what is measured and kept;
+            0 keeps the weights themselves.
         precision: ``"fp32"``, or ``"bf16"`` for autocast.
         seed: of weights, batches, augmentation and attacks.
 
@@ -75,12 +79,23 @@ class TrainConfig:
     arithmetic: Literal["pixels", "published"] = "pixels"
     schedule: Literal["cosine", "constant"] = "cosine"
     validation_classes: int | None = None
+    patience: int | None = None
+    clip_gradient: float = 0.0
+    average_weights: float = 0.0
     precision: str = "fp32"
     seed: int = 0
 
     def __post_init__(self) -> None:
         ThreatModel(self.eps)
-        at_least = {"epochs": 1, "attack_steps": 1, "targets": 1, "batch_size": 4, "seed": 0, "validation_classes": 0}
+        at_least = {
+            "epochs": 1,
+            "attack_steps": 1,
+            "targets": 1,
+            "batch_size": 4,
+            "seed": 0,
+            "validation_classes": 0,
+            "patience": 1,
+        }
         for name, least in at_least.items():
             value = getattr(self, name)
             if value is not None and value < least:
@@ -96,6 +111,11 @@ class TrainConfig:
                 raise SpecError(f"{name}={getattr(self, name)} must be a number above 0")
         if not 0 <= self.weight_decay < math.inf:
             raise SpecError(f"weight_decay={self.weight_decay} must be a number of at least 0")
+        if not 0 <= self.clip_gradient < math.inf or not 0 <= self.average_weights < 1:
+            raise SpecError(
+                f"clip_gradient={self.clip_gradient} must be a number of at least 0, and "
+                f"average_weights={self.average_weights} in [0, 1)"
+            )
         words = {
             "precision": ("fp32", "bf16"),
             "arithmetic": ("pixels", "published"),

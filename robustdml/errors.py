@@ -7,7 +7,8 @@
     ├── DataError                  a missing folder, a corrupt image, a split that cannot be evaluated
     ├── CheckpointError            a file or folder that is not a robustdml checkpoint, or does not fit
     ├── RunFolderError             an output folder that holds another run
-    ├── TrainingError              training cannot go on (a loss that is not finite)
+    ├── TrainingError              training cannot go on (a loss that is not finite, a collapse)
+    ├── Terminated                 training was asked to end and has saved its state; exit code 143
     ├── AttackError                an attack broke its contract; recorded for its cell, never stops a run
     │   ├── AttackSkipped          it was not tried, for a reason known before (too large an image, say)
     │   └── AttackTimeout          it ran longer than it was given
@@ -67,6 +68,12 @@ class RunFolderError(RobustDMLError):
 
 class TrainingError(RobustDMLError):
     """Training that cannot go on."""
+
+
+class Terminated(RobustDMLError):  # noqa: N818 -- no fault of anyone
+    """A run that was asked to end (SIGTERM) and can be resumed."""
+
+    exit_code = 128 + 15
 
 
 class AttackError(RobustDMLError):

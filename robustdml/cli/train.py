@@ -60,6 +60,14 @@ _DEFAULT = TrainConfig()
     type=int,
     help="Training classes held out to choose the epoch [default: a tenth of them; 0 trains on all].",
 )
+@click.option("--patience", type=int, help="Stop after so many epochs without a better validation R@1.")
+@click.option("--clip-gradient", default=_DEFAULT.clip_gradient, show_default=True, help="Largest norm; 0: no limit.")
+@click.option(
+    "--average-weights",
+    default=_DEFAULT.average_weights,
+    show_default=True,
+    help="Decay of a moving average of the weights, which is then kept, e.g. 0.999.",
+)
 @click.option("--precision", default=_DEFAULT.precision, show_default=True, help="fp32 or bf16.")
 @click.option("--seed", default=_DEFAULT.seed, show_default=True)
 @run_options

@@ -9,12 +9,14 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from robustdml._version import __version__
 from robustdml.config import DEFAULT_OPTIONS, RunOptions, TrainConfig
@@ -22,7 +24,9 @@ from robustdml.contracts import AttackBuilder
 from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors, TrainTensors
 from robustdml.devices import choose_device
-from robustdml.errors import SpecError, TrainingError
+from robustdml.errors import SpecError, Terminated, TrainingError
+from robustdml.evaluation.embed import Embedder, embed_rows
+from robustdml.evaluation.health import health
 from robustdml.evaluation.recall import clean_recall
 from robustdml.files import claim_run_folder, write_text
 from robustdml.models import (
@@ -30,19 +34,25 @@ from robustdml.models import (
     ModelConfig,
     check_backbone,
     convert_to_multibn,
+    evaluation_mode,
     freeze_batchnorm,
     save_checkpoint,
 )
 from robustdml.progress import Advance, progress
-from robustdml.seeding import derive_seed
+from robustdml.seeding import derive_seed, stream
+from robustdml.training.examples import check_targets, example_maker
 from robustdml.training.losses import build_loss
-from robustdml.training.methods import METHODS, Branch
-from robustdml.training.published import PublishedExamples
-from robustdml.training.schedule import batch_layout, batches, fitting_m_per_class, rate
+from robustdml.training.methods import METHODS
+from robustdml.training.schedule import batches, fitting_m_per_class, rate
 from robustdml.training.state import TrainingState, load_state, save_state
-from robustdml.training.step import Autocast, ExampleMaker, step_loss
+from robustdml.training.step import Autocast, step_loss
+from robustdml.training.termination import termination
 
 METRICS_FILE = "metrics.jsonl"
+#: Training images whose embeddings show each epoch whether the space is alive.
+_WATCHED = 256
+#: Runs of fewer epochs are trials: they are not stopped for a collapse.
+_FEWEST_EPOCHS = 4
 
 
 @dataclass(frozen=True)
@@ -82,19 +92,11 @@ def train(
         UnknownNameError: no such method, backbone or loss.
         SpecError: values that do not fit each other or the data.
         RunFolderError: ``out`` holds another run.
-        TrainingError: the loss is not finite.
+        TrainingError: the loss is not finite, or the embeddings have collapsed.
+        Terminated: the process was asked to end (SIGTERM); everything up to that step is saved.
     """
     run = _Run(dataset, config, Path(out), build_attack, options)
     return run.go()
-
-
-def _training_attack(branch: Branch, config: TrainConfig) -> tuple[str, float]:
-    """The spec and budget of the attack that makes a branch's images: as published, a start close by, the last step."""
-    targets = branch.targets or (config.targets if branch.kind == "mtax" else 1)
-    own = f"targets={targets}, " if branch.kind in {"mtax", "unadversarial"} else ""
-    steps = branch.steps or config.attack_steps
-    spec = f"{branch.kind}({own}steps={steps}, step={1 / steps}, start=0.05, best=false)"
-    return spec, config.eps if branch.eps is None else branch.eps
 
 
 class _Run:
@@ -126,7 +128,7 @@ class _Run:
         self.config = replace(config, image_size=size, m_per_class=m_per_class, validation_classes=held_out)
         self.dataset, self.out, self.options = dataset, out, options
         self.device = choose_device(options.device)
-        self._check_targets(m_per_class)
+        check_targets(self.config, self.method.branches)
         self.spec = {
             "kind": "train",
             "version": __version__,
@@ -134,37 +136,36 @@ class _Run:
             "dataset_fingerprint": dataset.fingerprint(),
             **self.config.to_dict(),
         }
-        self.build_attack = build_attack
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = EmbeddingModel(model_config, pretrained=config.pretrained)
             self.loss = build_loss(config.loss, config.miner, classes=classes, embedding_dim=config.embedding_dim)
         if len(self.method.batchnorms) > 1:
             convert_to_multibn(self.model, self.method.batchnorms)
-        makers = [branch for branch in self.method.branches if branch.kind != "clean"]
-        self.attacks = {branch: self._maker(branch) for branch in makers}
+        self.makers = {
+            branch: example_maker(branch, self.config, self.model, build_attack)
+            for branch in self.method.branches
+            if branch.kind != "clean"
+        }
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss.to(self.device)
         groups = [{"params": list(self.model.parameters()), "peak": config.learning_rate}]
         if learned := list(self.loss.parameters()):
             groups.append({"params": learned, "peak": config.loss_learning_rate})
         self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.average = None
+        if config.average_weights:
+            decay = get_ema_multi_avg_fn(config.average_weights)
+            self.average = AveragedModel(self.model, multi_avg_fn=decay, use_buffers=True)
+        #: Whatever has a state, by the name under which it is saved.
+        self.modules: dict[str, nn.Module] = {"model": self.model, "loss": self.loss}
+        if self.average:
+            self.modules["average"] = self.average
+        self.watched = np.sort(stream(config.seed, "watched", 0).permutation(self.rows)[:_WATCHED])
         self.views = ImageTensors(dataset.images, size)
         self.images = TrainTensors(self.views, dataset.augmentation)
         self._read_images()
         claim_run_folder(out, self.spec)
-
-    def _maker(self, branch: Branch) -> ExampleMaker:
-        """What makes the images of a branch."""
-        config = self.config
-        if config.arithmetic == "pixels":
-            return self.build_attack(*_training_attack(branch, config))
-        if branch.kind not in {"stax", "mtax"}:
-            raise SpecError(f"arithmetic 'published' knows STAX and MTAX, and no branch '{branch.kind}'")
-        mean, std = (tuple(values.flatten().tolist()) for values in (self.model.mean, self.model.std))
-        eps = config.eps if branch.eps is None else branch.eps
-        targets = 1 if branch.kind == "stax" else branch.targets or config.targets
-        return PublishedExamples(targets, eps, branch.steps or config.attack_steps, mean, std)
 
     def _read_images(self) -> None:
         """Decode every training image once, so that a corrupt one is found now and not hours later."""
@@ -173,33 +174,21 @@ class _Run:
                 self.views.original(int(row))
                 advance(1)
 
-    def _check_targets(self, m_per_class: int) -> None:
-        """Refuse more targets than a part of the batch has images of other classes, before the first step does."""
-        batch = self.config.batch_size
-        layout = batch_layout(batch, m_per_class)
-        for branch in self.method.branches:
-            part = layout[branch.rows(batch)]
-            foreign = len(part) - max(Counter(part).values())
-            targets = branch.targets or self.config.targets
-            if branch.kind == "mtax" and targets > foreign:
-                raise SpecError(
-                    f"targets={targets}: the MTAX part of a batch of {batch} has {foreign} images of other "
-                    "classes to aim at: lower --targets or raise --batch-size"
-                )
-
     def go(self) -> TrainResult:
         config = self.config
-        state = load_state(self.out, self.model, self.loss, self.optimizer) or TrainingState()
+        state = load_state(self.out, self.modules, self.optimizer) or TrainingState()
         steps = max(len(self.rows), config.batch_size) // config.batch_size
-        done = state.epoch * steps
-        with progress("train", config.epochs * steps, enabled=self.options.progress, done=done) as advance:
-            for epoch in range(state.epoch, config.epochs):
+        done = state.epoch * steps + state.step
+        with (
+            progress("train", config.epochs * steps, enabled=self.options.progress, done=done) as advance,
+            termination() as asked,
+        ):
+            while state.epoch < config.epochs and not self._patience_is_over(state):
                 started = time.monotonic()
-                mean_loss = self._epoch(epoch, steps, advance)
-                row: dict[str, float] = {"epoch": epoch + 1, "loss": mean_loss}
-                if self.validation:
-                    row["validation_recall_at_1"] = clean_recall(self.model, self.validation, self.views, self.device)
-                row["seconds"] = round(time.monotonic() - started, 3)
+                self._epoch(state, steps, advance, asked)
+                row: dict[str, float] = {"epoch": state.epoch + 1, "loss": state.total / steps}
+                row |= self._measure(state.epoch)
+                row["seconds"] = round(state.seconds + time.monotonic() - started, 3)
                 self._close_epoch(state, row)
         best = copy.deepcopy(self.model).cpu()
         best.load_state_dict(state.best_weights)
@@ -207,16 +196,28 @@ class _Run:
         save_checkpoint(best, self.out, about)
         return TrainResult(self.out, best.eval(), state.history, state.best_epoch)
 
-    def _epoch(self, epoch: int, steps: int, advance: Advance) -> float:
-        config = self.config
+    def _patience_is_over(self, state: TrainingState) -> bool:
+        patience = self.config.patience
+        return patience is not None and bool(self.validation) and state.epoch - state.best_epoch >= patience
+
+    def _epoch(self, state: TrainingState, steps: int, advance: Advance, asked: Event) -> None:
+        """The rest of the epoch that ``state`` stands in, from its step on."""
+        config, epoch, started = self.config, state.epoch, time.monotonic()
         network = Autocast(self.model, self.device, config.precision == "bf16")
         network.train()
         if self.method.frozen_batchnorm:
             freeze_batchnorm(network)
         seed = derive_seed(config.seed, "epoch", epoch)
-        total = 0.0
         assert config.m_per_class is not None
         for step, rows in enumerate(batches(self.rows, self.labels, config.batch_size, config.m_per_class, seed)):
+            if step < state.step:
+                continue
+            if asked.is_set():
+                state.seconds += time.monotonic() - started
+                save_state(self.out, state, self.modules, self.optimizer)
+                raise Terminated(
+                    f"stopped on request in epoch {epoch + 1}, step {step + 1}: repeat the command to go on from there"
+                )
             images = self.images.batch(rows, [derive_seed(seed, step, i) for i in range(len(rows))])
             images = images.to(self.device, memory_format=torch.channels_last)
             labels = torch.tensor([self.place_of[row] for row in rows.tolist()], device=self.device)
@@ -227,7 +228,7 @@ class _Run:
                 images,
                 labels,
                 self.method.branches,
-                self.attacks,
+                self.makers,
                 self.loss,
                 seed=derive_seed(seed, "step", step),
             )
@@ -238,20 +239,51 @@ class _Run:
                 )
             self.optimizer.zero_grad(set_to_none=True)
             value.backward()
+            if config.clip_gradient:
+                torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_gradient)
             self.optimizer.step()
-            total += float(value.detach())
-            advance(1, f"epoch {epoch + 1}/{config.epochs}, loss {total / (step + 1):.3f}")
-        return total / steps
+            if self.average:
+                self.average.update_parameters(self.model)
+            state.total += float(value.detach())
+            state.step += 1
+            advance(1, f"epoch {epoch + 1}/{config.epochs}, loss {state.total / state.step:.3f}")
+
+    @property
+    def kept(self) -> nn.Module:
+        """What is measured and kept: the moving average of the weights where there is one."""
+        return self.average.module if self.average else self.model
+
+    def _measure(self, epoch: int) -> dict[str, float]:
+        """How the model stands after an epoch.
+
+        Raises:
+            TrainingError: half of the epochs are over and its embeddings are still all the same.
+        """
+        row: dict[str, float] = {}
+        if self.validation:
+            row["validation_recall_at_1"] = clean_recall(self.kept, self.validation, self.views, self.device)
+        with evaluation_mode(self.kept):
+            embeddings = embed_rows(Embedder(self.kept), self.views, self.watched, device=self.device)
+        found = health(embeddings)
+        row |= {"effective_rank": round(found.effective_rank, 3), "mean_cosine": round(found.mean_cosine, 5)}
+        # Early on all embeddings lie close together in every run; one that never parts them is lost.
+        if found.collapsed and 2 * (epoch + 1) >= self.config.epochs >= _FEWEST_EPOCHS:
+            raise TrainingError(
+                f"the embeddings have collapsed (mean cosine {found.mean_cosine:.4f}, effective rank "
+                f"{found.effective_rank:.2f} after epoch {epoch + 1} of {self.config.epochs}): lower --lr or --eps, or "
+                f"train for longer; the epochs before are kept in '{self.out}'"
+            )
+        return row
 
     def _close_epoch(self, state: TrainingState, row: dict[str, float]) -> None:
-        state.epoch += 1
+        state.epoch, state.step, state.total, state.seconds = state.epoch + 1, 0, 0.0, 0.0
         state.history.append(row)
         # Without validation the last epoch is kept: choosing by the test set would flatter the result.
         value = row.get("validation_recall_at_1", float(state.epoch))
         if value > state.best_value:
             state.best_value, state.best_epoch = value, state.epoch
             state.best_weights = {
-                name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()
+                name: tensor.detach().cpu().clone() for name, tensor in self.kept.state_dict().items()
             }
-        save_state(self.out, state, self.model, self.loss, self.optimizer)
+        save_state(self.out, state, self.modules, self.optimizer)
         write_text(self.out / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in state.history))

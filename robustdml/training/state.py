@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,9 @@ class TrainingState:
 
     Args:
         epoch: finished epochs.
+        step: finished steps of the epoch under way.
+        total: sum of their losses.
+        seconds: that they took in runs before.
         best_value: of the epoch that is kept so far.
         best_epoch: its number, from 1.
         best_weights: its weights.
@@ -28,6 +32,9 @@ class TrainingState:
     """
 
     epoch: int = 0
+    step: int = 0
+    total: float = 0.0
+    seconds: float = 0.0
     best_value: float = float("-inf")
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
@@ -35,19 +42,19 @@ class TrainingState:
 
 
 def save_state(
-    folder: Path, state: TrainingState, model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path, state: TrainingState, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
 ) -> None:
     """Write everything in one step: a run that is killed here keeps the state of the epoch before."""
     buffer = io.BytesIO()
-    parts = {"model": model.state_dict(), "loss": loss.state_dict(), "optimizer": optimizer.state_dict()}
-    torch.save({"state": asdict(state), **parts}, buffer)
+    parts = {name: module.state_dict() for name, module in modules.items()}
+    torch.save({"state": asdict(state), **parts, "optimizer": optimizer.state_dict()}, buffer)
     write_bytes(folder / STATE_FILE, buffer.getvalue())
 
 
 def load_state(
-    folder: Path, model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer
+    folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
 ) -> TrainingState | None:
-    """Bring model, loss and optimizer to where the run in ``folder`` stopped; None where it has not finished an epoch.
+    """Bring modules and optimizer to where the run in ``folder`` stopped; None where it has saved nothing yet.
 
     Raises:
         CheckpointError: the file is damaged.
@@ -58,8 +65,8 @@ def load_state(
     try:
         # weights_only: numbers, strings and containers; nothing in the file is executed.
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        model.load_state_dict(saved["model"])
-        loss.load_state_dict(saved["loss"])
+        for name, module in modules.items():
+            module.load_state_dict(saved[name])
         optimizer.load_state_dict(saved["optimizer"])
         return TrainingState(**saved["state"])
     except (RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:

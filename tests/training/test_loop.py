@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ import torch
 from robustdml.attacks import build_attack
 from robustdml.config import RunOptions, TrainConfig
 from robustdml.data import load_dataset
-from robustdml.errors import CheckpointError, RunFolderError, SpecError, TrainingError
+from robustdml.errors import CheckpointError, RunFolderError, SpecError, Terminated, TrainingError
+from robustdml.files import write_bytes
 from robustdml.models import load_checkpoint
-from robustdml.training import loop, train
+from robustdml.results import Health
+from robustdml.training import loop, state, train
 from robustdml.training.schedule import batch_layout, batches, fitting_m_per_class, rate
 
 QUIET = RunOptions(device="cpu", progress=False)
@@ -295,3 +298,104 @@ def test_the_published_arithmetic_trains_and_refuses_what_it_does_not_know(digit
     with pytest.raises(SpecError, match="schedule 'linear' is not known: cosine or constant"):
         config(schedule="linear")
     assert {rate("constant", step, 10) for step in range(10)} == {1.0}
+
+
+def test_a_run_killed_at_five_moments_ends_with_the_same_weights(digits, tmp_path, monkeypatch):
+    """Killed in the middle of a step or of writing the state, again and again; batches, noise and averages agree."""
+    values = {"method": "mdprop", "epochs": 6, "average_weights": 0.9, "clip_gradient": 1.0, "validation_classes": 1}
+    whole = run(digits, tmp_path / "whole", **values)
+    moments = np.random.default_rng(7).integers(1, 4, 5).tolist()
+
+    for number, moment in enumerate(moments):
+        name = "write_bytes" if number % 2 else "step_loss"
+        module = state if number % 2 else loop
+        original, calls = getattr(module, name), 0
+
+        def dies(*args, original=original, moment=moment, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == (min(moment, 2) if original is write_bytes else moment):
+                raise StoppedError
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, dies)
+        with pytest.raises(StoppedError):
+            run(digits, tmp_path / "killed", **values)
+        monkeypatch.setattr(module, name, original)
+    again = run(digits, tmp_path / "killed", **values)
+    assert [row["loss"] for row in again.history] == [row["loss"] for row in whole.history]
+    expected = whole.model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in again.model.state_dict().items())
+
+
+def test_a_request_to_end_saves_the_step_and_the_run_goes_on_from_there(digits, tmp_path, monkeypatch):
+    values = {"method": "advprop", "epochs": 2}
+    whole = run(digits, tmp_path / "whole", **values)
+    original, calls = loop.step_loss, []
+
+    def asks(*args, **kwargs):
+        calls.append(kwargs["seed"])
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return original(*args, **kwargs)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(loop, "step_loss", asks)
+    with pytest.raises(Terminated, match="stopped on request in epoch 1, step 3: repeat the command") as caught:
+        run(digits, tmp_path / "asked", **values)
+    assert caught.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) is handler
+    again = run(digits, tmp_path / "asked", **values)
+    assert len(calls) == len(set(calls)) == 2 * 3  # no step was made twice
+    expected = whole.model.state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in again.model.state_dict().items())
+    assert [row["loss"] for row in again.history] == [row["loss"] for row in whole.history]
+
+
+def test_a_collapse_stops_the_run_with_a_sentence_in_its_second_half(digits, tmp_path, monkeypatch):
+    dead = Health(effective_rank=1.0, mean_cosine=1.0, collapsed=True)
+    monkeypatch.setattr(loop, "health", lambda embeddings: dead)
+    with pytest.raises(TrainingError, match=r"the embeddings have collapsed \(mean cosine 1.0000.* after epoch 2 of 4"):
+        run(digits, tmp_path / "run", method="st", epochs=4)
+    assert len(run(digits, tmp_path / "trial", method="st", epochs=2).history) == 2
+
+
+def test_a_run_stops_when_its_patience_is_over(digits, tmp_path, monkeypatch):
+    recalls = iter([0.1, 0.5, 0.4, 0.3, 0.9])
+    monkeypatch.setattr(loop, "clean_recall", lambda *_: next(recalls))
+    result = run(digits, tmp_path / "run", method="st", epochs=5, validation_classes=1, patience=2)
+    assert (len(result.history), result.kept_epoch) == (4, 2)
+
+
+def test_averaged_weights_are_the_ones_that_are_kept(digits, tmp_path):
+    plain = run(digits, tmp_path / "plain", method="st", epochs=1)
+    averaged = run(digits, tmp_path / "averaged", method="st", epochs=1, average_weights=0.9)
+    saved = torch.load(tmp_path / "averaged" / "state.pt", weights_only=True)
+    assert torch.equal(saved["model"]["head.weight"], plain.model.head.weight)
+    assert torch.equal(saved["average"]["module.head.weight"], averaged.model.head.weight)
+    assert not torch.equal(plain.model.head.weight, averaged.model.head.weight)
+
+
+def test_a_clipped_gradient_is_short(digits, tmp_path, monkeypatch):
+    lengths = []
+
+    def spy(parameters, largest):
+        found = list(parameters)
+        lengths.append(float(torch.nn.utils.get_total_norm([each.grad for each in found if each.grad is not None])))
+        assert largest == 0.01
+        return original(found, largest)
+
+    original = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spy)
+    clipped = run(digits, tmp_path / "clipped", method="st", epochs=1, clip_gradient=0.01)
+    assert min(lengths) > 0.01
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", original)
+    assert not torch.equal(
+        clipped.model.head.weight, run(digits, tmp_path / "b", method="st", epochs=1).model.head.weight
+    )
+
+
+def test_frozen_batchnorm_keeps_its_statistics_and_weights(digits, tmp_path):
+    frozen = run(digits, tmp_path / "frozen", method="st-frozen", epochs=1).model
+    layers = [module for module in frozen.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert all((layer.running_mean == 0).all() and (layer.weight == 1).all() for layer in layers)
