@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,7 +22,7 @@ from robustdml.contracts import References
 from robustdml.errors import AttackSkipped, SpecError, UnknownNameError
 from robustdml.models import untouched
 from robustdml.registry import Spec
-from robustdml.results import AttackEntry
+from robustdml.results import AttackEntry, Norm
 from robustdml.seeding import derive_seed
 from robustdml.threat import NORMS, ThreatModel
 
@@ -76,9 +78,10 @@ class Torchattack:
         return ROWS[self.kind]
 
     @property
-    def norm(self) -> str:
+    def norm(self) -> Norm:
         """The norm of its budget, or the one that it makes small."""
-        return str(self._given.get("norm", self.row.norms[0]))
+        found: Norm = self._given.get("norm", self.row.norms[0])
+        return found
 
     @property
     def threat(self) -> ThreatModel:
@@ -134,7 +137,7 @@ class Torchattack:
         if self.eps == 0:
             return result  # Some of the classes divide by eps.
         targets = self.target_rows(references, seed=seed)
-        with untouched(model), torch.enable_grad(), contextlib.redirect_stdout(io.StringIO()):
+        with untouched(model), torch.enable_grad(), _quiet():
             for problem in problems(
                 model,
                 references,
@@ -190,6 +193,14 @@ def _check_number(name: str, key: str, value: object, least: int) -> None:
             raise SpecError(f"{name}: {key}={value} must be at least {least}")
         if (part < 0 and key not in _MAY_BE_NEGATIVE) or (part == 0 and key not in _MAY_BE_ZERO):
             raise SpecError(f"{name}: {key}={value} must be above 0")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Neither what the library prints nor what it does that NumPy and torch advise against is the user's business."""
+    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _make(kind: str, *, goal: Aim, eps: float | None = None, **params: object) -> Torchattack:

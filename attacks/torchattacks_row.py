@@ -12,6 +12,7 @@ import torchattacks
 from torch import Tensor
 
 from robustdml.config import Effort
+from robustdml.results import Norm
 
 #: The norms in the library's words.
 NORM_NAMES = {"linf": "Linf", "l2": "L2"}
@@ -56,7 +57,7 @@ class Row:
     summary: str
     citation: str
     goals: tuple[str, ...] = ("untargeted", "stax", "mtax")
-    norms: tuple[str, ...] = ("linf",)
+    norms: tuple[Norm, ...] = ("linf",)
     budget: Literal["fixed", "minimum", "unrestricted"] = "fixed"
     knowledge: Literal["gradients", "scores", "decisions", "transfer", "none"] = "gradients"
     cost: Literal["low", "medium", "high"] = "low"
