@@ -16,7 +16,7 @@ from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
 
 from .ascent import Best, gradient_entry, value_and_gradient, value_of
-from .geometry import Radius, project, random_perturbation, step_direction
+from .geometry import Radius, project, random_perturbation, steepest_step
 from .goals import Goal, Objective
 
 # The constants of the papers. How far a step follows its own gradient, and not the step before:
@@ -113,8 +113,8 @@ def ascend(
     best, best_gradient = Best(start, value), gradient.clone()
     current = before = start
     for step in range(1, steps + 1):
-        direction = step_direction(gradient, current, norm, pace.pixels)
-        following = project(current + pace.length * direction, clean, eps, norm)
+        following = current + steepest_step(gradient, current, pace.length, norm, pace.pixels)
+        following = project(following, clean, eps, norm)
         if step > 1 and norm != "l1":
             following = current + _MOMENTUM * (following - current) + (1 - _MOMENTUM) * (current - before)
             following = project(following, clean, eps, norm)
@@ -188,6 +188,7 @@ def _checkpoints(steps: int) -> set[int]:
     """When the step may be halved: shares 0, 0.22, 0.41, … of the steps, ever closer (Croce & Hein 2020, eq. 4)."""
     before, share, found = 0.0, 0.22, set()
     while share <= 1:
-        found.add(math.ceil(share * steps))
+        # Rounded first, so that 0.57 of 100 steps is 57 in binary too.
+        found.add(math.ceil(round(share * steps, 6)))
         before, share = share, share + max(share - before - 0.03, 0.06)
     return found

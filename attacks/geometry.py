@@ -1,6 +1,6 @@
 """What a norm lends to a gradient loop: a random start, the direction of a step, and the way back into the ball.
 
-Shapes: images, perturbations and gradients are ``(N, C, H, W)``; a radius is one number, or ``(N, 1, 1, 1)``.
+Shapes: images, perturbations and gradients are ``(N, C, H, W)``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from torch import Tensor
 from robustdml.seeding import stream, uniform_like
 from robustdml.threat import norm_of, project_ball
 
+#: One radius for all rows, or ``(N, 1, 1, 1)``.
 Radius: TypeAlias = "float | Tensor"
 
 #: The norms of the project's gradient attacks.
@@ -38,30 +39,35 @@ def random_perturbation(images: Tensor, ids: Tensor, radius: Radius, norm: str, 
     return torch.from_numpy(np.stack(rows)).to(images) * radius
 
 
-def step_direction(gradient: Tensor, images: Tensor, norm: str, pixels: Tensor | None = None) -> Tensor:
-    """The direction of steepest ascent, of length 1 in the norm; zero where the gradient is.
+def steepest_step(gradient: Tensor, images: Tensor, length: Radius, norm: str, pixels: Tensor | None = None) -> Tensor:
+    """The step of a given length along which the value rises most; zero where the gradient is.
 
-    For L1 the steepest step changes one value only; it is spread evenly over the ``pixels`` values with the largest
-    slope (Tramer & Boneh 2019), of those that [0, 1] leaves room to change (Croce & Hein 2021).
+    For L1 that step changes the values with the largest slope as far as [0, 1] allows, until the length is used up
+    (Croce & Hein 2021, proposition 3.2).
 
     Args:
         images: where the gradient was taken.
-        pixels: L1 only, how many values a step changes, ``(N,)`` int64.
+        length: of the step in the norm.
+        pixels: L1 only, ``(N,)`` int64: spread the step evenly over so many values instead, those with the largest
+            slope that [0, 1] leaves room to change (Tramer & Boneh 2019).
     """
     if norm == "linf":
-        return gradient.sign()
+        return length * gradient.sign()
     if norm == "l2":
         direction: Tensor = gradient / norm_of(gradient, "l2").clamp_min(1e-20)[:, None, None, None]
-        return direction
-    assert pixels is not None
-    stuck = ((images <= 0) & (gradient < 0)) | ((images >= 1) & (gradient > 0))
-    slope = gradient.masked_fill(stuck, 0).flatten(1)
-    size = slope.abs()
-    ordered = size.sort(dim=1, descending=True).values
-    smallest = ordered.gather(1, pixels.clamp(1, size.shape[1])[:, None] - 1)
-    signs = slope.sign() * (size >= smallest)
-    direction = signs / signs.abs().sum(1, keepdim=True).clamp_min(1)
-    return direction.view_as(gradient)
+        return length * direction
+    room = torch.where(gradient > 0, 1 - images, images).flatten(1)
+    slope = gradient.flatten(1).masked_fill(room <= 0, 0)
+    order = slope.abs().argsort(dim=1, descending=True, stable=True)
+    limit = torch.as_tensor(length, dtype=slope.dtype, device=slope.device).reshape(-1, 1)
+    if pixels is None:
+        ordered = room.gather(1, order)
+        taken = (limit - (ordered.cumsum(1) - ordered)).clamp_min(0).minimum(ordered)
+    else:
+        first = torch.arange(slope.shape[1], device=slope.device) < pixels[:, None]
+        taken = first * (limit / pixels[:, None])
+    sizes = torch.zeros_like(slope).scatter(1, order, taken)
+    return (sizes * slope.sign()).view_as(gradient)
 
 
 def project(adversarial: Tensor, clean: Tensor, radius: Radius, norm: str) -> Tensor:

@@ -15,12 +15,8 @@ from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
 
 from .ascent import Best, gradient_entry, value_and_gradient, value_of
-from .geometry import project, random_perturbation, step_direction
+from .geometry import project, random_perturbation, steepest_step
 from .goals import Goal, Objective
-
-# The share of all values that a step changes in L1, between the 1 % of Tramer & Boneh 2019 and the 20 % that
-# Croce & Hein 2021 begin with.
-_L1_SHARE = 0.05
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,6 @@ class PGD:
             )
             current = project(images + noise, images, self.eps, self.norm)
         best = Best(current)
-        changed = torch.full_like(ids, max(1, round(_L1_SHARE * images[0].numel())))
         velocity = torch.zeros_like(images)
         for _ in range(self.steps):
             value, gradient = value_and_gradient(model, objective, current, self.samples)
@@ -118,8 +113,8 @@ class PGD:
             if self.momentum:
                 length = gradient.abs().sum((1, 2, 3), keepdim=True).clamp_min(1e-20)
                 gradient = velocity = self.momentum * velocity + gradient / length
-            direction = step_direction(gradient, current, self.norm, changed)
-            current = project(current + step * direction, images, self.eps, self.norm)
+            following = current + steepest_step(gradient, current, step, self.norm)
+            current = project(following, images, self.eps, self.norm)
         if not self.best and self.restarts == 1:
             # The value of the last iterate is not needed, and would cost a forward pass.
             return current, best.values
