@@ -9,9 +9,10 @@ import pytest
 from random_run import random_run
 
 from robustdml.reports.charts import CHART_SECTIONS
+from robustdml.reports.charts.attacked import bits
 from robustdml.reports.charts.plot import model_style
 from robustdml.reports.index import Index
-from robustdml.results import unpack_hits
+from robustdml.results import pack_hits, unpack_hits
 
 NAMES = ("first", "second")
 
@@ -225,6 +226,12 @@ def test_overlaps_count_the_queries_that_both_break(attacks, seed):
         drawn = order[:20]
         assert heat["z"] == [[len(broken[a] & broken[b]) / len(broken[a]) for b in drawn] for a in drawn]
         assert ("the table has the other 3" in panel.caption) == (attacks == 23)
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_a_bit_string_is_read_as_the_set_of_its_queries(count):
+    fates = [place % 3 == 0 for place in range(count)]
+    assert f"{bits(pack_hits(fates), count):0{count}b}" == "".join(str(int(hit)) for hit in fates)
 
 
 def test_an_overlap_says_which_attack_finds_the_most_alone():
