@@ -148,8 +148,12 @@ def test_one_model_with_two_outcomes_is_refused(run, part):
 def test_an_attack_that_failed_in_one_run_is_another_outcome(run):
     first, (folder, second) = run("a", "one", eventful=False), run("b", "one", eventful=False)
     failed = changed(second, "cells", 0, status="failed", reason="out of time", score=None, hits=None)
-    with pytest.raises(RunFolderError, match=r"not the same outcome under noise\(steps=20, restarts=2\) at 2/255"):
+    pattern = r"not the same outcome under noise\(steps=20, restarts=2\) at 2/255"
+    with pytest.raises(RunFolderError, match=pattern):
         merge_runs([first, (folder, failed)])
+    skipped = changed(failed, "cells", 0, status="skipped", reason="too large an image")
+    with pytest.raises(RunFolderError, match=pattern):
+        merge_runs([(first[0], failed), (folder, skipped)])
 
 
 def test_one_model_under_other_attacks_is_refused(run):

@@ -181,6 +181,12 @@ def test_a_value_just_below_is_not_written_like_the_bar(calm):
     assert f"recall@1 {value:.9g} when clean is below {value + 1e-7:.9g}" in found.problem
 
 
+def test_a_rounding_error_below_the_bar_passes(calm):
+    """A mean of 3 in 10 may be stored as 0.29999999999999998."""
+    value = calm.models[1].clean.metrics.recall_at_1
+    assert not check(calm, f"clean:recall@1={value + 1e-12!r}")
+
+
 def test_every_bar_is_held_against_every_model(calm):
     found = check(calm, "clean:recall@1=1", "worst:recall@1=1")
     assert [(item.model, item.threshold.what) for item in found] == [
