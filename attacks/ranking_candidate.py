@@ -103,11 +103,12 @@ class Hub:
 
     Args:
         standins: how many gallery items stand in for queries, at least 1.
-        softness: of the step from "not first" to "first", in cosine, above 0.
+        softness: of the step from "not first" to "first", above 0, as a share of how much nearer the nearest item of
+            a stand-in is to it than items are on average.
     """
 
     standins: int = 512
-    softness: float = 0.05
+    softness: float = 0.1
     name = "hub"
     title = "hub"
     flat_at_clean = False
@@ -126,16 +127,19 @@ class Hub:
         drawn = self._drawn(gallery, seed)
         points = gallery.embeddings[drawn]
         similarity = points @ gallery.embeddings.T
+        usual = similarity.mean(1)
         similarity[torch.arange(len(drawn)), drawn] = -torch.inf
         # The rival of each stand-in is its nearest item; where that is the attacked item itself, the next one.
         rivals = similarity.topk(2, dim=1)
+        # Some embeddings fill the sphere and some a small part of it: cosines mean nothing by themselves.
+        scale = self.softness * (rivals.values[:, 0] - usual).clamp_min(1e-6)
         taken = gallery.ids[rivals.indices[:, 0]][None] == references.ids[:, None]
         rival = torch.where(taken, rivals.values[:, 1], rivals.values[:, 0])  # (N, S)
         foreign = gallery.labels[drawn][None] != references.labels[:, None]
         count = foreign.sum(1).clamp_min(1)
 
         def value(embeddings: Tensor) -> Tensor:
-            first = torch.sigmoid((embeddings @ points.T - rival) / self.softness)
+            first = torch.sigmoid((embeddings @ points.T - rival) / scale)
             return (first * foreign).sum(1) / count
 
         return value
