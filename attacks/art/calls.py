@@ -24,9 +24,19 @@ def with_probabilities(job: Job) -> Array:
     return result
 
 
-def with_labels_and_probabilities(job: Job) -> Array:
-    """The batch at once, with its labels, on probabilities."""
-    result: Array = job.make(job.estimator(probabilities=True)).generate(job.x, y=job.y)
+class _Evened(ClassifierEstimator):
+    """Gradients of one size for all images: the entropy-regularised step puts 3000 of them into an exponential."""
+
+    def loss_gradient(self, x: Array, y: Any, training_mode: bool = False, **kwargs: Any) -> Array:
+        gradient = self.answer("loss", x, np.asarray(y).argmax(1))
+        largest = np.abs(gradient).max((1, 2, 3), keepdims=True)
+        evened: Array = 0.01 * gradient / np.maximum(largest, 1e-12)
+        return evened
+
+
+def wasserstein(job: Job) -> Array:
+    """The batch at once; a black image has no mass to move."""
+    result: Array = job.make(_Evened(job.classifier, job.images)).generate(job.x, y=job.y)
     return result
 
 
@@ -47,10 +57,15 @@ def universal(job: Job) -> Array:
 def universal_towards_a_class(job: Job) -> Array:
     """One perturbation for the batch, towards the class that is the likeliest other one of most queries."""
     estimator = job.estimator()
-    magnet = np.bincount(job.rivals(estimator.predict(job.x))).argmax()
-    y = to_categorical(np.full(len(job.images), magnet), estimator.nb_classes)
-    result: Array = _universal(job, estimator).generate(job.x, y=y)
+    result: Array = _universal(job, estimator).generate(job.x, y=_magnet(job, estimator))
     return result
+
+
+def _magnet(job: Job, estimator: ClassifierEstimator) -> Array:
+    """The class that is the likeliest other one of most queries, one-hot for each of them."""
+    magnet = np.bincount(job.rivals(estimator.predict(job.x))).argmax()
+    found: Array = to_categorical(np.full(len(job.images), magnet), estimator.nb_classes)
+    return found
 
 
 def _universal(job: Job, estimator: ClassifierEstimator) -> Any:
@@ -92,8 +107,9 @@ def patch(job: Job) -> Array:
 
 
 def patch_without_autograd(job: Job) -> Array:
-    """The same with ART's patch in NumPy."""
-    attack = job.make(job.estimator())
-    attack.generate(job.x, y=to_categorical(job.y, job.classifier.n_classes))
+    """The same with ART's patch in NumPy, which only knows targets: a class that is likely for most queries."""
+    estimator = job.estimator()
+    attack = job.make(estimator)
+    attack.generate(job.x, y=_magnet(job, estimator))
     result: Array = attack.apply_patch(job.x, scale=job.params["scale"])
     return result

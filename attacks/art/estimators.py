@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from art.estimators.classification import PyTorchClassifier
-from art.estimators.classification.classifier import ClassifierMixin
+from art.estimators.classification.classifier import ClassGradientsMixin, ClassifierMixin
 from art.estimators.estimator import BaseEstimator, LossGradientsMixin, NeuralNetworkMixin
 from art.estimators.pytorch import PyTorchEstimator
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from robustdml.errors import AttackError
 from ..classifier import RetrievalClassifier
 
 Array = NDArray[np.float32]
-Question = Literal["predict", "loss", "margin"]
+Question = Literal["predict", "loss", "margin", "class"]
 
 #: Images that pass through the model at once; attacks that try many variants of each image ask for thousands.
 _AT_ONCE = 256
@@ -51,6 +51,11 @@ class ClassifierEstimator(PyTorchClassifier):  # type: ignore[misc]
         self._network = model
         self._like = images
 
+    @property
+    def clip_values(self) -> tuple[float, float]:
+        """Black and white; as plain numbers, because AdversarialPatchNumpy takes NumPy's for a whole patch."""
+        return (0.0, 1.0)
+
     def predict(self, x: Array, batch_size: int = 128, training_mode: bool = False, **kwargs: Any) -> Array:
         """Logits (or probabilities) ``(N, C)`` of ``(N, 3, H, W)``; the batch size is ours."""
         with torch.no_grad():
@@ -66,11 +71,7 @@ class ClassifierEstimator(PyTorchClassifier):  # type: ignore[misc]
         if not isinstance(label, np.ndarray):
             gradients: Array = super().class_gradient(x, label, training_mode, **kwargs)
             return gradients
-        images = torch.as_tensor(np.asarray(x)).to(self._like).requires_grad_()
-        chosen = self._network(images).gather(1, torch.as_tensor(label).to(self._like.device)[:, None].long())
-        (gradient,) = torch.autograd.grad(chosen.sum(), images)
-        answer: Array = gradient[:, None].cpu().numpy()
-        return answer
+        return self._gradient("class", x, label)[:, None]
 
     def answer(self, kind: Question, x: Array, y: Any) -> Array:
         """What `AskingEstimator` asks: see there."""
@@ -87,6 +88,8 @@ class ClassifierEstimator(PyTorchClassifier):  # type: ignore[misc]
         labels = torch.as_tensor(y).to(logits.device)
         if kind == "loss":
             value = nn.functional.cross_entropy(logits, labels, reduction="sum")
+        elif kind == "class":
+            value = logits.gather(1, labels[:, None].long()).sum()
         else:
             others = logits.scatter(1, labels[:, None], -torch.inf).amax(1)
             value = (logits.gather(1, labels[:, None])[:, 0] - others).sum()
@@ -95,13 +98,13 @@ class ClassifierEstimator(PyTorchClassifier):  # type: ignore[misc]
         return answer
 
 
-class AskingEstimator(ClassifierMixin, NeuralNetworkMixin, LossGradientsMixin, BaseEstimator):  # type: ignore[misc]
+class AskingEstimator(ClassGradientsMixin, ClassifierMixin, NeuralNetworkMixin, LossGradientsMixin, BaseEstimator):  # type: ignore[misc]
     """A classifier that asks somebody else: one of many attacks that take turns (see `turns`).
 
     Args:
         ask: answers, for images ``(K, 3, H, W)`` and labels ``(K,)``, "predict" with logits or probabilities, "loss"
             with the gradient of each image's cross entropy, and "margin" with that of its logit of the label less the
-            largest other one.
+            largest other one, and "class" with that of its logit of the label.
         like: the classifier that it stands for.
         gradient: which of the two gradients the attack is given.
     """
@@ -133,6 +136,10 @@ class AskingEstimator(ClassifierMixin, NeuralNetworkMixin, LossGradientsMixin, B
     def loss_gradient(self, x: Array, y: Any, **kwargs: Any) -> Array:
         """The gradient at ``(N, 3, H, W)`` for one-hot labels ``(N, C)``."""
         return self._ask(self._gradient, np.asarray(x, np.float32), np.asarray(y).argmax(1))
+
+    def class_gradient(self, x: Array, label: Any = None, **kwargs: Any) -> Array:
+        """The gradient of the logit of one label per image, ``(N, 1, 3, H, W)``."""
+        return self._ask("class", np.asarray(x, np.float32), np.asarray(label).reshape(-1))[:, None]
 
     def fit(self, x: Array, y: Any, **kwargs: Any) -> None:
         """Attacks train nothing."""

@@ -15,8 +15,8 @@ REFUSED: dict[str, str] = {
     "CompositeAdversarialAttackPyTorch": "needs kornia, which ART does not install",
     "DPatch": _DETECTION,
     "DecisionTreeAttack": "attacks decision trees",
-    "FeatureAdversariesNumpy": "takes the gradient by finite differences, one pass of the batch per pixel value in every "
-    "step; art.FeatureAdversariesPyTorch is the same attack with gradients",
+    "FeatureAdversariesNumpy": "takes the gradient by finite differences, one pass of the batch per pixel value in "
+    "every step; art.FeatureAdversariesPyTorch is the same attack with gradients",
     "FeatureAdversariesTensorFlowV2": _TENSORFLOW,
     "FrameSaliencyAttack": "attacks videos, frame by frame, with another attack inside",
     "GRAPHITEBlackbox": "needs kornia and OpenCV, which ART does not install",

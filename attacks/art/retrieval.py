@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from robustdml.errors import AttackError
-
 from ..goals import Goal
 from .estimators import EmbeddingEstimator
 from .row import Array, Job
@@ -63,7 +61,6 @@ def square(job: Job) -> Array:
 
     For targets there is no such moment: it goes on to the last query of its budget.
     """
-    _fits_square(job)
     values = _Values(job)
     ends = job.goal.name == "margin"
 
@@ -74,15 +71,12 @@ def square(job: Job) -> Array:
     def loss(images: Array, rows: Array) -> Array:
         return -values(images, rows[:, 0].astype(np.int64))
 
-    attack = job.make(_Square(job, values), adv_criterion=lost, loss=loss)
+    # ART makes tiles odd, and fails where one is as large as the image.
+    height, width = job.images.shape[2:]
+    share = min(job.params["p_init"], (min(height, width) - 2) ** 2 / (height * width))
+    attack = job.make(_Square(job, values), adv_criterion=lost, loss=loss, p_init=share)
     result: Array = attack.generate(job.x, y=np.arange(len(job.images), dtype=np.float32)[:, None])
     return result
-
-
-def _fits_square(job: Job) -> None:
-    height, width = job.images.shape[2:]
-    if job.params["norm"] == "l2" and min(height, width) < 10:
-        raise AttackError(f"its L2 variant lays 5 x 5 tiles and needs images of 10 pixels, not of {height} x {width}")
 
 
 def features(job: Job) -> Array:

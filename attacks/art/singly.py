@@ -25,8 +25,8 @@ def scores(job: Job) -> Array:
     return _each(job, job.estimator(probabilities=True), _labelled(job))
 
 
-def decisions(job: Job) -> Array:
-    """Each image by itself, on logits, of which the attack uses the largest one only."""
+def logits(job: Job) -> Array:
+    """Each image by itself, on logits."""
     return _each(job, job.estimator(), _labelled(job))
 
 

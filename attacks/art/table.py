@@ -41,7 +41,7 @@ _GRADIENT = {
         evasion.BasicIterativeMethod,
         calls.labelled,
         "PGD from the clean image",
-        "kurakin2017adversarial",
+        "kurakin2017physical",
         step=None,
         params={"max_iter": 20},
         effort=_GRADIENT_EFFORT,
@@ -150,14 +150,25 @@ _SMALLEST = {
     ),
     "CarliniLInfMethod": Row(
         evasion.CarliniLInfMethod,
-        calls.labelled,
+        singly.logits,
         "C&W for L-infinity" + _UNCHANGED,
         "carlini2017towards",
         ("linf",),
         budget="minimum",
         cost="high",
-        params={"max_iter": 20},
-        effort={"quick": {"max_iter": 3, "decrease_factor": 0.5, "initial_const": 1.0, "largest_const": 3.0}},
+        # ART takes every wrong class for the wanted one.
+        goals=("untargeted",),
+        params={"max_iter": 30, "learning_rate": 0.05, "initial_const": 0.5, "decrease_factor": 0.8},
+        effort={
+            "quick": {
+                "max_iter": 5,
+                "learning_rate": 0.2,
+                "decrease_factor": 0.5,
+                "initial_const": 2.0,
+                "largest_const": 3.0,
+            },
+            "thorough": {"max_iter": 100, "learning_rate": 0.01, "initial_const": 0.01, "decrease_factor": 0.9},
+        },
     ),
     "CarliniL0Method": Row(
         evasion.CarliniL0Method,
@@ -169,7 +180,8 @@ _SMALLEST = {
         cost="high",
         hidden=("mask",),
         params={"initial_const": 0.1, "binary_search_steps": 3, "max_iter": 10},
-        effort={"quick": {"binary_search_steps": 1, "max_iter": 3, "max_halving": 1, "max_doubling": 1}},
+        effort={"quick": {"binary_search_steps": 1, "max_iter": 4, "max_halving": 2, "max_doubling": 2}},
+        by_name_only="it runs CarliniL2Method again and again, up to once per pixel value",
     ),
     "ElasticNet": Row(
         evasion.ElasticNet,
@@ -202,7 +214,7 @@ _SMALLEST = {
         budget="minimum",
         goals=("untargeted",),
         params={"max_iter": 50},
-        effort={"quick": {"max_iter": 10, "eta": 0.05}},
+        effort={"quick": {"max_iter": 10}},
     ),
     "SaliencyMapMethod": Row(
         evasion.SaliencyMapMethod,
@@ -228,6 +240,7 @@ _SMALLEST = {
         params={"steps": 100},
         effort={"quick": {"steps": 8, "binary_search_steps": 6}, "thorough": {"steps": 1000}},
         needs="numba",
+        by_name_only="it compiles itself anew in every process, for about a minute",
     ),
 }
 
@@ -262,7 +275,7 @@ _BLACK_BOX = {
     ),
     "ZooAttack": Row(
         evasion.ZooAttack,
-        calls.with_labels_and_probabilities,
+        singly.scores,
         "C&W with gradients by finite differences" + _UNCHANGED,
         "chen2017zoo",
         ("l2",),
@@ -277,7 +290,8 @@ _BLACK_BOX = {
             "use_importance": False,
             "variable_h": 0.01,
         },
-        effort={"quick": {"max_iter": 2, "nb_parallel": 16, "learning_rate": 0.3}},
+        together=False,
+        effort={"quick": {"max_iter": 3, "nb_parallel": 16, "learning_rate": 0.5}},
     ),
     "HopSkipJump": Row(
         evasion.HopSkipJump,
@@ -386,7 +400,7 @@ _BEYOND = {
         evasion.AdversarialPatchPyTorch,
         calls.patch,
         "one patch for all queries of a batch",
-        "brown2017adversarial",
+        "brown2017patch",
         budget="unrestricted",
         cost="medium",
         goals=("untargeted",),
@@ -400,7 +414,7 @@ _BEYOND = {
         evasion.AdversarialPatchNumpy,
         calls.patch_without_autograd,
         "one patch for all queries of a batch, in NumPy",
-        "brown2017adversarial",
+        "brown2017patch",
         budget="unrestricted",
         cost="medium",
         goals=("untargeted",),
@@ -435,7 +449,7 @@ _BEYOND = {
     ),
     "Wasserstein": Row(
         evasion.Wasserstein,
-        calls.labelled,
+        calls.wasserstein,
         "moves mass between neighbouring pixels, within a Wasserstein ball that grows" + _UNCHANGED,
         "wong2019wasserstein",
         budget="unrestricted",
