@@ -10,7 +10,7 @@ from robustdml.errors import SpecError
 from robustdml.threat import ThreatModel
 
 if TYPE_CHECKING:
-    from robustdml.training.methods import Method
+    from robustdml.branches import Method
 
 #: How hard attacks try: each says in its registry entry which of its parameters change.
 Effort = Literal["quick", "standard", "thorough"]

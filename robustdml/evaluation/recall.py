@@ -1,16 +1,19 @@
-"""Clean retrieval of one model on one split: the short way, for validation and for anyone who wants a number."""
+"""Clean retrieval of one model, and whether its space is alive: the short way, for validation and whoever asks."""
 
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from robustdml.data import RetrievalSplit
 from robustdml.data.tensors import ImageTensors
 from robustdml.evaluation.embed import Embedder, embed_rows
+from robustdml.evaluation.health import health
 from robustdml.evaluation.metrics import RECALL_RANKS, per_query
 from robustdml.evaluation.search import GalleryIndex
 from robustdml.models import evaluation_mode
+from robustdml.results import Health
 
 
 def clean_recall(model: torch.nn.Module, split: RetrievalSplit, tensors: ImageTensors, device: torch.device) -> float:
@@ -24,3 +27,11 @@ def clean_recall(model: torch.nn.Module, split: RetrievalSplit, tensors: ImageTe
     ranked = GalleryIndex(gallery, split.gallery).rank(query, split.query, max(RECALL_RANKS))
     relevant = (split.labels[ranked] == split.labels[split.query][:, None]) & (ranked >= 0)
     return float(per_query(relevant, split.relevant_counts())["recall_at_1"].mean())
+
+
+def clean_health(
+    model: torch.nn.Module, rows: npt.NDArray[np.int64], tensors: ImageTensors, device: torch.device
+) -> Health:
+    """Whether the embeddings of some rows are alive; the model comes back as it was."""
+    with evaluation_mode(model):
+        return health(embed_rows(Embedder(model), tensors, rows, device=device))

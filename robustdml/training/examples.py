@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from robustdml.branches import Branch
 from robustdml.config import TrainConfig
 from robustdml.contracts import AttackBuilder
 from robustdml.errors import SpecError
 from robustdml.models import EmbeddingModel
-from robustdml.training.methods import Branch
 from robustdml.training.published import PublishedExamples
 from robustdml.training.schedule import batch_layout
 from robustdml.training.step import ExampleMaker

@@ -25,16 +25,13 @@ from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors, TrainTensors
 from robustdml.devices import choose_device
 from robustdml.errors import SpecError, Terminated, TrainingError
-from robustdml.evaluation.embed import Embedder, embed_rows
-from robustdml.evaluation.health import health
-from robustdml.evaluation.recall import clean_recall
+from robustdml.evaluation.recall import clean_health, clean_recall
 from robustdml.files import claim_run_folder, write_text
 from robustdml.models import (
     EmbeddingModel,
     ModelConfig,
     check_backbone,
     convert_to_multibn,
-    evaluation_mode,
     freeze_batchnorm,
     save_checkpoint,
 )
@@ -262,9 +259,7 @@ class _Run:
         row: dict[str, float] = {}
         if self.validation:
             row["validation_recall_at_1"] = clean_recall(self.kept, self.validation, self.views, self.device)
-        with evaluation_mode(self.kept):
-            embeddings = embed_rows(Embedder(self.kept), self.views, self.watched, device=self.device)
-        found = health(embeddings)
+        found = clean_health(self.kept, self.watched, self.views, self.device)
         row |= {"effective_rank": round(found.effective_rank, 3), "mean_cosine": round(found.mean_cosine, 5)}
         # Early on all embeddings lie close together in every run; one that never parts them is lost.
         if found.collapsed and 2 * (epoch + 1) >= self.config.epochs >= _FEWEST_EPOCHS:

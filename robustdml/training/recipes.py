@@ -11,10 +11,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from robustdml.branches import Branch, Method
 from robustdml.config import TrainConfig
 from robustdml.errors import SpecError, UnknownNameError
 from robustdml.threat import parse_eps
-from robustdml.training.methods import Branch, Method
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -12,9 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from robustdml.branches import Branch
 from robustdml.contracts import References, batch_references
 from robustdml.models import branch_layout, evaluation_mode
-from robustdml.training.methods import Branch
 
 
 class ExampleMaker(Protocol):

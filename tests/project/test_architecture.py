@@ -40,7 +40,7 @@ EXCEPTIONS = {
 }
 #: Modules that name every layer and import none of them before they are used.
 ENTRANCES = {"robustdml", "robustdml.__main__"}
-#: The only modules that know a third-party attack library.
+#: How the names of the only modules begin that know a third-party attack library.
 ADAPTERS = {"torchattacks": "robustdml.attacks.torchattacks", "art": "robustdml.attacks.art"}
 
 
@@ -198,7 +198,9 @@ def test_the_core_imports_attacks_and_reports_from_the_facade() -> None:
 
 @pytest.mark.parametrize(("library", "adapter"), ADAPTERS.items())
 def test_one_module_knows_the_library(library: str, adapter: str) -> None:
-    assert {found.importer for found in IMPORTS if found.imported.partition(".")[0] == library} == {adapter}
+    importers = {found.importer for found in IMPORTS if found.imported.partition(".")[0] == library}
+    assert importers
+    assert all(name.startswith(adapter) for name in importers), importers
 
 
 def test_reports_and_results_never_name_torch() -> None:
@@ -239,5 +241,10 @@ def test_every_library_is_declared() -> None:
     homes = metadata.packages_distributions()
     needed = {found.imported.partition(".")[0] for found in IMPORTS if found.when != "typing"}
     libraries = needed - sys.stdlib_module_names - {"robustdml"}
-    undeclared = {library for library in libraries if not {normalized(home) for home in homes[library]} & declared}
+    # Where a library is not installed (tomli, on a Python that has its own), its name is that of its distribution.
+    undeclared = {
+        library
+        for library in libraries
+        if not {normalized(home) for home in homes.get(library, [library])} & declared
+    }
     assert not undeclared

@@ -354,7 +354,7 @@ def test_a_request_to_end_saves_the_step_and_the_run_goes_on_from_there(digits, 
 
 def test_a_collapse_stops_the_run_with_a_sentence_in_its_second_half(digits, tmp_path, monkeypatch):
     dead = Health(effective_rank=1.0, mean_cosine=1.0, collapsed=True)
-    monkeypatch.setattr(loop, "health", lambda embeddings: dead)
+    monkeypatch.setattr(loop, "clean_health", lambda *_: dead)
     with pytest.raises(TrainingError, match=r"the embeddings have collapsed \(mean cosine 1.0000.* after epoch 2 of 4"):
         run(digits, tmp_path / "run", method="st", epochs=4)
     assert len(run(digits, tmp_path / "trial", method="st", epochs=2).history) == 2

@@ -1,0 +1,89 @@
+"""Branches: which kinds of image a training batch holds, and through which BatchNorm each goes (arXiv 2211.16253)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from robustdml.errors import SpecError, UnknownNameError
+from robustdml.threat import ThreatModel
+
+#: Clean images, or images made from them: pushed towards one foreign item, towards several, towards the own class
+#: (unadversarial), or over the retrieval margin.
+Kind = Literal["clean", "stax", "mtax", "unadversarial", "margin"]
+_WITH_TARGETS = ("mtax", "unadversarial")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One kind of image in the training batch.
+
+    Args:
+        kind: the clean images, or how others are made from them.
+        batchnorm: the BatchNorm branch that they go through; methods with one name only keep ordinary BatchNorm.
+        part: which of the clean images they are made from, as shares of the batch: (from, to).
+        targets: T of ``mtax`` and ``unadversarial``; None takes the run's.
+        eps: budget in pixels of [0, 1]; None takes the run's.
+        steps: gradient steps; None takes the run's.
+
+    Raises:
+        UnknownNameError: no such kind.
+        SpecError: a value out of its range, or one that the kind has no use for.
+        BudgetError: eps outside [0, 1].
+    """
+
+    kind: Kind
+    batchnorm: str = "clean"
+    part: tuple[float, float] = (0.0, 1.0)
+    targets: int | None = None
+    eps: float | None = None
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise UnknownNameError("kind of branch", str(self.kind), get_args(Kind))
+        if not isinstance(self.batchnorm, str) or not self.batchnorm.isidentifier():
+            raise SpecError(f"batchnorm='{self.batchnorm}' of a branch must be a word such as clean or stax")
+        start, stop = self.part
+        if not 0 <= start < stop <= 1:
+            raise SpecError(f"part={list(self.part)} of branch '{self.kind}' must be two shares, 0 <= from < to <= 1")
+        if self.kind == "clean" and (self.part != (0.0, 1.0) or (self.targets, self.eps, self.steps) != (None,) * 3):
+            raise SpecError("the clean branch is the whole batch as it is: it has no part, targets, eps or steps")
+        if self.targets is not None and (self.kind not in _WITH_TARGETS or self.targets < 1):
+            raise SpecError(f"targets={self.targets} of branch '{self.kind}': at least 1, for {_WITH_TARGETS} only")
+        if self.steps is not None and self.steps < 1:
+            raise SpecError(f"steps={self.steps} of branch '{self.kind}' must be at least 1")
+        if self.eps is not None:
+            ThreatModel(self.eps)
+
+    def rows(self, batch: int) -> slice:
+        """The rows of a batch of ``batch`` clean images; odd halves are rounded so that parts meet without a gap."""
+        return slice(round(self.part[0] * batch), round(self.part[1] * batch))
+
+
+@dataclass(frozen=True)
+class Method:
+    """A list of branches and one line on it.
+
+    Args:
+        branches: exactly one of them is clean, and it comes first: its BatchNorm is the one deployed.
+        frozen_batchnorm: BatchNorm keeps its statistics and affine parameters (for pretrained weights; the paper's ST
+            baseline after Roth et al. 2020).
+
+    Raises:
+        SpecError: the clean branch is missing, repeated or not the first.
+    """
+
+    summary: str
+    branches: tuple[Branch, ...]
+    frozen_batchnorm: bool = False
+
+    def __post_init__(self) -> None:
+        kinds = [branch.kind for branch in self.branches]
+        if kinds.count("clean") != 1 or kinds[0] != "clean":
+            raise SpecError(f"a method needs exactly one clean branch, the first; this one has {kinds or 'no branch'}")
+
+    @property
+    def batchnorms(self) -> tuple[str, ...]:
+        """The BatchNorm branches in order of appearance; the first is deployed."""
+        return tuple(dict.fromkeys(branch.batchnorm for branch in self.branches))
