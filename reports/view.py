@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,18 @@ SECTIONS: tuple[Builder, ...] = (
 )
 
 
+#: Results of more bytes are compressed: a page with many models and attacks would be too large for mail.
+_LARGE_DOWNLOAD = 1_000_000
+
+
+@dataclass(frozen=True)
+class Download:
+    """The results as a file that the page carries."""
+
+    name: str
+    uri: str
+
+
 @dataclass(frozen=True)
 class Page:
     """Everything on the page."""
@@ -38,7 +51,7 @@ class Page:
     facts: tuple[text.Fact, ...]
     sections: tuple[Section, ...]
     version: str
-    download: str
+    download: Download
 
 
 def build_page(results: Results, folder: Path) -> Page:
@@ -54,7 +67,7 @@ def build_page(results: Results, folder: Path) -> Page:
         facts=_facts(index),
         sections=tuple(section for build in SECTIONS if (section := build(index, folder)) is not None),
         version=results.robustdml_version,
-        download=_data_uri(results),
+        download=_download(results),
     )
 
 
@@ -108,7 +121,11 @@ def _runs(results: Results) -> str:
     return f"{text.counted(len(results.attacks), 'attack')}, {runs} over models and eps, {outcome}"
 
 
-def _data_uri(results: Results) -> str:
+def _download(results: Results) -> Download:
     # The results file without its spaces, which would be a third of it.
-    encoded = base64.b64encode(results.model_dump_json().encode()).decode()
-    return f"data:application/json;base64,{encoded}"
+    data = results.model_dump_json().encode()
+    name, kind = "results.json", "application/json"
+    if len(data) > _LARGE_DOWNLOAD:
+        # Without a time of its own: the same results give the same page.
+        data, name, kind = gzip.compress(data, mtime=0), f"{name}.gz", "application/gzip"
+    return Download(name, f"data:{kind};base64,{base64.b64encode(data).decode()}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 
@@ -13,6 +15,7 @@ from robustdml.reports.charts import CHART_SECTIONS
 from robustdml.reports.charts.drawing import draw
 from robustdml.reports.charts.plot import Bars, Cells, Curve, Dots, Links
 from robustdml.reports.index import Index
+from robustdml.results import Results
 
 HOSTILE = "</script><b>\"'&{{ 7 * 7 }} %{x} \u202egnp \N{PARROT} \u05e9\u05dc\u05d5\u05dd " + "long" * 120
 
@@ -183,19 +186,19 @@ def test_higher_recalls_are_drawn_higher_and_larger_eps_to_the_right():
         assert [across for across, _ in places] == sorted(across for across, _ in places)
 
 
-def test_a_large_run_stays_small():
+def test_a_large_run_stays_small_and_carries_its_results(tmp_path, parse):
     results = random_run(
         models=tuple(f"model-{number}" for number in range(10)),
         attacks=tuple(f"library.attack-{number}" for number in range(60)),
+        budgets=(2 / 255, 8 / 255, 16 / 255),
         queries=400,
         classes=tuple(f"class {number}" for number in range(100)),
         maps=2,
     )
-    size = sum(
-        len(json.dumps(panel.figure))
-        + len(repr(panel.drawing))
-        + sum(len(entries) for _, entries in panel.table.rows) * 20
-        for chart in charts(results)
-        for panel in chart.panels
-    )
-    assert size < 3_500_000
+    html = render_report(results, tmp_path)
+    # Pictures of examples come on top of it.
+    assert len(html.encode()) < 11_000_000
+    (link,) = (anchor for anchor in parse(html).all("a") if "download" in anchor.attributes)
+    assert link.attributes["download"] == "results.json.gz"
+    data = gzip.decompress(base64.b64decode(link.attributes["href"].partition(",")[2]))
+    assert Results.model_validate_json(data) == results
