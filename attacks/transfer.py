@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -83,16 +83,11 @@ class Transfer:
         """See `robustdml.contracts.Attack`; ``model`` is not called."""
         surrogate = _load(self.surrogate).to(images.device)
         with torch.no_grad():
-            known = References(
-                Gallery(
-                    _gallery_embeddings(self.surrogate, surrogate, references.gallery),
-                    references.gallery.labels,
-                    references.gallery.ids,
-                    references.gallery.images,
-                ),
-                surrogate(images),
-                references.labels,
-                references.ids,
+            embeddings = _gallery_embeddings(self.surrogate, surrogate, references.gallery)
+            known = replace(
+                references,
+                gallery=replace(references.gallery, embeddings=embeddings),
+                embeddings=surrogate(images),
             )
         return self.attack(surrogate, images, known, seed=seed)
 

@@ -7,12 +7,21 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from robustdml.attacks import MTAX, STAX, Margin, Shift
+from robustdml.attacks import MTAX, STAX, Margin, NearestNegative, Shift
 from robustdml.contracts import Gallery, References
 from robustdml.errors import SpecError
 from robustdml.evaluation.search import GalleryIndex
 
-GOALS = [Shift(), Margin(), STAX(), MTAX(), MTAX(targets=2)]
+GOALS = [
+    Shift(),
+    Margin(),
+    NearestNegative(),
+    STAX(),
+    STAX(choose="nearest"),
+    MTAX(),
+    MTAX(targets=2),
+    MTAX(targets=3, choose="hardest"),
+]
 OWN = pytest.mark.parametrize("own", [True, False], ids=["leave-self-out", "gallery"])
 
 
@@ -31,7 +40,7 @@ def by_loops(goal, references, embeddings, seed):
     for row, point in enumerate(embeddings.numpy()):
         if isinstance(goal, Shift):
             found.append(sum((point - references.embeddings[row].numpy()) ** 2))
-        elif isinstance(goal, Margin):
+        elif isinstance(goal, Margin | NearestNegative):
             foreign, own = [], []
             for item in range(len(gallery)):
                 similarity = float(sum(point * points[item]))
@@ -39,7 +48,7 @@ def by_loops(goal, references, embeddings, seed):
                     foreign.append(similarity)
                 elif gallery.ids[item] != references.ids[row]:
                     own.append(similarity)
-            found.append(max(foreign) - max(own))
+            found.append(max(foreign) - (max(own) if isinstance(goal, Margin) else 0))
         else:
             found.append(-np.mean([np.sqrt(sum((point - points[item]) ** 2)) for item in targets[row].tolist()]))
     return np.array(found)
@@ -131,7 +140,7 @@ def test_the_shift_has_no_gradient_at_the_clean_image_and_the_others_have(make_r
         assert bool((gradient == 0).all()) == goal.flat_at_clean
 
 
-@pytest.mark.parametrize("goal", [Shift(), Margin()], ids=repr)
+@pytest.mark.parametrize("goal", [Shift(), Margin(), NearestNegative()], ids=repr)
 def test_untargeted_goals_have_no_targets(make_references, goal):
     assert goal.target_rows(make_references(own=False), seed=0) is None
 
@@ -184,3 +193,50 @@ def test_too_few_foreign_rows_are_an_error(make_references, goal, asked):
 def test_an_attack_needs_a_target(count):
     with pytest.raises(SpecError, match=f"targets={count}: an attack needs at least one target"):
         MTAX(targets=count)
+
+
+@OWN
+@pytest.mark.parametrize("choose", ["nearest", "hardest"])
+def test_nearest_and_hardest_are_the_ends_of_the_ranking_of_other_classes(make_references, choose, own):
+    references = make_references(own=own)
+    rows = MTAX(targets=3, choose=choose).target_rows(references, seed=0)
+    points, labels = references.gallery.embeddings.numpy(), references.gallery.labels.numpy()
+    for row, embedding in enumerate(references.embeddings.numpy()):
+        foreign = [item for item in range(len(points)) if labels[item] != references.labels[row]]
+        ranked = sorted(foreign, key=lambda item: float(((points[item] - embedding) ** 2).sum()))
+        assert rows[row].tolist() == (ranked[:3] if choose == "nearest" else ranked[:-4:-1])
+    assert torch.equal(STAX(choose=choose).target_rows(references, seed=0), rows[:, :1])
+
+
+def test_given_items_are_the_targets_of_every_query(make_references):
+    references = make_references(own=False)
+    ids = references.gallery.ids.tolist()
+    assert STAX(choose="given", item=ids[5]).target_rows(references, seed=0).tolist() == [[5]] * 6
+    goal = MTAX(choose="given", items=(ids[9], ids[2]))
+    assert goal.target_rows(references, seed=0).tolist() == [[9, 2]] * 6
+    embeddings = attacked(references)
+    value = goal.objective(references, seed=0)(embeddings)
+    assert np.allclose(value.numpy(), by_loops(goal, references, embeddings, 0), atol=1e-6)
+    with pytest.raises(SpecError, match="the gallery has no item with the id 5000"):
+        STAX(choose="given", item=5000).target_rows(references, seed=0)
+
+
+@pytest.mark.parametrize("choose", ["nearest", "hardest"])
+def test_too_few_foreign_rows_are_an_error_however_they_are_chosen(make_references, choose):
+    with pytest.raises(SpecError, match="13 targets of other classes asked for, the gallery has 12: ask for fewer"):
+        MTAX(targets=13, choose=choose).target_rows(make_references(own=False), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: STAX(choose="farthest"), "choose=farthest is not known: random, nearest, hardest, given"),
+        (lambda: STAX(choose="given"), "choose=given needs the ids of gallery items"),
+        (lambda: MTAX(choose="given"), "choose=given needs the ids of gallery items"),
+        (lambda: STAX(item=3), "choose=random and ids of gallery items contradict each other"),
+        (lambda: MTAX(choose="nearest", items=(3,)), "choose=nearest and ids of gallery items contradict each other"),
+    ],
+)
+def test_choices_that_cannot_be_made_are_refused(make, sentence):
+    with pytest.raises(SpecError, match=sentence):
+        make()
