@@ -11,10 +11,11 @@ from robustdml._version import __version__
 from robustdml.cli.compare import compare
 from robustdml.cli.demo import demo
 from robustdml.cli.evaluate import evaluate
+from robustdml.cli.export import export
 from robustdml.cli.list import list_
 from robustdml.cli.report import report
 from robustdml.cli.train import train
-from robustdml.errors import RobustDMLError
+from robustdml.errors import RobustDMLError, Terminated
 
 _TORCH_PAIR = (
     "torch and torchvision do not fit each other on this machine: install a matching pair from one source, for example "
@@ -26,12 +27,18 @@ class _Failure(click.ClickException):
     exit_code = RobustDMLError.exit_code
 
 
+class _Ended(click.ClickException):
+    exit_code = Terminated.exit_code
+
+
 class _Group(click.Group):
     """A group that turns the package's own errors into one sentence and exit code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except Terminated as error:
+            raise _Ended(str(error)) from error
         except RobustDMLError as error:
             raise _Failure(str(error)) from error
         except (RuntimeError, ImportError) as error:
@@ -59,9 +66,10 @@ def main() -> None:
 
     Budgets (eps) are in pixels of [0, 1]: eight grey levels are written 8/255.
 
-    Exit codes: 0 done; 2 cannot be done, with one sentence that says why; 3 done, and below a --fail-under.
+    Exit codes: 0 done; 2 cannot be done, with one sentence that says why; 3 done, and below a --fail-under;
+    143 asked to end, and everything is saved.
     """
 
 
-for _command in (train, evaluate, report, compare, list_, demo):
+for _command in (train, evaluate, report, compare, export, list_, demo):
     main.add_command(_command)

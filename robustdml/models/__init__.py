@@ -10,6 +10,8 @@ from robustdml.models.embedding import EmbeddingModel as EmbeddingModel
 from robustdml.models.embedding import ModelConfig as ModelConfig
 from robustdml.models.embedding import check_backbone as check_backbone
 from robustdml.models.embedding import check_image_size as check_image_size
+from robustdml.models.export import export as export
+from robustdml.models.export import to_torchvision as to_torchvision
 from robustdml.models.guard import evaluation_mode as evaluation_mode
 from robustdml.models.guard import untouched as untouched
 from robustdml.models.multibn import branch_layout as branch_layout
@@ -29,11 +31,13 @@ __all__ = [
     "check_image_size",
     "convert_to_multibn",
     "evaluation_mode",
+    "export",
     "find_backbone",
     "fold",
     "freeze_batchnorm",
     "load_checkpoint",
     "save_checkpoint",
+    "to_torchvision",
     "untouched",
     "weights_fingerprint",
 ]
