@@ -26,7 +26,9 @@ GOALS: dict[str, type[Aim]] = {
     "stax": STAX,
     "mtax": MTAX,
     "untargeted": Untargeted,
-    **{goal.name: goal for goal in (*QUERY_GOALS, *FIRST_GOALS, *GALLERY_GOALS)},
+    **QUERY_GOALS,
+    **FIRST_GOALS,
+    **GALLERY_GOALS,
     "unadversarial": Unadversarial,
 }
 

@@ -150,4 +150,4 @@ class Hub:
         return torch.from_numpy(rows).to(gallery.ids.device)
 
 
-GALLERY_GOALS: tuple[type[Aim], ...] = (CAPlus, CAMinus, Hub)
+GALLERY_GOALS: dict[str, type[Aim]] = {"ca_plus": CAPlus, "ca_minus": CAMinus, "hub": Hub}

@@ -201,4 +201,4 @@ class FOA:
         return value
 
 
-FIRST_GOALS: tuple[type[Aim], ...] = (TMA, ES, LTM, GTM, GTT, FOA)
+FIRST_GOALS: dict[str, type[Aim]] = {"tma": TMA, "es": ES, "ltm": LTM, "gtm": GTM, "gtt": GTT, "foa": FOA}

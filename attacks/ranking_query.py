@@ -136,4 +136,9 @@ class SPQAMinus(Candidates):
         return _preserving(references, rows, query_loss(references, rows, -1.0), self.balance)
 
 
-QUERY_GOALS: tuple[type[Aim], ...] = (QAPlus, QAMinus, SPQAPlus, SPQAMinus)
+QUERY_GOALS: dict[str, type[Aim]] = {
+    "qa_plus": QAPlus,
+    "qa_minus": QAMinus,
+    "spqa_plus": SPQAPlus,
+    "spqa_minus": SPQAMinus,
+}
