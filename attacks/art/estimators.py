@@ -139,7 +139,8 @@ class AskingEstimator(ClassGradientsMixin, ClassifierMixin, NeuralNetworkMixin, 
 
     def class_gradient(self, x: Array, label: Any = None, **kwargs: Any) -> Array:
         """The gradient of the logit of one label per image, ``(N, 1, 3, H, W)``."""
-        return self._ask("class", np.asarray(x, np.float32), np.asarray(label).reshape(-1))[:, None]
+        gradient = self._ask("class", np.asarray(x, np.float32), np.asarray(label).reshape(-1))
+        return gradient[:, None]
 
     def fit(self, x: Array, y: Any, **kwargs: Any) -> None:
         """Attacks train nothing."""

@@ -89,7 +89,8 @@ class Job:
         """The likeliest class beside the label, ``(N,)``."""
         others = logits.copy()
         others[np.arange(len(others)), self.y] = -np.inf
-        return others.argmax(1).astype(np.int64)
+        found: NDArray[np.int64] = others.argmax(1).astype(np.int64)
+        return found
 
 
 @dataclass(frozen=True)

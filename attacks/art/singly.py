@@ -16,6 +16,9 @@ from .estimators import AskingEstimator, ClassifierEstimator
 from .row import Array, Job
 from .turns import Ask, run_in_turns
 
+#: Steps back to the boundary: a 256th of the distance is what may be left.
+_HALVINGS = 8
+
 #: Runs an attack on one image: the attack's estimator, the image ``(1, 3, H, W)``, its label ``(1,)``, a start or None.
 _Single = Callable[[AskingEstimator, Array, NDArray[np.int64], Array | None], Array]
 
@@ -30,6 +33,11 @@ def logits(job: Job) -> Array:
     return _each(job, job.estimator(), _labelled(job))
 
 
+def logits_to_the_boundary(job: Job) -> Array:
+    """Each image by itself, on logits, and back to the boundary."""
+    return _each(job, job.estimator(), _pulled_back(job, _labelled(job)))
+
+
 def from_an_image(job: Job) -> Array:
     """Each image by itself, from an image that the classifier already takes for the wrong (or the wanted) class."""
 
@@ -38,7 +46,8 @@ def from_an_image(job: Job) -> Array:
         found: Array = attack.generate(x, y=to_categorical(y, estimator.nb_classes), x_adv_init=start)
         return found
 
-    return _each(job, job.estimator(), single, starts=True)
+    # The last step of HopSkipJump goes inwards and is not taken back.
+    return _each(job, job.estimator(), _pulled_back(job, single), starts=True)
 
 
 def in_directions(job: Job) -> Array:
@@ -80,6 +89,21 @@ def _labelled(job: Job) -> _Single:
     def single(estimator: AskingEstimator, x: Array, y: NDArray[np.int64], start: Array | None) -> Array:
         found: Array = job.make(estimator).generate(x, y=to_categorical(y, estimator.nb_classes))
         return found
+
+    return single
+
+
+def _pulled_back(job: Job, attack: _Single) -> _Single:
+    """The attack, and then the nearest image to the clean one, on the line to it, that is still decided as wanted."""
+
+    def single(estimator: AskingEstimator, x: Array, y: NDArray[np.int64], start: Array | None) -> Array:
+        outside = attack(estimator, x, y, start)
+        inside = x
+        for _ in range(_HALVINGS):
+            middle = ((inside + outside) / 2).astype(np.float32)
+            reached = (estimator.predict(middle).argmax(1) == y)[0] == (job.targets is not None)
+            inside, outside = (inside, middle) if reached else (middle, outside)
+        return outside
 
     return single
 
