@@ -25,6 +25,11 @@ _NATIVE = (
     "margin",
     "stax",
     "mtax",
+    "apgd(goal=margin)",
+    "apgd(goal=nearest_negative)",
+    "apgd(goal=shift)",
+    "apgd(goal=stax)",
+    "apgd(goal=mtax)",
 )
 
 #: What each suite runs, in order. A changed suite is a changed claim: changes go into the CHANGELOG.
@@ -41,9 +46,12 @@ SUITES: dict[str, tuple[str, ...]] = {
     ),
     **ranking.SUITES,
 }
-#: Everything: the standard suite, and every other attack of the registry with its first goal.
+#: Everything: the standard suite, its strongest attack in the other norms, and every other attack of the registry with
+#: its first goal.
 SUITES["all"] = (
     *SUITES["standard"],
+    "apgd(norm=l2)",
+    "apgd(norm=l1)",
     *(
         name
         for name, factory in ATTACKS.items()
