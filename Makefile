@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types bench clean same-python
+.PHONY: help demo test browser check lint types bench clean same-python
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -17,8 +17,13 @@ help: ## say what there is
 demo: $(INSTALLED) ## train, attack and report on built-in images: demo/report.html
 	$(BIN)/robustdml demo
 
-test: check ## lint, types and all tests: what CI runs
+test: check browser ## lint, types and all tests: what CI runs
 	$(BIN)/python -m pytest
+
+# The page is tested in Debian's browser: nothing that pip installs brings one along.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y --no-install-recommends chromium; } || \
+	  { echo "the tests open the report in Chromium: apt-get install chromium" >&2; exit 1; }
 
 check: lint types ## lint and types
 
