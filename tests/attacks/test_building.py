@@ -149,7 +149,8 @@ def test_an_unknown_attack_or_goal_names_the_known_ones(spec, sentence):
         ),
         (
             "torchattacks.PGD(restarts=2)",
-            "'torchattacks.PGD(restarts=2)': torchattacks.PGD has no parameter 'restarts', it has: goal, steps, random_start, step",
+            "'torchattacks.PGD(restarts=2)': torchattacks.PGD has no parameter 'restarts'"
+            ", it has: goal, steps, random_start, step",
         ),
         ("pgd(steps=many)", "'pgd(steps=many)': steps='many' must be a whole number"),
         ("pgd(steps=2.5)", "'pgd(steps=2.5)': steps=2.5 must be a whole number"),
