@@ -68,10 +68,12 @@ class ClassifierEstimator(PyTorchClassifier):  # type: ignore[misc]
 
     def class_gradient(self, x: Array, label: Any = None, training_mode: bool = False, **kwargs: Any) -> Array:
         """See ART; with a label per image one backward pass serves all classes, for images do not mix."""
+        gradients: Array
         if not isinstance(label, np.ndarray):
-            gradients: Array = super().class_gradient(x, label, training_mode, **kwargs)
+            gradients = super().class_gradient(x, label, training_mode, **kwargs)
             return gradients
-        return self._gradient("class", x, label)[:, None]
+        gradients = self._gradient("class", x, label)[:, None]
+        return gradients
 
     def answer(self, kind: Question, x: Array, y: Any) -> Array:
         """What `AskingEstimator` asks: see there."""
@@ -175,7 +177,8 @@ class EmbeddingEstimator(PyTorchEstimator):  # type: ignore[misc]
     def guide_images(images: Array) -> Array:
         """The guide image of each row, of the shape of ``images``."""
         rows = np.arange(len(images), dtype=np.float32).reshape(-1, 1, 1, 1)
-        return np.broadcast_to(2 + rows, images.shape).copy()
+        guides: Array = np.broadcast_to(2 + rows, images.shape).copy()
+        return guides
 
     @property
     def input_shape(self) -> tuple[int, ...]:

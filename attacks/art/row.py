@@ -21,6 +21,15 @@ from .estimators import ClassifierEstimator
 
 Array = NDArray[np.float32]
 
+#: The norms of balls that most gradient attacks know.
+BALLS = ("linf", "l2", "l1")
+
+#: Gradient steps of the efforts beside the standard one.
+GRADIENT_EFFORT: Mapping[Effort, Mapping[str, object]] = {"quick": {"max_iter": 10}, "thorough": {"max_iter": 100}}
+
+#: ART's attacks hand the clean image back where their own criterion is not met: this is said in their summaries.
+UNCHANGED = "; unchanged where it fails"
+
 #: Arguments of ART's attacks that are no parameters: the adapter sets them, or nothing may.
 _NOT_PARAMETERS = {
     "self",
