@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from robustdml.registry import parse_spec
 from robustdml.results import AttackEntry, Caution, Cell, DatasetEntry, ModelEntry
 from robustdml.threat import format_budget
 
@@ -89,6 +90,18 @@ def _coverage(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator
         )
 
 
+def _margin_steps(entry: AttackEntry) -> int:
+    """How many gradient steps on the margin an attack of this project makes; 0 for any other attack.
+
+    Names will not do: where two attacks share one, both are called by their spec.
+    """
+    if entry.library != "robustdml" or entry.goal != "margin":
+        return 0
+    spec = parse_spec(entry.spec)
+    steps = spec.params.get("steps")
+    return steps if spec.name in {"pgd", "apgd"} and isinstance(steps, int) else 0
+
+
 def _masking(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Caution]:
     """Less knowledge must not win: noise against all gradient attacks, one step against many on the margin.
 
@@ -103,13 +116,13 @@ def _masking(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[
     for (model, norm, eps), recalls in groups.items():
         for spec, recall in recalls.items():
             weak = entries[spec]
-            if weak.knowledge == "gradients" and weak.name != "fgsm-margin":
+            if weak.knowledge == "gradients" and _margin_steps(weak) != 1:
                 continue
             stronger = [
                 value
                 for other, value in recalls.items()
                 if entries[other].knowledge == "gradients"
-                and (weak.knowledge != "gradients" or entries[other].name == "pgd-margin")
+                and (weak.knowledge != "gradients" or _margin_steps(entries[other]) > 1)
             ]
             if stronger and recall < min(stronger) - _SLACK:
                 yield Caution(

@@ -160,7 +160,8 @@ class _Evaluation:
         keys = [(attack.entry().spec, attack.threat.eps) for attack in attacks]
         if len(set(keys)) < len(keys):
             repeated = next(key for key in keys if keys.count(key) > 1)
-            raise SpecError(f"the attack '{repeated[0]}' is given twice at eps {repeated[1]:g}: leave one out")
+            size = "" if repeated[1] is None else f" at eps {repeated[1]:g}"
+            raise SpecError(f"the attack '{repeated[0]}' is given twice{size}: leave one out")
         self.spec = EvalSpec(
             dataset=dataset.name,
             dataset_fingerprint=dataset.fingerprint(),

@@ -18,7 +18,7 @@ from robustdml.attacks import build_attack, build_suite
 from robustdml.data import ArrayImages
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import AttackSkipped, CheckpointError, RunFolderError, SpecError
-from robustdml.evaluation import Subject, evaluate
+from robustdml.evaluation import Subject, checks, evaluate
 from robustdml.evaluation.records import read_shards
 from robustdml.results import Results, unpack_hits
 from robustdml.threat import ThreatModel
@@ -289,7 +289,10 @@ def test_a_collapsed_model_is_marked(squares, tmp_path):
 
 def test_masked_gradients_are_flagged_where_noise_wins(squares, tmp_path):
     results = run(
-        squares, build_suite("noise,margin,shift", "16/255"), tmp_path, {"masked": Masked(), "net": SmallNet()}
+        squares,
+        build_suite("noise(trials=60),margin,shift", "20/255"),
+        tmp_path,
+        {"masked": Masked(), "net": SmallNet()},
     )
     assert {caution.model for caution in results.warnings if caution.slug == "gradient-masking"} == {"masked"}
 
@@ -364,7 +367,7 @@ def test_the_model_comes_back_as_it_was(squares, tmp_path):
     model = SmallNet().train()
     model.norm.eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    run(squares, build_suite("all", "8/255"), tmp_path, {"net": model})
+    run(squares, build_suite("standard", "8/255", "quick"), tmp_path, {"net": model})
     assert model.training
     assert not model.norm.training
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
@@ -461,3 +464,17 @@ def test_embedding_maps_show_where_the_strongest_attack_takes_the_queries(square
     hits = unpack_hits(strongest.hits, len(results.queries.ids))
     assert [path.adversarial_hit for path in first.paths] == hits
     assert all(path.adversarial != path.clean for path in first.paths)
+
+
+def test_one_step_on_the_margin_must_not_win_whatever_the_attacks_are_called(squares, tmp_path):
+    """Two attacks of one name are called by their specs; the check goes by what they do."""
+    results = run(
+        squares,
+        build_suite("pgd(steps=1, step=1.0),pgd(steps=2, step=0.001, start=0, best=false),pgd(steps=3)", "20/255"),
+        tmp_path,
+    )
+    recalls = {cell.attack: cell.score.metrics.recall_at_1 for cell in results.cells}
+    one = next(spec for spec in recalls if "steps=1," in spec)
+    weak = checks.cautions(results.dataset, results.models, results.attacks[:2], results.cells[:2])
+    assert recalls[one] < min(value for spec, value in recalls.items() if "steps=2," in spec)
+    assert [caution.attack for caution in weak if caution.slug == "gradient-masking"] == [one]
