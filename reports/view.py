@@ -16,6 +16,7 @@ from .charts import CHART_SECTIONS
 from .gallery import gallery_section
 from .index import ANY_SIZE, Budget, Index
 from .method import method_section
+from .published_measures import published_measures_section
 from .sections import Builder, Section
 from .tables import tables_section
 from .verdicts import verdict_section
@@ -25,6 +26,7 @@ SECTIONS: tuple[Builder, ...] = (
     cautions_section,
     tables_section,
     *CHART_SECTIONS,
+    published_measures_section,
     gallery_section,
     method_section,
 )
