@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="RUN_OR_MODEL...")
 @data_options
-@click.option("--attacks", default="standard", show_default=True, help="Suites and specs; see 'robustdml list attacks'.")
+@click.option(
+    "--attacks", default="standard", show_default=True, help="Suites and specs; see 'robustdml list attacks'."
+)
 @click.option("--eps", default="8/255", show_default=True, help="Budgets, separated by commas.")
 @click.option("--effort", type=click.Choice(EFFORTS), default="standard", show_default=True, help="Of each attack.")
 @click.option("--attack-time-limit", type=float, metavar="SECONDS", help="Per attack, eps and model; slower ones fail.")
