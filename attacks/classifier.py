@@ -79,6 +79,10 @@ class RetrievalClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits ``(N, n_classes)`` of images ``(N, 3, H, W)`` in [0, 1]."""
+        if images.requires_grad:
+            # A model in channels_last gives its gradients that order too, in which the libraries' views of them fail.
+            images = images.view_as(images)
+            images.register_hook(torch.Tensor.contiguous)
         similarity = self.model(images) @ self.references.T
         index = self.class_of.expand(len(similarity), -1)
         padding = similarity.new_full((len(similarity), self.n_classes), self._padding)

@@ -134,3 +134,12 @@ def auto_attack(
         else:
             part.steps = steps
     return attack
+
+
+def sparse_fool(
+    model: torch.nn.Module, steps: int = 10, lam: float = 3, overshoot: float = 0.02, deepfool_steps: int = 50
+) -> Any:
+    """``torchattacks.SparseFool`` with the steps of the DeepFool inside each of its own."""
+    attack = torchattacks.SparseFool(model, steps=steps, lam=lam, overshoot=overshoot)
+    attack.deepfool.steps = deepfool_steps
+    return attack

@@ -11,7 +11,7 @@ import torchattacks
 from robustdml.config import Effort
 from robustdml.results import Norm
 
-from .torchattacks_row import Row, auto_attack, best_loss, best_score, towards_nearest
+from .torchattacks_row import Row, auto_attack, best_loss, best_score, sparse_fool, towards_nearest
 
 _UNTARGETED = ("untargeted",)
 _STEPS: Mapping[Effort, Mapping[str, object]] = {"quick": {"steps": 10}, "thorough": {"steps": 100}}
@@ -48,7 +48,7 @@ def _elastic(make: Callable[..., Any], summary: str) -> Row:
         budget="minimum",
         cost="high",
         # The library's first step moves its copy of the clean image as well: the first constant must stay small.
-        effort={"quick": {"binary_search_steps": 2, "max_iterations": 10, "initial_const": 0.02}},
+        effort={"quick": {"binary_search_steps": 3, "max_iterations": 10, "initial_const": 0.05}},
         changed={"lr": 0.01},
         # A confidence above 0 is taken from the columns of all labels of the batch at once.
         hidden=("kappa",),
@@ -172,7 +172,7 @@ ROWS: dict[str, Row] = {
         "uesato2018adversarial",
         knowledge="scores",
         cost="high",
-        effort={"quick": {"nb_iter": 3, "nb_sample": 16}, "thorough": {"nb_iter": 50}},
+        effort={"quick": {"nb_iter": 2, "nb_sample": 16}, "thorough": {"nb_iter": 50}},
         step="lr",
         steps="nb_iter",
         changed={"nb_iter": 10},
@@ -267,14 +267,14 @@ ROWS: dict[str, Row] = {
         scale=_SCALE_L2,
     ),
     "SparseFool": Row(
-        torchattacks.SparseFool,
+        sparse_fool,
         "DeepFool that changes few values",
         "modas2019sparsefool",
         goals=_UNTARGETED,
         norms=("l0",),
         budget="minimum",
         cost="high",
-        effort={"quick": {"steps": 1, "hardest": 3}, "thorough": {"steps": 20}},
+        effort={"quick": {"steps": 1, "hardest": 3, "deepfool_steps": 2}, "thorough": {"steps": 20}},
         changed={"lam": 3.0, "hardest": 10},
         eps=None,
         rivals="own",

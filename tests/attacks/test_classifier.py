@@ -57,6 +57,17 @@ def test_gradients_reach_the_image_through_the_nearest_reference():
     assert torch.allclose(gradient[0], SCALE * members[(query.detach() @ members.T).argmax()], atol=1e-5)
 
 
+def test_gradients_come_in_the_order_of_the_images_whatever_the_models(world):
+    model = world.model.to(memory_format=torch.channels_last)
+    images = world.images.clone().requires_grad_()
+    (direct,) = torch.autograd.grad(model(images).sum(), images)
+    assert not direct.is_contiguous()  # else this shows nothing
+    members = list(world.references.gallery.embeddings.split(3))
+    logits = RetrievalClassifier(model, members, ["max"] * 4)(images)
+    (gradient,) = torch.autograd.grad(logits.sum(), images)
+    assert gradient.is_contiguous()
+
+
 @pytest.mark.parametrize("position", [0, 2])
 def test_a_class_without_references_is_refused(position):
     members = [points(2)] * 4

@@ -9,7 +9,7 @@ import torchattacks
 from torch.nn import functional as F
 
 from robustdml.attacks import ATTACKS, NOT_OFFERED, build_attack
-from robustdml.attacks.torchattacks_row import auto_attack
+from robustdml.attacks.torchattacks_row import auto_attack, sparse_fool
 from robustdml.attacks.torchattacks_table import ROWS
 from robustdml.citations import BIBTEX
 from robustdml.contracts import Gallery, References
@@ -17,6 +17,7 @@ from robustdml.errors import AttackSkipped, SpecError, UnknownNameError
 
 EPS = 12 / 255
 OWN_PARAMETERS = {"norm", "step", "hardest", "target_classes"}
+MAKERS = {"AutoAttack": auto_attack, "SparseFool": sparse_fool}
 EVERY_ROW = pytest.mark.parametrize("kind", ROWS)
 
 
@@ -40,7 +41,7 @@ def test_a_row_names_nothing_that_the_class_does_not_have(kind):
     assert set(row.defaults) <= known | OWN_PARAMETERS
     assert {key for preset in row.effort.values() for key in preset} <= set(row.defaults)
     assert row.citation in BIBTEX
-    assert row.make is (auto_attack if kind == "AutoAttack" else getattr(torchattacks, kind))
+    assert row.make is MAKERS.get(kind, getattr(torchattacks, kind))
     assert (row.eps is None) == (row.budget != "fixed")
 
 
@@ -57,13 +58,14 @@ def test_targets_are_offered_where_the_class_supports_them_alone(kind, world):
 def test_the_class_is_called_with_the_budget_and_the_parameters_of_the_spec(kind, effort, world):
     row, calls = ROWS[kind], []
 
+    original = row.make
+
     def make(model, **arguments):
         calls.append(arguments)
         raise RuntimeError("seen")
 
     make.__signature__ = inspect.signature(row.make)
     object.__setattr__(row, "make", make)
-    original = torchattacks.__dict__.get(kind) if kind != "AutoAttack" else auto_attack
     try:
         attack = build_attack(f"torchattacks.{kind}", EPS, effort)
         with pytest.raises(RuntimeError, match="seen"):
@@ -129,6 +131,13 @@ def test_what_cannot_be_is_refused_with_a_sentence(spec, error, sentence):
     with pytest.raises(error) as caught:
         build_attack(spec, EPS)
     assert sentence in str(caught.value)
+
+
+@EVERY_ROW
+def test_models_in_channels_last_can_be_attacked(kind, world):
+    world.model.to(memory_format=torch.channels_last)
+    adversarial = build_attack(f"torchattacks.{kind}", EPS, "quick")(*world.all, seed=3)
+    assert adversarial.shape == world.images.shape
 
 
 def test_jsma_skips_images_whose_matrix_would_not_fit(world):
