@@ -22,6 +22,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+#: More names than this make no sentence: then so many of the nearest are listed.
+_MANY, _LISTED = 24, 8
+
 
 class RobustDMLError(Exception):
     """Base of all errors of this package; its text is one sentence for the user."""
@@ -35,15 +38,19 @@ class UnknownNameError(RobustDMLError):
     Args:
         kind: what was looked up, in the singular ("attack").
         name: the name that was given.
-        known: the names that exist; the nearest are suggested.
+        known: the names that exist; the nearest is suggested, and of many only the nearest are listed.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         folded = {candidate.casefold(): candidate for candidate in names}
-        near = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)]
-        hint = f"did you mean '{near[0]}'? " if near else ""
-        super().__init__(f"unknown {kind} '{name}': {hint}known: {', '.join(names)}")
+        near = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=_LISTED, cutoff=0.0)]
+        close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
+        hint = f"did you mean '{folded[close[0]]}'? " if close else ""
+        if len(names) > _MANY:
+            super().__init__(f"unknown {kind} '{name}': {hint}nearest of {len(names)} known: {', '.join(near)}")
+        else:
+            super().__init__(f"unknown {kind} '{name}': {hint}known: {', '.join(names)}")
 
 
 class SpecError(RobustDMLError):

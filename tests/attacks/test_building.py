@@ -108,9 +108,9 @@ def test_equal_attacks_have_equal_hashes(name, goal):
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
-        ("pgdd", "unknown attack 'pgdd': did you mean 'pgd'? known: "),
-        ("torchattack.pgd", "unknown attack 'torchattack.pgd': did you mean 'torchattacks.PGD'? known: "),
-        ("zzz(steps=5)", "unknown attack 'zzz': known: "),
+        ("pgdd", "unknown attack 'pgdd': did you mean 'pgd'? nearest of "),
+        ("torchattack.pgd", "unknown attack 'torchattack.pgd': did you mean 'torchattacks.PGD'? nearest of "),
+        ("zzz(steps=5)", "unknown attack 'zzz': nearest of "),
         (
             "pgd(goal=margn)",
             "unknown goal for pgd 'margn': did you mean 'margin'? known: margin, mtax, nearest_negative, ",
@@ -286,8 +286,8 @@ def test_an_empty_list_is_refused(names):
 @pytest.mark.parametrize(
     ("names", "sentence"),
     [
-        ("quik", "unknown attack or suite 'quik': did you mean 'quick'? known: "),
-        ("noise,margn(steps=5)", "unknown attack or suite 'margn': did you mean 'margin'? known: "),
+        ("quik", "unknown attack or suite 'quik': did you mean 'quick'? nearest of "),
+        ("noise,margn(steps=5)", "unknown attack or suite 'margn': did you mean 'margin'? nearest of "),
         ("all(steps=5)", "unknown attack or suite 'all'"),
     ],
 )
@@ -295,8 +295,7 @@ def test_an_unknown_attack_or_suite_suggests_either(names, sentence):
     with pytest.raises(UnknownNameError) as caught:
         build_suite(names, EPS)
     assert str(caught.value).startswith(sentence)
-    assert "quick" in str(caught.value)
-    assert "noise" in str(caught.value)
+    assert len(str(caught.value)) < 300
 
 
 def test_all_runs_every_attack_of_the_registry():

@@ -64,7 +64,15 @@ def evaluate(trained: Path, tree: Path, out: Path, *more: object) -> Result:
 
 
 def test_from_a_folder_of_images_to_a_report(trained, tree, tmp_path):
-    result = evaluate(trained, tree, tmp_path / "e", "--attacks", "all", "--eps", "4/255,8/255")
+    result = evaluate(
+        trained,
+        tree,
+        tmp_path / "e",
+        "--attacks",
+        "quick,torchattacks.PGD,art.FastGradientMethod",
+        "--eps",
+        "4/255,8/255",
+    )
     assert result.exit_code == 0, result.output
     results = Results.load(tmp_path / "e")
     assert [model.name for model in results.models] == ["st", "mdprop"]
@@ -129,11 +137,13 @@ def test_lists_are_the_same_as_text_and_as_json(what):
 @pytest.mark.parametrize(
     ("changes", "pattern"),
     [
-        (["--attacks", "pdg"], r"unknown attack or suite 'pdg': did you mean 'pgd'\? known: all, art\."),
+        (["--attacks", "pdg"], r"unknown attack or suite 'pdg': did you mean 'pgd'\? nearest of \d+ known: pgd, "),
         (["--attacks", "pgd(stepz=3)"], "pgd has no parameter 'stepz', it has: goal, steps"),
         (["--attacks", "pgd(goal=stacks)"], r"unknown goal for pgd 'stacks': did you mean 'stax'\?"),
         (["--attacks", "pgd(steps=many)"], "steps='many' must be a whole number"),
-        (["--attacks", "pgd(eps=0.1)"], "set it with --eps"),
+        (["--attacks", "pgd(eps=10)"], "eight grey levels are 8/255"),
+        (["--attacks", "torchattacks.DeepFool(eps=0.1)"], "looks for the smallest perturbation and takes no eps"),
+        (["--attacks", "torchattacks.DeepFool(goal=mtax)"], "unknown goal for torchattacks.DeepFool 'mtax'"),
         (["--attacks", ""], "no attack given"),
         (["--data", "grocry"], r"unknown data set 'grocry': did you mean 'grocery'\?"),
         (["--eps", "8"], r"eps 8 is outside \(0, 1\]: .* 8/255"),
@@ -217,7 +227,7 @@ def test_paths_that_cannot_be_written_are_refused(trained, tree, tmp_path):
     refused(train_on(tree, tmp_path / "file.txt" / "x"), r"file\.txt.* cannot be used \(Not a directory\)")
     refused(train_on(tree, tmp_path / "file.txt"), "is a file, not a folder")
     assert evaluate(trained, tree, tmp_path / "e", "--attacks", "noise").exit_code == 0
-    refused(cli("report", tmp_path / "e", "--out", tmp_path), "cannot be used")
+    refused(cli("report", tmp_path / "e", "--out", tmp_path), "is a directory")
     refused(evaluate(trained, tree, trained / "st", "--attacks", "noise"), "holds a run of another command")
 
 

@@ -105,12 +105,22 @@ def test_a_bad_bar_is_refused_before_anything_is_done(runs, tmp_path, bar, patte
 
 
 def test_evaluate_reports_and_then_says_that_a_bar_was_missed(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "linear_model.py").write_text(
         "import torch\n\n\ndef build():\n    torch.manual_seed(0)\n"
         "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3072, 4))\n"
     )
     monkeypatch.chdir(tmp_path)
-    arguments = ("evaluate", "mine:build", "--data", "digits", "--attacks", "noise", "--max-queries", 10, "--quiet")
+    arguments = (
+        "evaluate",
+        "linear_model:build",
+        "--data",
+        "digits",
+        "--attacks",
+        "noise",
+        "--max-queries",
+        10,
+        "--quiet",
+    )
     missed = cli(*arguments, "--out", "run", "--fail-under", "noise:recall@1=1", "--fail-under", "margin:recall@1=0")
     assert missed.exit_code == 3
     assert (tmp_path / "run" / "report.html").is_file()

@@ -143,3 +143,11 @@ def test_registry_refuses_a_name_twice_and_keeps_the_first(registry):
     with pytest.raises(SpecError, match="attack 'noise' is registered twice"):
         registry.add("noise", 9)
     assert registry["noise"] == 1
+
+
+def test_of_many_names_only_the_nearest_are_listed():
+    names = [f"attack-{number}" for number in range(100)]
+    text = str(UnknownNameError("attack", "attak-7", names))
+    assert text.startswith("unknown attack 'attak-7': did you mean 'attack-7")
+    assert "nearest of 100 known: " in text
+    assert text.count(",") == 7

@@ -55,9 +55,8 @@ def test_normalisation_moves_with_the_model_and_is_not_a_weight(embedding_model)
 
 
 def test_unknown_backbone_suggests_the_nearest():
-    with pytest.raises(UnknownNameError, match="unknown backbone 'resnet-tny': did you mean 'resnet-tiny'") as caught:
+    with pytest.raises(UnknownNameError, match="unknown backbone 'resnet-tny': did you mean 'resnet-tiny'"):
         EmbeddingModel(ModelConfig("resnet-tny"))
-    assert all(name in str(caught.value) for name in BACKBONES)
 
 
 @pytest.mark.parametrize("field", [{"embedding_dim": 0}, {"image_size": 7}, {"embedding_dim": -3}])

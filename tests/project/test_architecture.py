@@ -243,8 +243,6 @@ def test_every_library_is_declared() -> None:
     libraries = needed - sys.stdlib_module_names - {"robustdml"}
     # Where a library is not installed (tomli, on a Python that has its own), its name is that of its distribution.
     undeclared = {
-        library
-        for library in libraries
-        if not {normalized(home) for home in homes.get(library, [library])} & declared
+        library for library in libraries if not {normalized(home) for home in homes.get(library, [library])} & declared
     }
     assert not undeclared
