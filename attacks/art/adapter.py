@@ -113,7 +113,7 @@ class ARTAttack:
         targets = self.target_rows(references, seed=seed)
         result = images.clone()
         with untouched(model), torch.enable_grad(), _quiet():
-            for problem in problems(model, references, targets):
+            for problem in problems(model, references, targets, rivals=self.row.rivals):
                 rows = problem.rows
                 part_seed = derive_seed(seed, references.ids[rows].tolist())
                 seeded(part_seed)

@@ -122,6 +122,8 @@ class Row:
         own: parameters that are not handed to ART, but used by ``call``.
         effort: parameters that another effort than standard changes.
         largest_side: images with a longer side are skipped; None takes every size.
+        rivals: what the targets of a targeted attack compete with (see `problems`): none for attacks that follow a
+            loss, the own class for those that stop or return the clean image by their own test of success.
         together: whether ART's batch size may be above 1.
         needs: a package that ART does not install with itself.
     """
@@ -145,6 +147,7 @@ class Row:
     effort: Mapping[Effort, Mapping[str, object]] = field(default_factory=dict)
     largest_side: int | None = None
     needs: str | None = None
+    rivals: Literal["own", "none"] = "own"
     together: bool = True
     by_name_only: str = ""
 

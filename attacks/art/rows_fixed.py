@@ -18,6 +18,7 @@ FIXED: dict[str, Row] = {
         step=None,
         params={"max_iter": 20, "num_random_init": 1},
         hidden=("random_eps", "decay"),
+        rivals="none",
         effort=GRADIENT_EFFORT,
     ),
     "ProjectedGradientDescentNumpy": Row(
@@ -29,6 +30,7 @@ FIXED: dict[str, Row] = {
         step=None,
         params={"max_iter": 20, "num_random_init": 1},
         hidden=("random_eps", "decay"),
+        rivals="none",
         effort=GRADIENT_EFFORT,
     ),
     "BasicIterativeMethod": Row(
@@ -38,6 +40,7 @@ FIXED: dict[str, Row] = {
         "kurakin2017physical",
         step=None,
         params={"max_iter": 20},
+        rivals="none",
         effort=GRADIENT_EFFORT,
     ),
     "MomentumIterativeMethod": Row(
@@ -48,6 +51,7 @@ FIXED: dict[str, Row] = {
         BALLS,
         step=None,
         params={"max_iter": 20},
+        rivals="none",
         effort=GRADIENT_EFFORT,
     ),
     "FastGradientMethod": Row(
@@ -57,6 +61,7 @@ FIXED: dict[str, Row] = {
         "goodfellow2015explaining",
         BALLS,
         hidden=("minimal",),
+        rivals="none",
         params={"num_random_init": 0},
     ),
     "AutoProjectedGradientDescent": Row(

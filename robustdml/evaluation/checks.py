@@ -138,9 +138,10 @@ def _masking(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[
 def _budget(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Caution]:
     for cell in cells:
         if cell.queries_projected:
+            left = "the range [0, 1]" if cell.eps is None else f"the budget {_written(attacks, cell)}"
             yield Caution(
                 slug="budget-exceeded",
-                message=f"{cell.attack} left the budget {_written(attacks, cell)} on {cell.model} for "
+                message=f"{cell.attack} left {left} on {cell.model} for "
                 f"{cell.queries_projected} queries (largest norm {cell.largest_norm_returned:.4f}); they were "
                 "projected back before they were judged.",
                 remedy="The recall shown is within the budget. Report the attack's fault to its authors.",

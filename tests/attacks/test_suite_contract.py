@@ -32,7 +32,10 @@ def variants():
             yield f"{name}(norm={norm})"
 
 
-EVERY_VARIANT = pytest.mark.parametrize("spec", list(dict.fromkeys([*SUITES["all"], *variants()])))
+#: Attacks of libraries that no suite runs because they are slow: on images this small they are tested too.
+SLOW = ["art.AdversarialPatchNumpy", "art.CarliniL0Method"]
+
+EVERY_VARIANT = pytest.mark.parametrize("spec", list(dict.fromkeys([*SUITES["all"], *variants(), *SLOW])))
 
 #: By what factor an attack must beat random changes of the same size, by what it knows of the model. Where no norm
 #: bounds the change, its size says nothing, and where it knows nothing, it is itself random.
@@ -122,7 +125,9 @@ def test_images_are_allowed_and_worse_for_the_model(make_world, capfd, spec):
 
 
 @pytest.mark.parametrize("goal", ["stax", "mtax"])
-@pytest.mark.parametrize("name", ["torchattacks.PGD", "torchattacks.MIFGSM", "torchattacks.PGDL2(norm)"])
+@pytest.mark.parametrize(
+    "name", ["torchattacks.PGD", "torchattacks.MIFGSM", "torchattacks.PGDL2(norm)", "art.ProjectedGradientDescent"]
+)
 def test_classifier_attacks_come_almost_as_near_to_the_targets_as_native_ones(world, name, goal):
     gains = []
     for spec in (f"pgd(goal={goal})", f"{name.removesuffix('(norm)')}(goal={goal})"):
