@@ -1,7 +1,7 @@
 """The structure of the page against a gold file: what a change moved, added or lost is seen in a diff.
 
-To accept a change: ``python -m pytest tests/reports/test_structure.py``, read the difference that it prints, then move the
-file that it names over the gold one.
+To accept a change: ``python -m pytest tests/reports/test_structure.py``, read the difference that it prints, then move
+the file that it names over the gold one.
 """
 
 from __future__ import annotations
