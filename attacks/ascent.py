@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from robustdml.results import AttackEntry
 
 from .goals import Objective
-from .spec import entry_spec
+from .spec import entry_spec, with_goal_citation
 
 
 def value_and_gradient(
@@ -73,5 +73,5 @@ def gradient_entry(kind: str, attack: Any, citation: str, *, family: str | None 
         knowledge="gradients",
         norm=norm,
         budget="fixed" if attack.threat.eps is not None else "minimum",
-        citations=(citation, *(("singh2023mdprop",) if goal in {"stax", "mtax"} else ())),
+        citations=with_goal_citation(goal, citation),
     )

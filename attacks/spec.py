@@ -19,8 +19,17 @@ def entry_spec(name: str, attack: DataclassInstance) -> str:
         if field.name == "eps" or not field.compare:  # what was computed is no parameter
             continue
         if field.name == "goal":
-            params["goal"] = value.name
-            params |= {part.name: getattr(value, part.name) for part in fields(value)}
+            params |= goal_params(value)
         else:
             params[field.name] = value
     return str(Spec(name, params))
+
+
+def goal_params(goal: Any) -> dict[str, object]:
+    """The goal's word and its own parameters, as a spec writes them."""
+    return {"goal": goal.name, **{part.name: getattr(goal, part.name) for part in fields(goal)}}
+
+
+def with_goal_citation(goal: str, *keys: str) -> tuple[str, ...]:
+    """Citation keys, each once, with that of the paper that the goal is from."""
+    return tuple(dict.fromkeys([*keys, *(["singh2023mdprop"] if goal in {"stax", "mtax"} else [])]))

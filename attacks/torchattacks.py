@@ -12,7 +12,7 @@ import functools
 import io
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -30,6 +30,7 @@ from .classifier import Problem, problems
 from .factory import AttackFactory
 from .goals import Aim
 from .proxy import seeded
+from .spec import goal_params, with_goal_citation
 from .torchattacks_row import NORM_NAMES, Row
 from .torchattacks_table import NOT_OFFERED as NOT_OFFERED
 from .torchattacks_table import ROWS
@@ -95,25 +96,16 @@ class Torchattack:
     def entry(self) -> AttackEntry:
         """Its row in the results."""
         goal = self.goal
-        own = {part.name: getattr(goal, part.name) for part in fields(goal)}  # type: ignore[arg-type]
         name = f"torchattacks.{self.kind}"
         return AttackEntry(
-            spec=str(Spec(name, {"goal": goal.name, **own, **self._given})),
+            spec=str(Spec(name, {**goal_params(goal), **self._given})),
             name="-".join([name, *([NORMS[self.norm]] if self.norm != self.row.norms[0] else []), goal.name]),
             library="torchattacks",
             goal=goal.name,
             knowledge=self.row.knowledge,
             norm=self.norm,
             budget=self.row.budget,
-            citations=tuple(
-                dict.fromkeys(
-                    [
-                        "kim2020torchattacks",
-                        self.row.citation,
-                        *(["singh2023mdprop"] if goal.name in {"stax", "mtax"} else []),
-                    ]
-                )
-            ),
+            citations=with_goal_citation(goal.name, "kim2020torchattacks", self.row.citation),
         )
 
     def target_rows(self, references: References, *, seed: int) -> Tensor | None:

@@ -8,7 +8,7 @@ import io
 import logging
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from robustdml.threat import ThreatModel
 from ..classifier import problems
 from ..goals import Aim
 from ..proxy import seeded
+from ..spec import goal_params, with_goal_citation
 from .row import Job, Row, as_tensor
 from .table import ROWS
 
@@ -78,17 +79,15 @@ class ARTAttack:
 
     def entry(self) -> AttackEntry:
         """Its row in the results."""
-        goal = {"goal": self.goal.name, **{part.name: getattr(self.goal, part.name) for part in _fields(self.goal)}}
-        citations = ("nicolae2018art", self.row.citation)
         return AttackEntry(
-            spec=str(Spec(f"art.{self.kind}", {**goal, **dict(self.params)})),
+            spec=str(Spec(f"art.{self.kind}", {**goal_params(self.goal), **dict(self.params)})),
             name=f"art.{self.kind}-{self.goal.name}",
             library="art",
             goal=self.goal.name,
             knowledge=self.row.knowledge,
             norm=self.threat.norm,  # type: ignore[arg-type]
             budget=self.row.budget,
-            citations=(*citations, "singh2023mdprop") if self.goal.name in {"stax", "mtax"} else citations,
+            citations=with_goal_citation(self.goal.name, "nicolae2018art", self.row.citation),
         )
 
     def target_rows(self, references: References, *, seed: int) -> Tensor | None:
@@ -137,10 +136,6 @@ class ARTAttack:
                 found = torch.where(torch.isfinite(found), found, images[rows])
                 result[rows] = self.threat.project(found, images[rows])
         return result
-
-
-def _fields(goal: Aim) -> tuple[Any, ...]:
-    return fields(goal)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

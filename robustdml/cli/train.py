@@ -97,7 +97,9 @@ def train(
         # What the recipe says goes before a default, and after what was typed.
         context, typed = click.get_current_context(), ParameterSource.COMMANDLINE
         for key, value in read_recipe(recipe).items():
-            if key == "recipe" or context.get_parameter_source(key) != typed:
+            # A list of branches is a method: one that was typed goes before it.
+            option = "method" if key == "recipe" else key
+            if context.get_parameter_source(option) != typed:
                 config[key] = value
     settings = TrainConfig(**config)
     options = RunOptions(device=device, progress=not quiet)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 import time
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from robustdml._version import __version__
@@ -28,6 +24,7 @@ from robustdml.evaluation.assemble import cell, hits, worst_cases
 from robustdml.evaluation.attacking import attack_shard
 from robustdml.evaluation.checks import cautions
 from robustdml.evaluation.embed import Embedder
+from robustdml.evaluation.entries import attack_entries, describe, environment, query_entry
 from robustdml.evaluation.ers import ers_records
 from robustdml.evaluation.examples import ExampleWriter, pictured_queries, shown_attacks
 from robustdml.evaluation.health import health
@@ -41,29 +38,15 @@ from robustdml.files import claim_run_folder
 from robustdml.models import check_image_size, evaluation_mode, weights_fingerprint
 from robustdml.progress import Advance, progress
 from robustdml.results import (
-    AttackEntry,
     Cell,
-    DatasetEntry,
     EmbeddingMap,
-    Environment,
     EvalSpec,
     Example,
     ModelEntry,
-    Queries,
     Results,
     WorstCase,
 )
 from robustdml.seeding import derive_seed
-
-_PACKAGES = (
-    "torch",
-    "torchvision",
-    "torchattacks",
-    "adversarial-robustness-toolbox",
-    "faiss-cpu",
-    "pytorch-metric-learning",
-    "numpy",
-)
 
 
 def evaluate(
@@ -84,8 +67,8 @@ def evaluate(
     Any module that maps images ``(N, 3, H, W)`` in [0, 1] to ``(N, D)`` can be evaluated; its normalisation must be
     inside. Outputs are put on the unit sphere: retrieval is by cosine similarity, exact, over the whole gallery. The
     gallery is clean and the queries are attacked, unless an attack is one on the gallery or on both. A query never
-    finds itself. An attack that fails is recorded with its
-    reason and never stops the rest. The same call again resumes a run that was stopped.
+    finds itself. An attack that fails is recorded with its reason and never stops the rest. The same call again resumes
+    a run that was stopped.
 
     Args:
         models: modules by name, or subjects.
@@ -112,8 +95,9 @@ def evaluate(
             raise SpecError(f"'{attack}' is a name, not an attack: build it with robustdml.attacks.build_suite")
     if attack_time_limit is not None and not attack_time_limit > 0:
         raise SpecError(f"attack_time_limit={attack_time_limit} must be above 0 seconds")
-    run = _Evaluation(subjects, dataset, list(attacks), Path(out), max_queries, size, seed, shard_size, options)
-    run.time_limit = attack_time_limit
+    run = _Evaluation(
+        subjects, dataset, list(attacks), Path(out), max_queries, size, seed, shard_size, attack_time_limit, options
+    )
     return run.go()
 
 
@@ -148,6 +132,7 @@ class _Evaluation:
         image_size: int,
         seed: int,
         shard_size: int,
+        time_limit: float | None,
         options: RunOptions,
     ) -> None:
         self.subjects, self.attacks, self.out = subjects, attacks, out
@@ -155,8 +140,8 @@ class _Evaluation:
         self.dataset = dataset.subset_queries(max_queries, seed)
         self.options, self.device = options, choose_device(options.device)
         #: Not part of the run's identity: a repeated call with more time may finish what failed.
-        self.time_limit: float | None = None
-        self.entries = _unique_names(attack.entry() for attack in attacks)
+        self.time_limit = time_limit
+        self.entries = attack_entries(attack.entry() for attack in attacks)
         keys = [(attack.entry().spec, attack.threat.eps) for attack in attacks]
         if len(set(keys)) < len(keys):
             repeated = next(key for key in keys if keys.count(key) > 1)
@@ -177,7 +162,7 @@ class _Evaluation:
         self.tensors = ImageTensors(dataset.images, image_size)
         self.pictured = pictured_queries(self.dataset, image_size, seed)
         self.mapped = mapped_queries(self.dataset, seed)
-        self.queries = _queries(self.dataset)
+        self.queries = query_entry(self.dataset)
         count = len(self.dataset.query)
         self.parts = [slice(start, min(start + shard_size, count)) for start in range(0, count, shard_size)]
 
@@ -189,22 +174,23 @@ class _Evaluation:
             outcomes = [self._model(subject, advance) for subject in self.subjects]
         entries = tuple(outcome.entry for outcome in outcomes)
         cells = tuple(item for outcome in outcomes for item in outcome.cells)
+        dataset_entry = describe(self.dataset, self.spec, self.available)
         results = Results(
             robustdml_version=__version__,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             fingerprint=self.fingerprint,
             spec=self.spec,
-            dataset=self._dataset_entry(),
+            dataset=dataset_entry,
             queries=self.queries,
             models=entries,
             attacks=tuple(self.entries),
             cells=cells,
             worst=tuple(item for outcome in outcomes for item in outcome.worst),
             ers=ers_records(entries, self.entries, cells),
-            warnings=cautions(self._dataset_entry(), entries, self.entries, cells),
+            warnings=cautions(dataset_entry, entries, self.entries, cells),
             examples=tuple(item for outcome in outcomes for item in outcome.examples),
             maps=tuple(item for outcome in outcomes for item in outcome.maps),
-            environment=self._environment(),
+            environment=environment(self.device),
             citations=citations(key for entry in self.entries for key in entry.citations),
             seconds=round(time.monotonic() - started, 3),
         )
@@ -262,13 +248,15 @@ class _Evaluation:
     def _attack(self, judge: Judge, name: str, attack: Attack, advance: Advance) -> Records:
         spec = attack.entry().spec
         paths: list[Path] = []
+        spent = 0.0
         prepared: Prepared | None = None
         # Clean queries in a changed gallery are judged all at once.
         whole = slice(0, self.parts[-1].stop)
         for number, part in enumerate([whole] if isinstance(attack, GalleryAttack) else self.parts):
             path = shard_path(self.out, name, spec, attack.threat.eps, number)
-            if not path.is_file():
-                spent = read_shards(paths).seconds if self.time_limit and paths else 0.0
+            if path.is_file():
+                spent += read_shards([path]).seconds if self.time_limit else 0.0
+            else:
                 judge.model.limit_seconds(None if self.time_limit is None else self.time_limit - spent)
                 seed = derive_seed(self.spec.seed, spec)
                 try:
@@ -285,6 +273,7 @@ class _Evaluation:
                 finally:
                     judge.model.limit_seconds(None)
                 write_shard(path, records)
+                spent += records.seconds
             paths.append(path)
             advance(part.stop - part.start)
         return read_shards(paths)
@@ -300,55 +289,6 @@ class _Evaluation:
             pictured=self.pictured,
             mapped=self.mapped,
         )
-
-    def _dataset_entry(self) -> DatasetEntry:
-        split = self.dataset.test
-        searchable = len(split.gallery) - np.isin(split.query, split.gallery)
-        return DatasetEntry(
-            name=self.dataset.name,
-            protocol=self.dataset.protocol,
-            image_size=self.spec.image_size,
-            classes=len(np.unique(split.labels[split.query])),
-            queries=len(split.query),
-            queries_available=self.available,
-            gallery=len(split.gallery),
-            leave_self_out=split.leave_self_out,
-            chance_recall_at_1=float((split.relevant_counts() / searchable).mean()),
-            fingerprint=self.spec.dataset_fingerprint,
-        )
-
-    def _environment(self) -> Environment:
-        versions = {}
-        for package in _PACKAGES:
-            try:
-                versions[package] = metadata.version(package)
-            except metadata.PackageNotFoundError:
-                versions[package] = "unknown"
-        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else f"{self.device.type}"
-        threads = f", {torch.get_num_threads()} threads" if self.device.type == "cpu" else ""
-        return Environment(
-            python=platform.python_version(),
-            platform=f"{platform.system()} {platform.machine()}",
-            device=name + threads,
-            packages=versions,
-        )
-
-
-def _queries(dataset: RetrievalDataset) -> Queries:
-    split = dataset.test
-    classes = np.unique(split.labels[np.concatenate([split.query, split.gallery])])
-    return Queries(
-        ids=tuple(split.query.tolist()),
-        classes=tuple(np.searchsorted(classes, split.labels[split.query]).tolist()),
-        class_names=tuple(dataset.class_names[label] for label in classes.tolist()),
-    )
-
-
-def _unique_names(entries: Iterable[AttackEntry]) -> list[AttackEntry]:
-    """One entry per spec; where two share a short name (other steps, say), both are called by their spec."""
-    found = {entry.spec: entry for entry in entries}
-    names = Counter(entry.name for entry in found.values())
-    return [e if names[e.name] == 1 else e.model_copy(update={"name": e.spec}) for e in found.values()]
 
 
 def _reason(error: Exception) -> str:

@@ -10,6 +10,7 @@ from sklearn.decomposition import PCA
 
 from robustdml.data import RetrievalDataset
 from robustdml.evaluation.assemble import ModelRecords
+from robustdml.evaluation.entries import described_classes
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.records import Records
 from robustdml.results import AttackEntry, EmbeddingMap, MapPath, Queries
@@ -42,9 +43,7 @@ def embedding_maps(
     if len(chosen) > _GALLERY:
         chosen = np.sort(stream(seed, "map", 0).choice(chosen, _GALLERY, replace=False))
     split = judge.split
-    classes = np.searchsorted(
-        np.unique(split.labels[np.concatenate([split.query, split.gallery])]), split.labels[split.gallery[chosen]]
-    )
+    classes = np.searchsorted(described_classes(split), split.labels[split.gallery[chosen]])
     points = tuple(
         (*_point(place), int(index)) for place, index in zip(plane.transform(gallery[chosen]), classes, strict=True)
     )

@@ -119,6 +119,8 @@ def load_checkpoint(folder: str | Path, *, trust_code: bool = False) -> Checkpoi
         RuntimeError,
     ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if isinstance(error, KeyError):
+            reason = f"{CONFIG_FILE} has no {reason}"
         raise CheckpointError(
             f"'{folder}' is not a checkpoint that this robustdml can read ({reason}): it is damaged, from another "
             "program or from another version; train again"

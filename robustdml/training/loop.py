@@ -115,6 +115,11 @@ class _Run:
         held_out = config.validation_classes
         if held_out is None:
             held_out = len(np.unique(dataset.labels[dataset.train])) // 10
+        if config.patience is not None and not held_out:
+            raise SpecError(
+                f"patience={config.patience} waits for a better validation R@1, and no class is held out for it: raise "
+                "--validation-classes, or leave --patience out"
+            )
         self.rows, self.validation = dataset.split_validation(held_out, config.seed)
         self.labels = dataset.labels[self.rows]
         # Losses that learn a centre per class count classes from 0.

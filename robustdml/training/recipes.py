@@ -7,6 +7,7 @@ tables, each with the fields of `Branch`, replaces the branches of the method by
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,8 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     for key in content:
         if key not in _TOP:
             raise UnknownNameError(f"key in '{path}':", key, _TOP)
-    values = _table(path, "train", content.get("train", {}), {part.name for part in fields(TrainConfig)} - {"recipe"})
+    defaults = {part.name: part.default for part in fields(TrainConfig) if part.name != "recipe"}
+    values = _table(path, "train", content.get("train", {}), defaults)
     if "branch" in content:
         if not isinstance(content["branch"], list):
             raise SpecError(f"'{path}': write each branch as a table [[branch]]")
@@ -56,10 +58,10 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 
 
 def _branch(path: Path, table: object) -> Branch:
-    values = _table(path, "branch", table, {part.name for part in fields(Branch)})
+    values = _table(path, "branch", table, {part.name: part.default for part in fields(Branch)})
     if "part" in values:
         part = values["part"]
-        if not isinstance(part, list) or len(part) != 2:
+        if not isinstance(part, list) or len(part) != 2 or not all(_is_number(share) for share in part):
             raise SpecError(f"'{path}': part of a branch must be two shares of the batch, such as [0.0, 0.5]")
         values["part"] = (float(part[0]), float(part[1]))
     if "kind" not in values:
@@ -67,13 +69,41 @@ def _branch(path: Path, table: object) -> Branch:
     return Branch(**values)
 
 
-def _table(path: Path, name: str, table: object, known: set[str]) -> dict[str, Any]:
+def _table(path: Path, name: str, table: object, known: Mapping[str, Any]) -> dict[str, Any]:
+    """The names and values of a table, each of the kind that its default is."""
     if not isinstance(table, dict):
         raise SpecError(f"'{path}': [{name}] must be a table of names and values")
-    for key in table:
+    values = dict(table)
+    for key, value in values.items():
         if key not in known:
             raise UnknownNameError(f"key in [{name}] of '{path}':", key, known)
-    values = dict(table)
-    if isinstance(values.get("eps"), str):
-        values["eps"] = parse_eps(values["eps"])
+        if key == "eps" and isinstance(value, str):
+            values[key] = parse_eps(value)
+        elif not _fits(key, value, known[key]):
+            raise SpecError(f"'{path}': {key} = {value!r} in [{name}] is not what it takes, such as {_LIKE[key]}")
     return values
+
+
+#: What a value looks like where its default does not say (None, or none at all).
+_LIKE = {
+    "kind": '"mtax"', "targets": "5", "eps": '"2/255"', "steps": "1", "image_size": "64",
+    "m_per_class": "4", "validation_classes": "5", "patience": "10", "miner": '"BatchHardMiner"',
+    **{part.name: repr(part.default) for part in fields(TrainConfig) if part.default is not None},
+    "batchnorm": '"stax"',
+}  # fmt: skip
+
+
+def _fits(key: str, value: object, default: object) -> bool:
+    if key in {"kind", "batchnorm", "miner"} or isinstance(default, str):
+        return isinstance(value, str)
+    if key == "part":  # `_branch` says what is wrong with it
+        return True
+    if isinstance(default, bool):
+        return isinstance(value, bool)
+    if key == "eps" or isinstance(default, float):
+        return _is_number(value)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from robustdml.cli import main
+from robustdml.models import load_checkpoint
 from robustdml.results import Results
 
 TRAIN = ["--backbone", "resnet-tiny", "--image-size", "16", "--epochs", "1", "--batch-size", "18", "--quiet"]
@@ -287,3 +288,18 @@ def test_a_model_is_called_as_it_is_named(tmp_path, tree, trained):
     )
     assert result.exit_code == 0, result.output
     assert [model.name for model in Results.load(tmp_path / "named").models] == ["first", "second"]
+
+
+def test_a_typed_method_goes_before_the_branches_of_a_recipe(tmp_path):
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(
+        '[train]\nbackbone = "resnet-tiny"\nepochs = 1\nbatch_size = 20\nembedding_dim = 16\n'
+        '[[branch]]\nkind = "clean"\n[[branch]]\nkind = "stax"\nbatchnorm = "own"\n'
+    )
+    common = ("train", "--data", "digits", "--recipe", recipe, "--quiet", "--out")
+    assert cli(*common, tmp_path / "a").exit_code == 0
+    assert cli(*common, tmp_path / "b", "--method", "st").exit_code == 0
+    assert load_checkpoint(tmp_path / "a").branches == ("clean", "own")
+    assert load_checkpoint(tmp_path / "a").training["method"] == "own"
+    assert load_checkpoint(tmp_path / "b").branches == ()
+    assert load_checkpoint(tmp_path / "b").training["method"] == "st"

@@ -251,3 +251,10 @@ def test_a_checkpoint_whose_backbone_is_code_is_loaded_on_trust_only(tmp_path):
     images = torch.rand(2, 3, 8, 8)
     with torch.no_grad():
         assert torch.equal(load_checkpoint(tmp_path, trust_code=True).model(images), model(images))
+
+
+def test_a_file_of_another_program_is_told_what_it_lacks(tmp_path):
+    (tmp_path / CONFIG_FILE).write_text('{"format": "other"}')
+    (tmp_path / WEIGHTS_FILE).write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"\(model.json has no 'version'\)"):
+        load_checkpoint(tmp_path)

@@ -399,3 +399,8 @@ def test_frozen_batchnorm_keeps_its_statistics_and_weights(digits, tmp_path):
     frozen = run(digits, tmp_path / "frozen", method="st-frozen", epochs=1).model
     layers = [module for module in frozen.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert all((layer.running_mean == 0).all() and (layer.weight == 1).all() for layer in layers)
+
+
+def test_patience_without_held_out_classes_is_refused(digits, tmp_path):
+    with pytest.raises(SpecError, match="patience=2 waits for a better validation R@1, and no class is held out"):
+        run(digits, tmp_path / "run", method="st", patience=2, validation_classes=0)

@@ -1,0 +1,84 @@
+"""What an evaluation says of its data, its queries, its attacks and the machine."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Iterable
+from importlib import metadata
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from robustdml.data import RetrievalDataset, RetrievalSplit
+from robustdml.results import AttackEntry, DatasetEntry, Environment, EvalSpec, Queries
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "torchattacks",
+    "adversarial-robustness-toolbox",
+    "faiss-cpu",
+    "pytorch-metric-learning",
+    "numpy",
+)
+
+
+def described_classes(split: RetrievalSplit) -> npt.NDArray[np.int64]:
+    """The labels of all queries and gallery items, ascending: the order of ``Queries.class_names``."""
+    return np.unique(split.labels[np.concatenate([split.query, split.gallery])])
+
+
+def query_entry(dataset: RetrievalDataset) -> Queries:
+    """Who the queries are."""
+    split = dataset.test
+    classes = described_classes(split)
+    return Queries(
+        ids=tuple(split.query.tolist()),
+        classes=tuple(np.searchsorted(classes, split.labels[split.query]).tolist()),
+        class_names=tuple(dataset.class_names[label] for label in classes.tolist()),
+    )
+
+
+def describe(dataset: RetrievalDataset, spec: EvalSpec, available: int) -> DatasetEntry:
+    """What was retrieved from what; ``available`` queries there were before a sample was drawn."""
+    split = dataset.test
+    searchable = len(split.gallery) - np.isin(split.query, split.gallery)
+    return DatasetEntry(
+        name=dataset.name,
+        protocol=dataset.protocol,
+        image_size=spec.image_size,
+        classes=len(np.unique(split.labels[split.query])),
+        queries=len(split.query),
+        queries_available=available,
+        gallery=len(split.gallery),
+        leave_self_out=split.leave_self_out,
+        chance_recall_at_1=float((split.relevant_counts() / searchable).mean()),
+        fingerprint=spec.dataset_fingerprint,
+    )
+
+
+def attack_entries(entries: Iterable[AttackEntry]) -> list[AttackEntry]:
+    """One entry per spec; where two share a short name (other steps, say), both are called by their spec."""
+    found = {entry.spec: entry for entry in entries}
+    names = Counter(entry.name for entry in found.values())
+    return [e if names[e.name] == 1 else e.model_copy(update={"name": e.spec}) for e in found.values()]
+
+
+def environment(device: torch.device) -> Environment:
+    """Where it runs."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "unknown"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}"
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    return Environment(
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        device=name + threads,
+        packages=versions,
+    )
