@@ -8,7 +8,7 @@ from pathlib import Path
 from robustdml.results import ModelEntry, Score, WorstCase
 
 from . import text
-from .index import ANY_SIZE, Index
+from .index import ANY_SIZE, Budget, Index
 from .ranking import Answers, Pair, Ranking, rank
 from .sections import Section
 
@@ -74,6 +74,26 @@ class Versus:
 
 
 @dataclass(frozen=True)
+class Smaller:
+    """Where models part that are all broken at the headline budget.
+
+    Args:
+        headline: that budget, as it is written.
+        chance: the R@1 of a random ranking, which no model exceeds there.
+        budget: the largest smaller one of the same norm at which the worst cases of the models differ: significantly,
+            if there is such a one; None where there is none.
+        readings: each model and its worst-case R@1 at ``budget``, falling.
+        significant: whether the test on the same queries separates any two of them there.
+    """
+
+    headline: str
+    chance: str
+    budget: str | None
+    readings: tuple[tuple[str, str], ...]
+    significant: bool
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Which model has the highest worst-case R@1, and whether the test on the same queries bears it out.
 
@@ -87,6 +107,7 @@ class Comparison:
         unmeasured: models that have no worst case.
         pairs: every two models by worst-case R@1, and by clean R@1.
         count: the number of models compared.
+        smaller: where to look instead; None unless no model exceeds chance.
     """
 
     leaders: tuple[str, ...]
@@ -101,6 +122,7 @@ class Comparison:
     pairs: tuple[Versus, ...]
     clean_pairs: tuple[Versus, ...]
     count: int
+    smaller: Smaller | None
 
 
 @dataclass(frozen=True)
@@ -139,7 +161,11 @@ def headline(index: Index) -> str | None:
 
 def _ranking(index: Index) -> Ranking:
     """The models that have a worst case at the headline budget, by it."""
-    found = {model.name: _headline_worst(index, model.name) for model in index.results.models}
+    return _ranking_at(index, index.headline)
+
+
+def _ranking_at(index: Index, budget: Budget | None) -> Ranking:
+    found = {model.name: index.worst.get((model.name, budget)) for model in index.results.models} if budget else {}
     return rank({name: Answers(worst.score.metrics.recall_at_1, worst.hits) for name, worst in found.items() if worst})
 
 
@@ -213,6 +239,33 @@ def compare(index: Index, ranking: Ranking) -> Comparison | None:
         pairs=tuple(_versus(pair) for pair in ranking.pairs),
         clean_pairs=tuple(_versus(pair) for pair in clean.pairs),
         count=len(ranking.order),
+        smaller=_smaller(index, ranking) if recalls[first] <= index.results.dataset.chance_recall_at_1 else None,
+    )
+
+
+def _smaller(index: Index, ranking: Ranking) -> Smaller | None:
+    """Where the models part; None where the headline has no size that could be smaller."""
+    usual = index.headline
+    if usual is None or usual.eps is None:
+        return None
+    tried = [
+        (budget, found)
+        for budget in reversed(index.budgets)
+        if budget.norm == usual.norm and budget.eps is not None and budget.eps < usual.eps
+        # Models that some budget does not have are not told apart by it.
+        if set((found := _ranking_at(index, budget)).order) == set(ranking.order)
+        and any(pair.difference for pair in found.pairs)
+    ]
+    separating = [(budget, found) for budget, found in tried if any(pair.paired.significant for pair in found.pairs)]
+    budget, found = next(iter(separating or tried), (None, None))
+    return Smaller(
+        headline=usual.text,
+        chance=text.fraction(index.results.dataset.chance_recall_at_1),
+        budget=None if budget is None else budget.text,
+        readings=()
+        if budget is None or found is None
+        else tuple((name, text.fraction(index.worst[name, budget].score.metrics.recall_at_1)) for name in found.order),
+        significant=bool(separating),
     )
 
 

@@ -59,7 +59,10 @@ class Metrics(_Record):
 
 
 class Score(_Record):
-    """Metrics with the 95 % interval of R@1 from a bootstrap over classes (queries of a class are not independent)."""
+    """Metrics with the 95 % interval of R@1 from a bootstrap over classes (queries of a class are not independent).
+
+    Where all queries are right, or all wrong, it is the exact interval of as many trials as there are classes.
+    """
 
     metrics: Metrics
     recall_at_1_low: Share

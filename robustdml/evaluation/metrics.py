@@ -17,6 +17,7 @@ Integers = npt.NDArray[np.int64]
 RECALL_RANKS = (1, 2, 4, 8)
 METRIC_NAMES = (*(f"recall_at_{k}" for k in RECALL_RANKS), "map_at_r", "r_precision")
 _BOOTSTRAP_DRAWS = 1000
+_MISSED_ON_EACH_SIDE = 0.025
 
 
 def per_query(relevant: Booleans, counts: Integers) -> dict[str, Floats]:
@@ -43,6 +44,11 @@ def per_query(relevant: Booleans, counts: Integers) -> dict[str, Floats]:
 def score(values: dict[str, Floats], labels: Integers, *, seed: int) -> Score:
     """Means over the queries, and the 95 % interval of R@1 from a bootstrap over classes.
 
+    A bootstrap sees no further than its sample: of queries that are all wrong, or all right, it makes an interval
+    without length. There the far end is the exact bound of Clopper & Pearson 1934 for 0 of n, or n of n, with the
+    classes as the n: ``1 - 0.025 ** (1 / n)``, or 1 less that. For classes of one size it holds however much the
+    queries of a class depend on each other, and so it is wide where there are few classes.
+
     Args:
         values: from `per_query`.
         labels: ``(N,)``, the class of each query: queries of one class succeed and fail together, so classes are drawn.
@@ -53,6 +59,10 @@ def score(values: dict[str, Floats], labels: Integers, *, seed: int) -> Score:
     sizes = np.bincount(group)
     draws = np.random.default_rng(seed).integers(len(sizes), size=(_BOOTSTRAP_DRAWS, len(sizes)))
     recalls = totals[draws].sum(1) / sizes[draws].sum(1)
-    low, high = np.quantile(recalls, [0.025, 0.975])
+    low, high = np.quantile(recalls, [_MISSED_ON_EACH_SIDE, 1 - _MISSED_ON_EACH_SIDE])
+    if not totals.any():
+        high = 1 - _MISSED_ON_EACH_SIDE ** (1 / len(sizes))
+    elif (totals == sizes).all():
+        low = _MISSED_ON_EACH_SIDE ** (1 / len(sizes))
     means = {name: float(values[name].mean()) for name in METRIC_NAMES}
     return Score(metrics=Metrics(**means), recall_at_1_low=float(low), recall_at_1_high=float(high))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import axe_core_python
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from random_run import random_run
 
-from robustdml.reports import write_report
+from robustdml.reports import render_report, write_report
+
+# A busy computer may take its time: what is tested is what happens, not how fast.
+expect.set_options(timeout=60_000)
 
 AXE = Path(axe_core_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -65,7 +70,22 @@ def attacks_shown(page: Page) -> list[str]:
     return names.all_inner_texts()
 
 
-@pytest.mark.parametrize(("scheme", "viewport"), [("light", WIDE), ("dark", PHONE)], ids=["light-wide", "dark-phone"])
+def drawn_traces(page: Page, chart: str) -> int:
+    """How many traces of a live chart are in its picture."""
+    return page.locator(f"#{chart}-0-live .main-svg .scatterlayer > .trace").count()
+
+
+def live(page: Page, chart: str) -> Locator:
+    """The figure of a chart, once Plotly has drawn it."""
+    figure = page.locator(f"#{chart}-0-live").locator("xpath=ancestor::figure")
+    figure.scroll_into_view_if_needed()
+    expect(page.locator(f"#{chart}-0-live .main-svg").first).to_be_visible()
+    expect(figure.locator(".chart-drawn")).to_be_hidden()
+    return figure
+
+
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(open_page, scheme, viewport):
     page = open_page(color_scheme=scheme, viewport=viewport)
     page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
@@ -127,6 +147,98 @@ def test_the_page_is_complete_without_javascript(open_page):
     assert not page.locator(".controls").first.is_visible()
     assert page.locator("article.exhibit img").first.is_visible()
     assert page.locator("th button").count() == 0
+
+
+def test_an_entry_of_the_legend_switches_its_traces_off_and_on(open_page):
+    page = open_page()
+    figure = live(page, "chart-eps")
+    entry = figure.locator(".legend").get_by_role("button", name="plain-r50")
+    before = drawn_traces(page, "chart-eps")
+    own = page.evaluate(
+        "key => document.getElementById('chart-eps-0-live').data.filter(trace => trace.meta.key === key).length",
+        entry.locator("xpath=ancestor::li").get_attribute("data-key"),
+    )
+    assert 0 < own < before
+    # By pointer, and by key.
+    entry.click()
+    expect(entry).to_have_attribute("aria-pressed", "false")
+    expect(page.locator("#chart-eps-0-live .main-svg .scatterlayer > .trace")).to_have_count(before - own)
+    entry.press("Enter")
+    expect(entry).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#chart-eps-0-live .main-svg .scatterlayer > .trace")).to_have_count(before)
+
+
+def test_a_live_chart_shows_the_number_under_the_pointer(open_page):
+    page = open_page()
+    live(page, "chart-eps").locator(".scatterlayer .point").first.hover(force=True)
+    expect(page.locator("#chart-eps-0-live .hoverlayer .hovertext").first).to_be_visible()
+
+
+def test_an_example_is_opened_with_all_its_pictures(open_page):
+    page = open_page()
+    room = page.locator("details.room").nth(1)
+    exhibit = room.locator("article").first
+    assert not exhibit.is_visible()
+    # As with a keyboard.
+    room.locator("summary").press("Enter")
+    expect(exhibit).to_be_visible()
+    expect(exhibit.locator(".triple figcaption")).to_have_text(
+        ["query", re.compile("^perturbation × "), "attacked query"]
+    )
+    sizes = exhibit.locator("img").evaluate_all("all => all.map(it => it.checkVisibility() ? it.naturalWidth : 0)")
+    assert len(sizes) > 3
+    assert all(sizes)
+    room.locator("summary").press("Enter")
+    expect(exhibit).to_be_hidden()
+
+
+def test_the_scheme_of_the_reader_colours_the_page_and_its_charts(open_page):
+    page = open_page(color_scheme="light")
+    live(page, "chart-eps")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    line = "getComputedStyle(document.querySelector('#chart-eps-0-live .js-line')).stroke"
+    light = [page.evaluate(ground), page.evaluate(line)]
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"before => {line} !== before", arg=light[1])
+    dark = [page.evaluate(ground), page.evaluate(line)]
+    brightness = [sum(int(part) for part in re.findall(r"\d+", colour)[:3]) for colour in (light[0], dark[0])]
+    assert brightness[0] > 600
+    assert brightness[1] < 200
+
+
+HOSTILE = (
+    "</script><script>document.title = 'taken'</script>",
+    "<img src=x onerror=\"document.title = 'taken'\">",
+    "\"'`&amp;{{ 7 * 7 }}%{x}",
+    "\u202egnp.exe \u05e9\u05dc\u05d5\u05dd",
+    "long" * 125,
+    "\N{PARROT}\N{ZERO WIDTH JOINER}\N{PARROT}",
+)
+
+
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+def test_hostile_names_are_shown_literally_and_run_nothing(browser, tmp_path, viewport):
+    run = random_run(models=HOSTILE, attacks=HOSTILE, classes=HOSTILE, queries=12)
+    path = tmp_path / "page.html"
+    path.write_text(render_report(run, tmp_path), encoding="utf-8")
+    context = browser.new_context(viewport=viewport)
+    context.set_default_timeout(120_000)
+    page, faults = context.new_page(), []
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("dialog", lambda dialog: faults.append(dialog.message))
+    page.on("request", lambda request: faults.append(request.url) if not _own(request.url, path.as_uri()) else None)
+    page.goto(path.as_uri())
+    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
+    live(page, "chart-eps")
+    assert "taken" not in page.title()
+    shown = page.locator("section[aria-labelledby=verdict] article h3 bdi").evaluate_all(
+        "all => all.map(it => it.textContent)"
+    )
+    assert sorted(shown) == sorted(HOSTILE)
+    assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    context.close()
+    assert faults == []
 
 
 @pytest.mark.parametrize("scripted", [True, False])

@@ -158,3 +158,54 @@ def test_a_budget_at_which_every_attack_failed_has_no_worst_case(sample, tmp_pat
     cells = tuple(cell.model_copy(update=failed) if cell.eps < 4 / 255 else cell for cell in results.cells)
     assert set(Index.of(results).worst) == {("only", ("linf", 2 / 255)), ("only", ("linf", 8 / 255))}
     assert set(Index.of(results.model_copy(update={"cells": cells})).worst) == {("only", ("linf", 8 / 255))}
+
+
+@pytest.fixture
+def with_budgets(sample, tmp_path):
+    """A run of two models in which the number of right queries in the worst case is given, by level of 255."""
+
+    def build(right):
+        results = sample(tmp_path, models=("first", "second"), budgets=tuple(level / 255 for level in right))
+        count, worst = results.dataset.queries, []
+        for entry in results.worst:
+            own = right[round(entry.eps * 255)][("first", "second").index(entry.model)]
+            metrics = entry.score.metrics.model_copy(update={"recall_at_1": own / count})
+            bounds = {"recall_at_1_low": 0.0, "recall_at_1_high": 0.9}
+            score = entry.score.model_copy(update={"metrics": metrics, **bounds})
+            hits = pack_hits(place < own for place in range(count))
+            worst.append(entry.model_copy(update={"score": score, "hits": hits}))
+        return Results.model_validate(results.model_copy(update={"worst": tuple(worst)}).model_dump())
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("right", "budget", "readings", "significant"),
+    [
+        # The largest eps that separates them, though 4/255 differs too, by a query.
+        ({2: (800, 500), 4: (1, 0), 8: (0, 0)}, "2/255", (("first", "0.400"), ("second", "0.250")), True),
+        ({2: (900, 500), 4: (100, 300), 8: (0, 0)}, "4/255", (("second", "0.150"), ("first", "0.050")), True),
+        ({2: (500, 500), 4: (1, 3), 8: (0, 0)}, "4/255", (("second", "0.002"), ("first", "0.001")), False),
+        ({2: (0, 0), 8: (0, 0)}, None, (), False),
+        ({8: (0, 0), 16: (0, 0)}, None, (), False),
+        # Not zero, but no more than chance (0.0101).
+        ({2: (800, 500), 8: (20, 0)}, "2/255", (("first", "0.400"), ("second", "0.250")), True),
+    ],
+)
+def test_where_all_are_broken_the_verdict_points_to_the_smaller_eps_that_tells_them_apart(
+    with_budgets, tmp_path, parse, right, budget, readings, significant
+):
+    results = with_budgets(right)
+    found = comparison(results).smaller
+    assert (found.budget, found.readings, found.significant) == (budget, readings, significant)
+    sentence = parse(render_report(results, tmp_path)).all("section")[0].all("p")[0].text
+    assert "At 8/255 no model finds more than a random ranking would (0.010)." in sentence
+    if budget is None:
+        assert "No eps that was run tells them apart: evaluate at a smaller one." in sentence
+    else:
+        start = f"At eps = {budget} they differ{'' if significant else ', though not significantly'}: worst-case R@1 "
+        assert start + ", ".join(f"{recall} for {name}" for name, recall in readings) + "." in sentence
+
+
+def test_a_model_that_is_above_chance_needs_no_smaller_eps(with_budgets):
+    assert comparison(with_budgets({2: (800, 500), 8: (21, 0)})).smaller is None
