@@ -257,14 +257,15 @@ def _smaller(index: Index, ranking: Ranking) -> Smaller | None:
         and any(pair.difference for pair in found.pairs)
     ]
     separating = [(budget, found) for budget, found in tried if any(pair.paired.significant for pair in found.pairs)]
-    budget, found = next(iter(separating or tried), (None, None))
+    readings: tuple[tuple[str, str], ...] = ()
+    for budget, found in (separating or tried)[:1]:
+        recalls = {name: index.worst[name, budget].score.metrics.recall_at_1 for name in found.order}
+        readings = tuple((name, text.fraction(recall)) for name, recall in recalls.items())
     return Smaller(
         headline=usual.text,
         chance=text.fraction(index.results.dataset.chance_recall_at_1),
-        budget=None if budget is None else budget.text,
-        readings=()
-        if budget is None or found is None
-        else tuple((name, text.fraction(index.worst[name, budget].score.metrics.recall_at_1)) for name in found.order),
+        budget=next((budget.text for budget, _ in separating or tried), None),
+        readings=readings,
         significant=bool(separating),
     )
 

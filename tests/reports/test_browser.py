@@ -170,7 +170,9 @@ def test_an_entry_of_the_legend_switches_its_traces_off_and_on(open_page):
 
 def test_a_live_chart_shows_the_number_under_the_pointer(open_page):
     page = open_page()
-    live(page, "chart-eps").locator(".scatterlayer .point").first.hover(force=True)
+    place = live(page, "chart-eps").locator(".scatterlayer .point").last.bounding_box()
+    page.mouse.move(0, 0)
+    page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2, steps=8)
     expect(page.locator("#chart-eps-0-live .hoverlayer .hovertext").first).to_be_visible()
 
 
@@ -183,7 +185,7 @@ def test_an_example_is_opened_with_all_its_pictures(open_page):
     room.locator("summary").press("Enter")
     expect(exhibit).to_be_visible()
     expect(exhibit.locator(".triple figcaption")).to_have_text(
-        ["query", re.compile("^perturbation × "), "attacked query"]
+        ["query", re.compile("^perturbation "), "attacked query"]
     )
     sizes = exhibit.locator("img").evaluate_all("all => all.map(it => it.checkVisibility() ? it.naturalWidth : 0)")
     assert len(sizes) > 3
