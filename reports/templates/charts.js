@@ -40,6 +40,14 @@
     return { data: data.map((trace) => painted(trace, off)), layout };
   }
 
+  // Megabytes of script that take most of the time of opening the page, so they run when the first chart is in view.
+  function loadPlotly() {
+    if (window.Plotly) return;
+    const script = document.createElement("script");
+    script.textContent = document.getElementById("plotly").textContent;
+    document.head.append(script);
+  }
+
   function liven(live) {
     const box = live.closest("figure");
     const drawn = box.querySelector(".chart-drawn");
@@ -88,6 +96,7 @@
     (entries) => {
       for (const { isIntersecting, target } of entries) {
         if (!isIntersecting) continue;
+        loadPlotly();
         observer.unobserve(target);
         liven(target.querySelector(".chart-live"));
       }
