@@ -47,7 +47,7 @@ def build_attack(text: str, eps: float, effort: Effort = "standard") -> Attack:
 
     Args:
         text: a name of `ATTACKS`, or ``package.module:name`` of a class or function of your own, with parameters if
-            wanted. ``eps=`` in the spec goes before the argument.
+            wanted. ``eps=`` in the spec goes before the argument; goals may be written with hyphens.
         eps: L-infinity budget in pixels of [0, 1]; 0 is allowed here and makes the attack the identity. Attacks in
             other norms take theirs from the spec, else `DEFAULT_EPS`; attacks that look for the smallest perturbation
             have none.
@@ -65,7 +65,8 @@ def build_attack(text: str, eps: float, effort: Effort = "standard") -> Attack:
         return _foreign(text, eps)
     spec = parse_spec(text)
     factory = ATTACKS[spec.name]
-    goal = str(spec.params.get("goal", factory.goals[0])) if factory.goals else None
+    # Goals are written with hyphens in the literature.
+    goal = str(spec.params.get("goal", factory.goals[0])).replace("-", "_") if factory.goals else None
     if goal is not None and goal not in factory.goals:
         raise UnknownNameError(f"goal for {spec.name}", goal, factory.goals)
     known = factory.parameters(goal)

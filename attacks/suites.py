@@ -12,7 +12,7 @@ from robustdml.registry import split_specs
 from robustdml.threat import parse_eps_list
 
 from . import ranking
-from .building import ATTACKS, build_attack, spec_name
+from .building import ATTACKS, NOT_OFFERED, build_attack, spec_name
 
 #: The attacks of the project with the goals that papers use; the strongest of them is native.
 _NATIVE = (
@@ -105,6 +105,8 @@ def _expand(text: str) -> tuple[str, ...]:
             raise SpecError(f"the pattern '{text}' fits no attack: see 'robustdml list attacks'")
         return found
     name = spec_name(text)
+    if name in NOT_OFFERED:
+        raise SpecError(f"'{name}' is not offered ({NOT_OFFERED[name]}): see 'robustdml list attacks' for others")
     if name not in ATTACKS and ":" not in name:
         raise UnknownNameError("attack or suite", name, [*ATTACKS, *SUITES])
     return (text,)

@@ -74,7 +74,7 @@ DETAIL_COLUMNS = (
     Column("norm judged", "largest norm after the budget was enforced"),
     Column("median norm", "median norm of the perturbations that broke a query which is right when clean"),
     Column("projected", "queries that came back outside of the budget and were projected into it"),
-    Column("unchanged", "queries that came back unchanged"),
+    Column("unchanged", "queries that are right when clean and came back unchanged"),
     Column("forward images", "images that passed through the model while the attack ran"),
     Column("gradient images", "images that a gradient went back through"),
     Column("seconds", "time that the attack took"),

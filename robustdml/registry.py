@@ -1,7 +1,7 @@
 """Names to things, and the small language in which a name carries its parameters.
 
 A spec is written like a call: ``pgd``, ``pgd(goal=margin, steps=50)``, ``torchattacks.PGD(goal=stax)``. Values are
-Python literals, fractions such as ``8/255``, or bare words, which stand for themselves.
+Python literals, fractions such as ``8/255``, or bare words, which stand for themselves and may have hyphens.
 """
 
 from __future__ import annotations
@@ -50,12 +50,24 @@ def _value(node: ast.expr, text: str) -> object:
         left, right = _value(node.left, text), _value(node.right, text)
         if isinstance(left, int | float) and isinstance(right, int | float) and right:
             return left / right
+    if (word := _hyphenated(node)) is not None:
+        return word
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):
         raise SpecError(
             f"cannot read the value '{ast.unparse(node)}' in '{text}': use a number, 8/255 or a word"
         ) from None
+
+
+def _hyphenated(node: ast.expr) -> str | None:
+    """The word with hyphens that Python reads as a difference of names; None where it is no such word."""
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub):
+        left, right = _hyphenated(node.left), _hyphenated(node.right)
+        return None if left is None or right is None else f"{left}-{right}"
+    return None
 
 
 def parse_spec(text: str) -> Spec:

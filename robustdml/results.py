@@ -162,7 +162,8 @@ class Cell(_Record):
     largest_norm: float | None = None
     #: The median norm of the perturbations of the queries that it broke (right when clean); None where it broke none.
     median_norm_broken: float | None = None
-    #: Queries that came back outside of the budget (and were projected), and that came back unchanged.
+    #: Queries that came back outside of the budget (and were projected), and that were right when clean and came back
+    #: unchanged.
     queries_projected: int = 0
     queries_unchanged: int = 0
     #: Images that passed through the model while the attack ran, and how many of these a gradient went back through.

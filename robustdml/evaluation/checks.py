@@ -29,7 +29,7 @@ def cautions(
         *_coverage(queries, on_queries),
         *_masking(queries, on_queries),
         *_budget(attacks, cells),
-        *_unchanged(attacks, cells, dataset),
+        *_unchanged(attacks, models, cells, dataset),
         *_sample(dataset),
     )
 
@@ -150,13 +150,17 @@ def _budget(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[C
             )
 
 
-def _unchanged(attacks: Sequence[AttackEntry], cells: Sequence[Cell], dataset: DatasetEntry) -> Iterator[Caution]:
+def _unchanged(
+    attacks: Sequence[AttackEntry], models: Sequence[ModelEntry], cells: Sequence[Cell], dataset: DatasetEntry
+) -> Iterator[Caution]:
+    right = {model.name: round(model.clean.metrics.recall_at_1 * dataset.queries) for model in models}
     for cell in cells:
-        if cell.queries_unchanged > _UNCHANGED_SHARE * dataset.queries:
+        if cell.queries_unchanged > _UNCHANGED_SHARE * right[cell.model]:
             yield Caution(
                 slug="no-attempt",
-                message=f"{cell.attack} at {_written(attacks, cell)} returned {cell.queries_unchanged} of "
-                f"{dataset.queries} queries of {cell.model} unchanged: that is no attempt, not robustness.",
+                message=f"Of the {right[cell.model]} queries that {cell.model} answers rightly when clean, "
+                f"{cell.attack} at {_written(attacks, cell)} returned {cell.queries_unchanged} unchanged: "
+                "that is no attempt, not robustness.",
                 remedy="Look at the attack's settings; the worst case uses the other attacks for these queries.",
                 model=cell.model,
                 attack=cell.attack,

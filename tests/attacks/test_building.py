@@ -335,3 +335,17 @@ def test_an_attack_of_ones_own_is_imported():
     }.items():
         with pytest.raises(SpecError, match=sentence):
             build_attack(spec, EPS)
+
+
+def test_a_goal_may_be_written_with_hyphens():
+    assert build_attack("pgd(goal=nearest-negative, steps=5)", 0.1) == build_attack(
+        "pgd(goal=nearest_negative, steps=5)", 0.1
+    )
+    with pytest.raises(UnknownNameError, match="did you mean 'nearest_negative'"):
+        build_attack("pgd(goal=nearest-negativ)", 0.1)
+
+
+@pytest.mark.parametrize("name", ["art.GeoDA", "torchattacks.LGV(epochs=1)"])
+def test_an_attack_that_is_not_offered_says_why(name):
+    with pytest.raises(SpecError, match=r"is not offered \(.+\): see 'robustdml list attacks'"):
+        build_suite(name, EPS)

@@ -20,6 +20,7 @@ from robustdml.registry import Registry, Spec, parse_spec, split_specs
         ("a(x=8/255)", Spec("a", {"x": 8 / 255})),
         ("a(x=-0.5, y=-3)", Spec("a", {"x": -0.5, "y": -3})),
         ("a(x=True, y=false, z=None, w=none)", Spec("a", {"x": True, "y": False, "z": None, "w": None})),
+        ("a(x=nearest-negative, y=a-b-c)", Spec("a", {"x": "nearest-negative", "y": "a-b-c"})),
         ("a(x='two words', y=[1, 2])", Spec("a", {"x": "two words", "y": [1, 2]})),
     ],
 )
@@ -57,7 +58,7 @@ def test_parse_spec_refuses_other_forms_and_shows_the_right_one(text):
     assert f"cannot read '{text}'" in str(caught.value)
 
 
-@pytest.mark.parametrize("value", ["1 / 0", "f(2)", "1 + x", "x / 2", "a.b", "2 * 3"])
+@pytest.mark.parametrize("value", ["1 / 0", "f(2)", "1 + x", "x / 2", "a.b", "2 * 3", "x - 1", "-x"])
 def test_parse_spec_refuses_values_that_it_cannot_read(value):
     with pytest.raises(SpecError, match="cannot read the value") as caught:
         parse_spec(f"pgd(step={value})")
@@ -66,7 +67,7 @@ def test_parse_spec_refuses_values_that_it_cannot_read(value):
 
 @pytest.mark.parametrize(
     "value",
-    [0, 5, -3, 0.5, 1 / 3, 8 / 255, 1e-9, -2.5e30, 123456789.125, True, False, None, "word", "two words", "1.5"],
+    [0, 5, -3, 0.5, 1 / 3, 8 / 255, 1e-9, -2.5e30, 123456789.125, True, False, None, "word", "two words", "a-b", "1.5"],
 )
 def test_a_written_value_reads_back_exactly(value):
     spec = Spec("pgd", {"x": value})

@@ -305,8 +305,31 @@ def test_a_budget_of_zero_is_the_clean_evaluation(squares, tmp_path):
 
 def test_an_attack_that_does_nothing_is_no_attempt(squares, tmp_path):
     results = run(squares, [FakeAttack(identity)], tmp_path)
-    assert results.cells[0].queries_unchanged == 24
-    assert "no-attempt" in {caution.slug for caution in results.warnings}
+    right = sum(unpack_hits(results.models[0].clean_hits, 24))
+    assert right > 0
+    assert results.cells[0].queries_unchanged == right
+    assert [caution.message for caution in results.warnings if caution.slug == "no-attempt"] == [
+        f"Of the {right} queries that net answers rightly when clean, fake at 8/255 returned {right} unchanged: "
+        "that is no attempt, not robustness."
+    ]
+
+
+def test_a_query_that_is_wrong_when_clean_may_come_back_unchanged(squares, tmp_path):
+    labels = squares.labels.copy()
+    labels[squares.query[:4]] = labels[squares.query[-1]]  # of another colour than the items of their class
+    data = dataclasses.replace(squares, labels=labels)
+    images = ImageTensors(data.images, 10).batch(data.query)
+    right = unpack_hits(run(data, [], tmp_path / "clean").models[0].clean_hits, 24)
+    assert 2 <= right.count(False) < 24  # more than the share from which on there is a caution
+    wrong = [image for image, answered in zip(images, right, strict=True) if not answered]
+
+    def moves_what_is_right(_, batch):
+        alone = torch.tensor([any(torch.equal(image, other) for other in wrong) for image in batch])
+        return torch.where(alone[:, None, None, None], batch, (batch + 4 / 255).clamp(0, 1))
+
+    results = run(data, [FakeAttack(moves_what_is_right)], tmp_path / "attacked")
+    assert results.cells[0].queries_unchanged == 0
+    assert "no-attempt" not in {caution.slug for caution in results.warnings}
 
 
 def test_no_worst_case_is_claimed_where_every_attack_failed(squares, tmp_path):
