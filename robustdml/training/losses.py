@@ -119,7 +119,9 @@ for _name in sorted(set(miners.__dict__) - _NO_MINERS):
         MINERS.add(_name, _name)
 
 
-def build_loss(text: str, miner: str | None, *, classes: int, embedding_dim: int, features: int = 512) -> MinedLoss | S2SD:
+def build_loss(
+    text: str, miner: str | None, *, classes: int, embedding_dim: int, features: int = 512
+) -> MinedLoss | S2SD:
     """Build a loss from a spec such as ``"arcface(scale=32)"`` or ``"CircleLoss(m=0.25)"``.
 
     Args:
@@ -146,16 +148,16 @@ def build_loss(text: str, miner: str | None, *, classes: int, embedding_dim: int
     return MinedLoss(loss, _build(chosen, miners, Spec(kind, wanted.params), classes, embedding_dim))
 
 
-def _build_s2sd(
-    text: str, spec: Spec, miner: str | None, classes: int, embedding_dim: int, features: int
-) -> S2SD:
+def _build_s2sd(text: str, spec: Spec, miner: str | None, classes: int, embedding_dim: int, features: int) -> S2SD:
     params = dict(spec.params)
     base = params.pop("base", PARAMETERS["base"])
     if unknown := set(params) - set(PARAMETERS):
         raise SpecError(f"'{text}' has no parameter '{min(unknown)}', it has: {', '.join(PARAMETERS)}")
     if not isinstance(base, str) or parse_spec(base).name == "s2sd":
         raise SpecError(f"'{text}': base={base!r} must be another loss, such as multisimilarity or 'arcface(scale=32)'")
-    return S2SD(lambda dim: build_loss(base, miner, classes=classes, embedding_dim=dim), embedding_dim, features, params)
+    return S2SD(
+        lambda dim: build_loss(base, miner, classes=classes, embedding_dim=dim), embedding_dim, features, params
+    )
 
 
 def _build(text: str, library: ModuleType, spec: Spec, classes: int, embedding_dim: int) -> nn.Module:

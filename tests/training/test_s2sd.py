@@ -15,7 +15,7 @@ def test_distillation_is_the_divergence_of_the_rows_and_does_not_train_the_teach
     value = distillation(student, teacher, 0.5)
     p, q = (np.exp(x @ x.T / 0.5) for x in (teacher.detach().numpy(), student.detach().numpy()))
     p, q = p / p.sum(1, keepdims=True), q / q.sum(1, keepdims=True)
-    assert float(value) == pytest.approx(0.25 * (p * np.log(p / q)).sum(1).mean())
+    assert value.item() == pytest.approx(0.25 * (p * np.log(p / q)).sum(1).mean())
     value.backward()
     assert teacher.grad is None and student.grad is not None
 
@@ -24,7 +24,7 @@ def test_feature_distillation_starts_late() -> None:
     loss = build_loss("s2sd(dims='8-16', start=1)", None, classes=2, embedding_dim=4, features=6)
     assert isinstance(loss, S2SD)
     args = F.normalize(torch.randn(6, 4), dim=1), torch.tensor([0, 0, 0, 1, 1, 1]), torch.randn(6, 6)
-    first, second = float(loss(*args)), float(loss(*args))
+    first, second = loss(*args).item(), loss(*args).item()
     more = 50 * float(distillation(args[0], F.normalize(args[2], dim=1), 1))
     assert second - first == pytest.approx(more, rel=1e-3)
 
