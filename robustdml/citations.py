@@ -525,6 +525,14 @@ BIBTEX: dict[str, str] = dict(
             booktitle="International Conference on Machine Learning",
             year="2019",
         ),
+        _entry(
+            "inproceedings",
+            "roth2021s2sd",
+            title="Simultaneous Similarity-based Self-Distillation for Deep Metric Learning",
+            author="Roth, Karsten and Milbich, Timo and Ommer, Bjorn and Cohen, Joseph Paul and Ghassemi, Marzyeh",
+            booktitle="International Conference on Machine Learning",
+            year="2021",
+        ),
     ]
 )
 

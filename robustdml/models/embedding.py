@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -79,6 +81,22 @@ class EmbeddingModel(nn.Module):
         """Embeddings ``(N, D)`` of length 1 from ``images``, ``(N, 3, H, W)`` in [0, 1]."""
         features = self.backbone((images - self.mean) / self.std)
         return F.normalize(self.head(features).float(), dim=1)
+
+
+@contextmanager
+def captured_features(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Within the block, collect the backbone's features ``(N, F)`` of each forward pass, with their gradients.
+
+    Args:
+        model: an `EmbeddingModel`, or a module that holds one.
+    """
+    found: list[Tensor] = []
+    head = next(module for module in model.modules() if isinstance(module, EmbeddingModel)).head
+    handle = head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
+    try:
+        yield found
+    finally:
+        handle.remove()
 
 
 def check_backbone(config: ModelConfig) -> bool:

@@ -40,6 +40,7 @@ from robustdml.seeding import derive_seed, stream
 from robustdml.training.examples import check_targets, example_maker
 from robustdml.training.losses import build_loss
 from robustdml.training.methods import METHODS
+from robustdml.training.s2sd import S2SD
 from robustdml.training.schedule import batches, fitting_m_per_class, rate
 from robustdml.training.state import TrainingState, load_state, save_state
 from robustdml.training.step import Autocast, step_loss
@@ -141,7 +142,8 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.model = EmbeddingModel(model_config, pretrained=config.pretrained)
-            self.loss = build_loss(config.loss, config.miner, classes=classes, embedding_dim=config.embedding_dim)
+            sizes = {"embedding_dim": config.embedding_dim, "features": self.model.head.in_features}
+            self.loss = build_loss(config.loss, config.miner, classes=classes, **sizes)
         if len(self.method.batchnorms) > 1:
             convert_to_multibn(self.model, self.method.batchnorms)
         self.makers = {
@@ -151,8 +153,10 @@ class _Run:
         }
         self.model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.loss.to(self.device)
-        groups = [{"params": list(self.model.parameters()), "peak": config.learning_rate}]
-        if learned := list(self.loss.parameters()):
+        # Target branches learn as the model does; the base losses' own centres have their own rate.
+        heads = list(self.loss.targets.parameters()) if isinstance(self.loss, S2SD) else []
+        groups = [{"params": [*self.model.parameters(), *heads], "peak": config.learning_rate}]
+        if learned := [part for part in self.loss.parameters() if all(part is not head for head in heads)]:
             groups.append({"params": learned, "peak": config.loss_learning_rate})
         self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.average = None

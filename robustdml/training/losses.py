@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustdml.errors import SpecError
 from robustdml.registry import Registry, Spec, parse_spec
+from robustdml.training.s2sd import PARAMETERS, S2SD
 
 #: Arguments that the run knows, whatever a loss calls them.
 _CLASSES, _DIMENSIONS = ("num_classes",), ("embedding_size", "descriptors_dim", "l")
@@ -76,7 +77,8 @@ class Loss:
 
     def parameters(self) -> dict[str, object]:
         """What a spec may set, with the defaults; an argument without one is shown as None."""
-        return {**_arguments(getattr(losses, self.kind)), **self.params}
+        own = PARAMETERS if self.kind == "S2SD" else _arguments(getattr(losses, self.kind))
+        return {**own, **self.params}
 
 
 # MultiSimilarity: the values of the paper's own baseline (Roth et al. 2020). ArcFace: those of the paper (gamma 0.5 rad
@@ -106,6 +108,7 @@ LOSSES.add(
     Loss("ArcFace, its centres learned (Deng et al. 2019)", "ArcFaceLoss", {"margin": 28.6, "scale": 16}),
 )
 LOSSES.add("proxyanchor", Loss("ProxyAnchor, its proxies learned (Kim et al. 2020)", "ProxyAnchorLoss"))
+LOSSES.add("s2sd", Loss("another loss with self-distillation from wider embeddings (Roth et al. 2021)", "S2SD"))
 for _name in sorted(set(losses.__dict__) - _NOT_ALONE):
     if inspect.isclass(getattr(losses, _name)):
         LOSSES.add(_name, Loss(f"{_name} of pytorch-metric-learning, with its own defaults", _name))
@@ -116,7 +119,9 @@ for _name in sorted(set(miners.__dict__) - _NO_MINERS):
         MINERS.add(_name, _name)
 
 
-def build_loss(text: str, miner: str | None, *, classes: int, embedding_dim: int) -> MinedLoss:
+def build_loss(
+    text: str, miner: str | None, *, classes: int, embedding_dim: int, features: int = 512
+) -> MinedLoss | S2SD:
     """Build a loss from a spec such as ``"arcface(scale=32)"`` or ``"CircleLoss(m=0.25)"``.
 
     Args:
@@ -124,6 +129,7 @@ def build_loss(text: str, miner: str | None, *, classes: int, embedding_dim: int
         miner: a spec such as ``"BatchHardMiner"``; None takes the one that goes with the loss, ``"none"`` all pairs.
         classes: that labels come from.
         embedding_dim: D.
+        features: F of the backbone, which ``s2sd`` needs.
 
     Raises:
         UnknownNameError: no such loss or miner.
@@ -131,6 +137,8 @@ def build_loss(text: str, miner: str | None, *, classes: int, embedding_dim: int
     """
     spec = parse_spec(text)
     entry = LOSSES[spec.name]
+    if entry.kind == "S2SD":
+        return _build_s2sd(text, spec, miner, classes, embedding_dim, features)
     loss = _build(text, losses, Spec(entry.kind, {**entry.params, **spec.params}), classes, embedding_dim)
     chosen = entry.miner if miner is None else miner
     if chosen is None or chosen == "none":
@@ -138,6 +146,18 @@ def build_loss(text: str, miner: str | None, *, classes: int, embedding_dim: int
     wanted = parse_spec(chosen)
     kind = MINERS[wanted.name]
     return MinedLoss(loss, _build(chosen, miners, Spec(kind, wanted.params), classes, embedding_dim))
+
+
+def _build_s2sd(text: str, spec: Spec, miner: str | None, classes: int, embedding_dim: int, features: int) -> S2SD:
+    params = dict(spec.params)
+    base = params.pop("base", PARAMETERS["base"])
+    if unknown := set(params) - set(PARAMETERS):
+        raise SpecError(f"'{text}' has no parameter '{min(unknown)}', it has: {', '.join(PARAMETERS)}")
+    if not isinstance(base, str) or parse_spec(base).name == "s2sd":
+        raise SpecError(f"'{text}': base={base!r} must be another loss, such as multisimilarity or 'arcface(scale=32)'")
+    return S2SD(
+        lambda dim: build_loss(base, miner, classes=classes, embedding_dim=dim), embedding_dim, features, params
+    )
 
 
 def _build(text: str, library: ModuleType, spec: Spec, classes: int, embedding_dim: int) -> nn.Module:

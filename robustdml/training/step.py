@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from robustdml.branches import Branch
 from robustdml.contracts import References, batch_references
 from robustdml.models import branch_layout, evaluation_mode
+from robustdml.models.embedding import captured_features
 
 
 class ExampleMaker(Protocol):
@@ -104,6 +105,12 @@ def step_loss(
         else:
             merged.append((name, size))
     with branch_layout(model, merged):
-        embeddings = model(torch.cat([parts[index] for index in order]))
-    value: Tensor = loss(embeddings, torch.cat([part_labels[index] for index in order]))
+        batch, batch_labels = (torch.cat([rows[index] for index in order]) for rows in (parts, part_labels))
+        if getattr(loss, "needs_features", False):
+            with captured_features(model) as features:
+                embeddings = model(batch)
+            value: Tensor = loss(embeddings, batch_labels, features[-1].float())
+            return value
+        embeddings = model(batch)
+    value = loss(embeddings, batch_labels)
     return value
