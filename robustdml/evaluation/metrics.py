@@ -45,9 +45,9 @@ def score(values: dict[str, Floats], labels: Integers, *, seed: int) -> Score:
     """Means over the queries, and the 95 % interval of R@1 from a bootstrap over classes.
 
     A bootstrap sees no further than its sample: of queries that are all wrong, or all right, it makes an interval
-    without length. There the far end is the exact bound of Clopper & Pearson 1934 for 0 of n, or n of n, with the
-    classes as the n: ``1 - 0.025 ** (1 / n)``, or 1 less that. For classes of one size it holds however much the
-    queries of a class depend on each other, and so it is wide where there are few classes.
+    without length. There the far end is the exact bound of Clopper & Pearson 1934 for 0 of n, or n of n, queries:
+    ``1 - 0.025 ** (1 / n)``, or 1 less that. It takes queries as independent, as nothing in the sample tells how far
+    they are not: it is the least that has to be allowed for.
 
     Args:
         values: from `per_query`.
@@ -61,8 +61,8 @@ def score(values: dict[str, Floats], labels: Integers, *, seed: int) -> Score:
     recalls = totals[draws].sum(1) / sizes[draws].sum(1)
     low, high = np.quantile(recalls, [_MISSED_ON_EACH_SIDE, 1 - _MISSED_ON_EACH_SIDE])
     if not totals.any():
-        high = 1 - _MISSED_ON_EACH_SIDE ** (1 / len(sizes))
+        high = 1 - _MISSED_ON_EACH_SIDE ** (1 / len(labels))
     elif (totals == sizes).all():
-        low = _MISSED_ON_EACH_SIDE ** (1 / len(sizes))
+        low = _MISSED_ON_EACH_SIDE ** (1 / len(labels))
     means = {name: float(values[name].mean()) for name in METRIC_NAMES}
     return Score(metrics=Metrics(**means), recall_at_1_low=float(low), recall_at_1_high=float(high))
