@@ -9,6 +9,7 @@ from robustdml.config import EFFORTS, Effort
 from robustdml.contracts import Attack
 from robustdml.errors import BudgetError, SpecError, UnknownNameError
 from robustdml.registry import Registry, Spec, parse_spec
+from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
 
 from . import art, native, patch, poisoning, ranking, torchattacks, universal
@@ -139,7 +140,9 @@ def _foreign(text: str, eps: float) -> Attack:
         raise SpecError(f"'{text}': {error}: it must take eps and the parameters given") from None
     for part in ("threat", "entry", "target_rows", "__call__"):
         if not hasattr(attack, part):
-            raise SpecError(f"'{text}' is no attack, it has no '{part}': see robustdml.Attack for what it needs")
+            raise SpecError(f"'{text}' is no attack, it has no '{part}': see robustdml.contracts.Attack")
+    if not isinstance(attack.entry(), AttackEntry):
+        raise SpecError(f"entry() of '{text}' must return a robustdml.results.AttackEntry")
     return attack
 
 

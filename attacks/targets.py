@@ -25,7 +25,7 @@ def check_choice(choose: str, given: tuple[int, ...]) -> None:
     if choose == "given" and not given:
         raise SpecError("choose=given needs the ids of gallery items: item=17 (stax) or items=(17, 4) (mtax)")
     if choose != "given" and given:
-        raise SpecError(f"choose={choose} and ids of gallery items contradict each other: write choose=given")
+        raise SpecError(f"ids of gallery items (item, items) are used with choose=given only, not choose={choose}")
 
 
 def choose_targets(

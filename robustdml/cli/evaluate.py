@@ -103,6 +103,9 @@ def summarise(results: Results) -> None:
         table.add_row(escape(model.name), clean, *(recalls.get(budget, "-") for budget in budgets))
     Console().print(table)
     for status in ("failed", "skipped"):
-        count = sum(cell.status == status for cell in results.cells)
-        if count:
-            click.echo(f"{count} of {len(results.cells)} attack runs {status}; the report gives the reasons.")
+        reasons = [cell.reason for cell in results.cells if cell.status == status]
+        if reasons:
+            click.echo(
+                f"{len(reasons)} of {len(results.cells)} attack runs {status}, the first since {reasons[0]}; "
+                "the report gives all reasons."
+            )

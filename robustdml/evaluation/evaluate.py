@@ -88,7 +88,7 @@ def evaluate(
         CheckpointError: a model gives no finite embeddings.
     """
     subjects = subjects_from_modules(models)
-    size = image_size or _common_size(subjects) or dataset.image_size
+    size = (_common_size(subjects) or dataset.image_size) if image_size is None else image_size
     check_image_size(size)
     for attack in attacks:
         if isinstance(attack, str):

@@ -331,7 +331,8 @@ def test_an_attack_of_ones_own_is_imported():
         "no_such_module:Attack": "cannot import 'Attack' from 'no_such_module'",
         "squares:Absent": "cannot import 'Absent' from 'squares'",
         "squares:FakeAttack(color=7)": "unexpected keyword argument 'color'",
-        "collections:OrderedDict": "is no attack, it has no 'threat'",
+        "collections:OrderedDict": "is no attack, it has no 'threat': see robustdml.contracts.Attack",
+        "squares:NamelessAttack": r"entry\(\) of 'squares:NamelessAttack' must return a robustdml.results.AttackEntry",
     }.items():
         with pytest.raises(SpecError, match=sentence):
             build_attack(spec, EPS)

@@ -303,3 +303,14 @@ def test_a_typed_method_goes_before_the_branches_of_a_recipe(tmp_path):
     assert load_checkpoint(tmp_path / "a").training["method"] == "own"
     assert load_checkpoint(tmp_path / "b").branches == ()
     assert load_checkpoint(tmp_path / "b").training["method"] == "st"
+
+
+def test_a_failed_attack_is_said_with_its_reason_and_the_rest_goes_on(tmp_path, tree, trained):
+    result = evaluate(trained, tree, tmp_path / "run", "--attacks", "noise,stax(choose=given, item=999999)")
+    assert result.exit_code == 0, result.output
+    assert "2 of 4 attack runs failed, the first since" in result.output
+    assert "the gallery has no item with the id 999999" in " ".join(result.output.split())
+
+
+def test_an_image_size_of_nothing_is_refused(tmp_path, tree, trained):
+    refused(evaluate(trained, tree, tmp_path / "run", "--attacks", "noise", "--image-size", "0"), "between 8 and 2048")

@@ -82,3 +82,13 @@ class FakeAttack:
     def __call__(self, model, images, references, *, seed):
         self.calls.append(len(images))
         return self.change(model, images)
+
+
+class NamelessAttack(FakeAttack):
+    """An attack of a user's that describes itself with something else than an `AttackEntry`."""
+
+    def __init__(self, eps: float) -> None:
+        super().__init__(change=None, eps=eps)
+
+    def entry(self):
+        return {"name": "mine"}
