@@ -34,7 +34,7 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
-bench: $(INSTALLED) ## run every benchmark in bench/
+bench: $(INSTALLED) browser ## run every benchmark in bench/
 	@set -e; for script in $(sort $(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
 
 clean: ## remove the environment, the caches, what was built, and demo/

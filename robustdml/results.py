@@ -61,7 +61,7 @@ class Metrics(_Record):
 class Score(_Record):
     """Metrics with the 95 % interval of R@1 from a bootstrap over classes (queries of a class are not independent).
 
-    Where all queries are right, or all wrong, it is the exact interval of as many trials as there are classes.
+    Where all queries are right, or all wrong, it is the exact interval of as many independent trials.
     """
 
     metrics: Metrics

@@ -6,6 +6,7 @@ Shapes: N clean images of the batch; A adversarial ones, made from parts of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Protocol
 
@@ -84,7 +85,8 @@ def step_loss(
         labels: ``(N,)``.
         branches: which images the step trains on.
         attacks: the attack of each branch but the clean one.
-        loss: maps embeddings and labels of all N + A images to a scalar.
+        loss: maps embeddings and labels of all N + A images to a scalar; one with ``needs_features`` is given the
+            backbone's features ``(N + A, F)`` too.
         seed: of the targets and start noise of this step.
     """
     parts, part_labels, layout = [], [], []
@@ -106,11 +108,9 @@ def step_loss(
             merged.append((name, size))
     with branch_layout(model, merged):
         batch, batch_labels = (torch.cat([rows[index] for index in order]) for rows in (parts, part_labels))
-        if getattr(loss, "needs_features", False):
-            with captured_features(model) as features:
-                embeddings = model(batch)
-            value: Tensor = loss(embeddings, batch_labels, features[-1].float())
-            return value
-        embeddings = model(batch)
-    value = loss(embeddings, batch_labels)
+        needed = getattr(loss, "needs_features", False)
+        capture: AbstractContextManager[list[Tensor]] = captured_features(model) if needed else nullcontext([])
+        with capture as features:
+            embeddings = model(batch)
+    value: Tensor = loss(embeddings, batch_labels, *(part.float() for part in features))
     return value
