@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from robustdml.branches import Branch
+from robustdml.branches import WITH_TARGETS, Branch
 from robustdml.config import TrainConfig
-from robustdml.contracts import AttackBuilder
+from robustdml.contracts import AttackBuilder, GoalAttack
 from robustdml.errors import SpecError
 from robustdml.models import EmbeddingModel
+from robustdml.training.ascent import TrainingExamples
 from robustdml.training.published import PublishedExamples
 from robustdml.training.schedule import batch_layout
 from robustdml.training.step import ExampleMaker
@@ -18,17 +19,19 @@ from robustdml.training.step import ExampleMaker
 def example_maker(
     branch: Branch, config: TrainConfig, model: EmbeddingModel, build_attack: AttackBuilder
 ) -> ExampleMaker:
-    """The attack of a branch: as published, it starts close by and returns its last step.
+    """What makes the images of a branch.
 
     Raises:
-        SpecError: the published arithmetic knows no such branch.
+        SpecError: the published arithmetic knows no such branch, or the attack of its name raises no goal.
     """
     targets = branch.targets or (config.targets if branch.kind == "mtax" else 1)
     steps = branch.steps or config.attack_steps
     eps = config.eps if branch.eps is None else branch.eps
     if config.arithmetic == "pixels":
-        own = f"targets={targets}, " if branch.kind in {"mtax", "unadversarial"} else ""
-        return build_attack(f"{branch.kind}({own}steps={steps}, step={1 / steps}, start=0.05, best=false)", eps)
+        attack = build_attack(f"{branch.kind}({f'targets={targets}' if branch.kind in WITH_TARGETS else ''})", eps)
+        if not isinstance(attack, GoalAttack):
+            raise SpecError(f"the attack '{branch.kind}' raises no goal: a branch of training images needs one")
+        return TrainingExamples(attack.goal, eps, steps)
     if branch.kind not in {"stax", "mtax"}:
         raise SpecError(f"arithmetic 'published' knows STAX and MTAX, and no branch '{branch.kind}'")
     mean, std = (tuple(values.flatten().tolist()) for values in (model.mean, model.std))

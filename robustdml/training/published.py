@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustdml.contracts import References
-from robustdml.models import untouched
+from robustdml.models import evaluation_mode
 from robustdml.seeding import stream, uniform_like
 
 #: Radius of the start noise, after normalisation.
@@ -39,24 +38,26 @@ class PublishedExamples:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def target_rows(self, references: References, *, seed: int) -> Tensor:
-        """``(N, T)``: T permutations of the part."""
-        count = len(references)
+    def target_rows(self, count: int, *, seed: int) -> Tensor:
+        """``(N, T)``: T permutations of the N = ``count`` images of a part."""
         columns = [stream(seed, "permutation", number).permutation(count) for number in range(self.targets)]
-        return torch.from_numpy(np.stack(columns, axis=1)).to(references.ids.device)
+        return torch.from_numpy(np.stack(columns, axis=1))
 
-    def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, *, seed: int) -> Tensor:
         """Images ``(N, 3, H, W)``, in pixels (they may leave [0, 1] a little, as published), from such images.
 
-        The gallery of ``references`` is the part itself, row by row.
+        Each aims at the clean embeddings of others of the part, whatever their ``labels``, ``(N,)``.
         """
         mean = images.new_tensor(self.mean).view(3, 1, 1)
         std = images.new_tensor(self.std).view(3, 1, 1)
         clean = (images.detach() - mean) / std
         lowest, highest = clean.min(), clean.max()
-        wanted = references.gallery.embeddings[self.target_rows(references, seed=seed)]  # (N, T, D)
-        current = clean + START * uniform_like(images, references.ids, seed=seed, purpose="start0")
-        with untouched(model), torch.enable_grad():
+        ids = torch.arange(len(images))
+        current = clean + START * uniform_like(images, ids, seed=seed, purpose="start0")
+        rows = self.target_rows(len(images), seed=seed).to(images.device)
+        with evaluation_mode(model), torch.enable_grad():
+            with torch.no_grad():
+                wanted = model(images.detach())[rows]  # (N, T, D)
             for _ in range(self.steps):
                 current = current.detach().requires_grad_()
                 distance = (model(current * std + mean)[:, None] - wanted).square().sum(2)

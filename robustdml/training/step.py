@@ -14,16 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from robustdml.branches import Branch
-from robustdml.contracts import References, batch_references
-from robustdml.models import branch_layout, evaluation_mode
+from robustdml.models import branch_layout
 from robustdml.models.embedding import captured_features
 
 
 class ExampleMaker(Protocol):
-    """What makes the training images of a branch: an attack, or anything that is called like one."""
+    """What makes the training images of a branch."""
 
-    def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
-        """Images ``(N, 3, H, W)``, from images in [0, 1]."""
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, *, seed: int) -> Tensor:
+        """Images ``(N, 3, H, W)``, from images in [0, 1] of the classes ``labels``, ``(N,)``; the model stays as is."""
         ...
 
 
@@ -60,11 +59,8 @@ def adversarial_part(
         Images ``(A, 3, H, W)`` in [0, 1].
     """
     rows = branch.rows(len(images))
-    part, part_labels = images[rows], labels[rows]
     with branch_layout(model, [(branch.batchnorm, None)]):
-        with evaluation_mode(model), torch.no_grad():
-            embeddings = model(part)
-        return attack(model, part, batch_references(embeddings, part_labels), seed=seed)
+        return attack(model, images[rows], labels[rows], seed=seed)
 
 
 def step_loss(
