@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 Effort = Literal["quick", "standard", "thorough"]
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
+#: Which BatchNorm branches of a model are evaluated, where it has several: the deployed one, or each by itself.
+BranchChoice = Literal["deployed", "all"]
+BRANCH_CHOICES: tuple[BranchChoice, ...] = get_args(BranchChoice)
+
 
 @dataclass(frozen=True)
 class TrainConfig:

@@ -104,6 +104,19 @@ def test_the_same_command_resumes_and_another_is_refused(trained, tree, tmp_path
     assert {path: path.stat().st_mtime_ns for path in shards} == shards
 
 
+def test_every_branch_is_evaluated_and_the_page_says_which(trained, tree, tmp_path):
+    result = evaluate(trained, tree, tmp_path / "e", "--attacks", "margin", "--branches", "all")
+    assert result.exit_code == 0, result.output
+    results = Results.load(tmp_path / "e")
+    assert [model.name for model in results.models] == ["st", "mdprop", "mdprop[stax]", "mdprop[mtax]"]
+    assert len({model.fingerprint for model in results.models}) == 4
+    assert {cell.model for cell in results.cells if cell.score} == {model.name for model in results.models}
+    assert "mdprop[stax]" in result.output
+    page = (tmp_path / "e" / "report.html").read_text()
+    for branch in ("clean (deployed)", "stax", "mtax"):
+        assert f"{trained / 'mdprop'}, BatchNorm branch {branch}" in page
+
+
 def test_a_module_of_ones_own(tree, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         "import torch\n"
@@ -151,6 +164,7 @@ def test_lists_are_the_same_as_text_and_as_json(what):
         (["--eps", "0"], r"eps 0 is outside \(0, 1\]"),
         (["--eps", "8/256x"], "is not a number"),
         (["--max-queries", "0"], "must be at least 1"),
+        (["--branches", "stax"], "'stax' is not one of 'deployed', 'all'"),
         (["--device", "gpu"], "device 'gpu' cannot be used"),
     ],
 )
