@@ -37,6 +37,7 @@ from robustdml.models import (
 )
 from robustdml.progress import Advance, progress
 from robustdml.seeding import derive_seed, stream
+from robustdml.training.board import Board, check_tensorboard, open_board
 from robustdml.training.examples import check_targets, example_maker
 from robustdml.training.losses import build_loss
 from robustdml.training.methods import METHODS
@@ -108,6 +109,8 @@ class _Run:
         build_attack: AttackBuilder,
         options: RunOptions,
     ) -> None:
+        if options.tensorboard:
+            check_tensorboard()
         self.method = config.recipe or METHODS[config.method]
         size = config.image_size or dataset.image_size
         model_config = ModelConfig(config.backbone, config.embedding_dim, size)
@@ -186,15 +189,17 @@ class _Run:
         steps = max(len(self.rows), config.batch_size) // config.batch_size
         done = state.epoch * steps + state.step
         with (
+            open_board(self.out, state.history, done, enabled=self.options.tensorboard) as board,
             progress("train", config.epochs * steps, enabled=self.options.progress, done=done) as advance,
             termination() as asked,
         ):
             while state.epoch < config.epochs and not self._patience_is_over(state):
                 started = time.monotonic()
-                self._epoch(state, steps, advance, asked)
+                self._epoch(state, steps, advance, board, asked)
                 row: dict[str, float] = {"epoch": state.epoch + 1, "loss": state.total / steps}
-                row |= self._measure(state.epoch)
+                row |= {"learning_rate": self.optimizer.param_groups[0]["lr"], **self._measure(state.epoch)}
                 row["seconds"] = round(state.seconds + time.monotonic() - started, 3)
+                board.epoch(row)
                 self._close_epoch(state, row)
         best = copy.deepcopy(self.model).cpu()
         best.load_state_dict(state.best_weights)
@@ -206,7 +211,7 @@ class _Run:
         patience = self.config.patience
         return patience is not None and bool(self.validation) and state.epoch - state.best_epoch >= patience
 
-    def _epoch(self, state: TrainingState, steps: int, advance: Advance, asked: Event) -> None:
+    def _epoch(self, state: TrainingState, steps: int, advance: Advance, board: Board, asked: Event) -> None:
         """The rest of the epoch that ``state`` stands in, from its step on."""
         config, epoch, started = self.config, state.epoch, time.monotonic()
         network = Autocast(self.model, self.device, config.precision == "bf16")
@@ -250,8 +255,9 @@ class _Run:
             self.optimizer.step()
             if self.average:
                 self.average.update_parameters(self.model)
-            state.total += float(value.detach())
-            state.step += 1
+            lost = float(value.detach())
+            state.total, state.step = state.total + lost, state.step + 1
+            board.step(epoch * steps + state.step, lost)
             advance(1, f"epoch {epoch + 1}/{config.epochs}, loss {state.total / state.step:.3f}")
 
     @property
