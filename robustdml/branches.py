@@ -82,8 +82,13 @@ class Method:
 
     def __post_init__(self) -> None:
         kinds = [branch.kind for branch in self.branches]
-        if not kinds or "clean" in kinds[1:]:
-            raise SpecError(f"a method needs branches, of which only the first may be clean: it has {kinds or 'none'}")
+        if not kinds:
+            raise SpecError("a method needs at least one branch, and it has none: add one, such as clean")
+        if "clean" in kinds[1:]:
+            raise SpecError(
+                f"only the first branch of a method may be clean, and it has {', '.join(kinds)}: leave one clean "
+                "branch, and put it first"
+            )
 
     @property
     def batchnorms(self) -> tuple[str, ...]:

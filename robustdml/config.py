@@ -141,10 +141,13 @@ class RunOptions:
     Args:
         device: a torch device such as ``"cpu"`` or ``"cuda"``; ``"auto"`` takes a GPU where there is one.
         progress: show a progress bar with the time left.
+        tensorboard: of training: write its course into ``tensorboard/`` in the run folder too; needs the package
+            tensorboard.
     """
 
     device: str = "auto"
     progress: bool = True
+    tensorboard: bool = False
 
 
 DEFAULT_OPTIONS = RunOptions()

@@ -38,23 +38,45 @@ def example_maker(
     return PublishedExamples(targets, eps, steps, mean, std)
 
 
-def check_targets(config: TrainConfig, branches: Sequence[Branch]) -> None:
-    """Refuse more targets than a part of the batch has images of other classes, before the first step does.
+def check_parts(config: TrainConfig, branches: Sequence[Branch]) -> None:
+    """Refuse a part of the batch that lacks what its branch aims at, before the first step does.
+
+    An unadversarial or margin image that is alone in its class is let pass where others are not: parts such as thirds
+    cut through a class, and such an image stays as it is, or is pushed towards the other classes only.
 
     Args:
         config: with its ``m_per_class`` chosen.
 
     Raises:
-        SpecError: a MTAX branch has too few images to aim at.
+        SpecError: a part has fewer than two images, one class where the branch aims at others (fewer images of others
+            than targets for MTAX), or no two images of one class where it needs them.
     """
     assert config.m_per_class is not None
     layout = batch_layout(config.batch_size, config.m_per_class)
     for branch in branches:
+        if branch.kind == "clean":
+            continue
         part = layout[branch.rows(config.batch_size)]
-        foreign = len(part) - max(Counter(part).values(), default=0)
+        shares = ", ".join(f"{share:.3g}" for share in branch.part)
+        where = f"branch '{branch.kind}': its part [{shares}] of a batch of {config.batch_size} images"
+        if len(part) < 2:
+            raise SpecError(f"{where} holds {len(part)}, and it needs two: widen the part or raise --batch-size")
+        largest = max(Counter(part).values())
+        foreign = len(part) - largest
         targets = branch.targets or config.targets
+        if branch.kind in {"stax", "mtax", "margin"} and not foreign:
+            raise SpecError(
+                f"{where} holds one class only, and its images are pushed towards other classes: widen the part or "
+                "lower --m-per-class"
+            )
         if branch.kind == "mtax" and targets > foreign:
+            own = "the branch's targets" if branch.targets else "--targets"
             raise SpecError(
                 f"targets={targets}: the MTAX part of a batch of {config.batch_size} has {foreign} images of other "
-                "classes to aim at: lower --targets or raise --batch-size"
+                f"classes to aim at: lower {own} or raise --batch-size"
+            )
+        if branch.kind in {"unadversarial", "margin"} and largest < 2:
+            raise SpecError(
+                f"{where} holds no two of one class, and each needs another of its own: widen the part or raise "
+                "--m-per-class"
             )

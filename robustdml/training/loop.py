@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -37,7 +39,8 @@ from robustdml.models import (
 )
 from robustdml.progress import Advance, progress
 from robustdml.seeding import derive_seed, stream
-from robustdml.training.examples import check_targets, example_maker
+from robustdml.training.board import Board, check_tensorboard, open_board
+from robustdml.training.examples import check_parts, example_maker
 from robustdml.training.losses import build_loss
 from robustdml.training.methods import METHODS
 from robustdml.training.s2sd import S2SD
@@ -90,7 +93,9 @@ def train(
         UnknownNameError: no such method, backbone or loss.
         SpecError: values that do not fit each other or the data.
         RunFolderError: ``out`` holds another run.
-        TrainingError: the loss is not finite, or the embeddings have collapsed.
+        DataError: an image cannot be read.
+        MissingPackageError: ``options.tensorboard`` without TensorBoard.
+        TrainingError: the loss is not finite, or the embeddings have collapsed; the best epoch before is kept.
         Terminated: the process was asked to end (SIGTERM); everything up to that step is saved.
     """
     run = _Run(dataset, config, Path(out), build_attack, options)
@@ -108,11 +113,16 @@ class _Run:
         build_attack: AttackBuilder,
         options: RunOptions,
     ) -> None:
+        if options.tensorboard:
+            check_tensorboard()
         self.method = config.recipe or METHODS[config.method]
         size = config.image_size or dataset.image_size
         model_config = ModelConfig(config.backbone, config.embedding_dim, size)
         if not check_backbone(model_config) and len(self.method.batchnorms) > 1:
-            raise SpecError(f"method '{config.method}' needs BatchNorm, '{config.backbone}' has none: choose a ResNet")
+            raise SpecError(
+                f"method '{config.method}' needs BatchNorm, '{config.backbone}' has none: choose a ResNet, or a method "
+                "with one BatchNorm (st, at)"
+            )
         held_out = config.validation_classes
         if held_out is None:
             held_out = len(np.unique(dataset.labels[dataset.train])) // 10
@@ -127,11 +137,11 @@ class _Run:
         self.classes, places = np.unique(self.labels, return_inverse=True)
         self.place_of = dict(zip(self.rows.tolist(), places.tolist(), strict=True))
         classes = len(self.classes)
-        m_per_class = fitting_m_per_class(config.batch_size, classes, config.m_per_class)
+        m_per_class = fitting_m_per_class(config.batch_size, classes, config.m_per_class, held_out)
         self.config = replace(config, image_size=size, m_per_class=m_per_class, validation_classes=held_out)
         self.dataset, self.out, self.options = dataset, out, options
         self.device = choose_device(options.device)
-        check_targets(self.config, self.method.branches)
+        check_parts(self.config, self.method.branches)
         self.spec = {
             "kind": "train",
             "version": __version__,
@@ -186,27 +196,44 @@ class _Run:
         steps = max(len(self.rows), config.batch_size) // config.batch_size
         done = state.epoch * steps + state.step
         with (
+            self._salvage(state),
+            open_board(self.out, state.history, done, enabled=self.options.tensorboard) as board,
             progress("train", config.epochs * steps, enabled=self.options.progress, done=done) as advance,
             termination() as asked,
         ):
             while state.epoch < config.epochs and not self._patience_is_over(state):
                 started = time.monotonic()
-                self._epoch(state, steps, advance, asked)
+                self._epoch(state, steps, advance, board, asked)
                 row: dict[str, float] = {"epoch": state.epoch + 1, "loss": state.total / steps}
-                row |= self._measure(state.epoch)
+                row |= {"learning_rate": self.optimizer.param_groups[0]["lr"], **self._measure(state.epoch)}
                 row["seconds"] = round(state.seconds + time.monotonic() - started, 3)
+                board.epoch(row)
                 self._close_epoch(state, row)
+        return TrainResult(self.out, self._keep(state), state.history, state.best_epoch)
+
+    def _keep(self, state: TrainingState) -> EmbeddingModel:
+        """Write the model of the best epoch, and return it."""
         best = copy.deepcopy(self.model).cpu()
         best.load_state_dict(state.best_weights)
-        about = {**self.spec, "kept_epoch": state.best_epoch}
-        save_checkpoint(best, self.out, about)
-        return TrainResult(self.out, best.eval(), state.history, state.best_epoch)
+        save_checkpoint(best, self.out, {**self.spec, "kept_epoch": state.best_epoch})
+        return best.eval()
+
+    @contextmanager
+    def _salvage(self, state: TrainingState) -> Iterator[None]:
+        """Where training cannot go on in the block, leave the model that was the best until then, and say so."""
+        try:
+            yield
+        except TrainingError as error:
+            if not state.best_epoch:
+                raise
+            self._keep(state)
+            raise TrainingError(f"{error}; the model of epoch {state.best_epoch} is kept in '{self.out}'") from None
 
     def _patience_is_over(self, state: TrainingState) -> bool:
         patience = self.config.patience
         return patience is not None and bool(self.validation) and state.epoch - state.best_epoch >= patience
 
-    def _epoch(self, state: TrainingState, steps: int, advance: Advance, asked: Event) -> None:
+    def _epoch(self, state: TrainingState, steps: int, advance: Advance, board: Board, asked: Event) -> None:
         """The rest of the epoch that ``state`` stands in, from its step on."""
         config, epoch, started = self.config, state.epoch, time.monotonic()
         network = Autocast(self.model, self.device, config.precision == "bf16")
@@ -239,9 +266,10 @@ class _Run:
                 seed=derive_seed(seed, "step", step),
             )
             if not torch.isfinite(value):
+                lower = "lower --lr, or use --precision fp32," if config.precision == "bf16" else "lower --lr,"
                 raise TrainingError(
-                    f"the loss is {float(value)} in epoch {epoch + 1}, step {step + 1}: lower --lr, or use "
-                    f"--precision fp32; the epochs before are kept in '{self.out}'"
+                    f"the loss is {float(value.detach())} in epoch {epoch + 1}, step {step + 1}: {lower} and train "
+                    "into another --out"
                 )
             self.optimizer.zero_grad(set_to_none=True)
             value.backward()
@@ -250,8 +278,9 @@ class _Run:
             self.optimizer.step()
             if self.average:
                 self.average.update_parameters(self.model)
-            state.total += float(value.detach())
-            state.step += 1
+            lost = float(value.detach())
+            state.total, state.step = state.total + lost, state.step + 1
+            board.step(epoch * steps + state.step, lost)
             advance(1, f"epoch {epoch + 1}/{config.epochs}, loss {state.total / state.step:.3f}")
 
     @property
@@ -275,7 +304,7 @@ class _Run:
             raise TrainingError(
                 f"the embeddings have collapsed (mean cosine {found.mean_cosine:.4f}, effective rank "
                 f"{found.effective_rank:.2f} after epoch {epoch + 1} of {self.config.epochs}): lower --lr or --eps, or "
-                f"train for longer; the epochs before are kept in '{self.out}'"
+                "raise --epochs, and train into another --out"
             )
         return row
 

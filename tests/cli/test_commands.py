@@ -7,39 +7,14 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from click.testing import CliRunner, Result
-from PIL import Image
+from click.testing import Result
+from command_line import cli, refused, write_images
 
-from robustdml.cli import main
 from robustdml.models import load_checkpoint
 from robustdml.results import Results
 
 TRAIN = ["--backbone", "resnet-tiny", "--image-size", "16", "--epochs", "1", "--batch-size", "18", "--quiet"]
-
-
-def cli(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
-
-
-def refused(result: Result, pattern: str) -> None:
-    """One sentence that says what is wrong, exit code 2, nothing else."""
-    assert result.exit_code == 2, result.output
-    lines = [line for line in result.output.splitlines() if line.strip()]
-    assert lines[-1].startswith("Error: "), result.output
-    assert re.search(pattern, lines[-1]), lines[-1]
-    assert "Traceback" not in result.output
-
-
-def write_images(folder: Path, classes: dict[str, int], size: int = 16) -> None:
-    for index, (name, count) in enumerate(classes.items()):
-        random = np.random.default_rng(index)
-        colour = random.integers(40, 216, 3)
-        (folder / name).mkdir(parents=True)
-        for number in range(count):
-            pixels = (colour + random.integers(-40, 41, (size, size, 3))).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{number}.png")
 
 
 @pytest.fixture(scope="module")
