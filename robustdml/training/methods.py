@@ -29,9 +29,7 @@ for _name, _method in {
         "MDProp (MP''): clean, STAX (first half of the batch) and MTAX (second half), a BatchNorm each", _MDPROP
     ),
     "mp3": Method("MP''': clean, STAX, MTAX with T = 3 and with T = 5 (a third each), four BatchNorms", _FOUR),
-    "robust": Method(
-        "MDProp with images pushed over the retrieval margin in place of STAX: docs/mdprop.md has what it gives", _ROBUST
-    ),
+    "robust": Method("MDProp with images pushed over the retrieval margin in place of STAX (docs/mdprop.md)", _ROBUST),
     "unadversarial": Method(
         "clean images and images pushed towards their own class, a BatchNorm each",
         (_CLEAN, Branch("unadversarial", "unadversarial")),
