@@ -33,7 +33,7 @@ PAGE = Path(__file__).parent / "mdprop.md"
 class Setting:
     """How a data set is trained on and attacked.
 
-    The first of ``attack_eps`` is the budget to withstand: `robust` is told it. ``beyond``: more training eps of MDProp,
+    The first of ``attack_eps`` is the budget to withstand, which `robust` is told. ``beyond``: training eps of MDProp
     for the comparison with `robust`.
     """
 
