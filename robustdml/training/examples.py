@@ -10,18 +10,19 @@ from robustdml.config import TrainConfig
 from robustdml.contracts import AttackBuilder
 from robustdml.errors import SpecError
 from robustdml.models import EmbeddingModel
+from robustdml.training.processes import Processes
 from robustdml.training.published import PublishedExamples
 from robustdml.training.schedule import batch_layout
 from robustdml.training.step import ExampleMaker
 
 
 def example_maker(
-    branch: Branch, config: TrainConfig, model: EmbeddingModel, build_attack: AttackBuilder
+    branch: Branch, config: TrainConfig, model: EmbeddingModel, build_attack: AttackBuilder, processes: Processes
 ) -> ExampleMaker:
     """The attack of a branch: as published, it starts close by and returns its last step.
 
     Raises:
-        SpecError: the published arithmetic knows no such branch.
+        SpecError: the published arithmetic knows no such branch, or has fewer images than processes.
     """
     targets = branch.targets or (config.targets if branch.kind == "mtax" else 1)
     steps = branch.steps or config.attack_steps
@@ -31,8 +32,15 @@ def example_maker(
         return build_attack(f"{branch.kind}({own}steps={steps}, step={1 / steps}, start=0.05, best=false)", eps)
     if branch.kind not in {"stax", "mtax"}:
         raise SpecError(f"arithmetic 'published' knows STAX and MTAX, and no branch '{branch.kind}'")
+    rows = branch.rows(config.batch_size)
+    if rows.stop - rows.start < processes.count:
+        # It clips to the range of the whole part, to which every process must have something to say.
+        raise SpecError(
+            f"arithmetic 'published' cannot share the {rows.stop - rows.start} images of branch '{branch.kind}' among "
+            f"{processes.count} processes: start fewer, or raise --batch-size"
+        )
     mean, std = (tuple(values.flatten().tolist()) for values in (model.mean, model.std))
-    return PublishedExamples(targets, eps, steps, mean, std)
+    return PublishedExamples(targets, eps, steps, mean, std, processes)
 
 
 def check_targets(config: TrainConfig, branches: Sequence[Branch]) -> None:

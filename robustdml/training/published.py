@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from robustdml.contracts import References
 from robustdml.models import untouched
 from robustdml.seeding import stream, uniform_like
+from robustdml.training.processes import ALONE, Processes
 
 #: Radius of the start noise, after normalisation.
 START = 0.0005
@@ -31,6 +32,7 @@ class PublishedExamples:
         steps: signed gradient steps of eps / steps each.
         mean: of the model's normalisation, per channel.
         std: of the model's normalisation, per channel.
+        processes: those that share the part among them.
     """
 
     targets: int
@@ -38,22 +40,23 @@ class PublishedExamples:
     steps: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    processes: Processes = ALONE
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
-        """``(N, T)``: T permutations of the part."""
-        count = len(references)
+        """``(N, T)``: T permutations of the part, of which each row takes its line."""
+        count = len(references.gallery)
         columns = [stream(seed, "permutation", number).permutation(count) for number in range(self.targets)]
-        return torch.from_numpy(np.stack(columns, axis=1)).to(references.ids.device)
+        return torch.from_numpy(np.stack(columns, axis=1)).to(references.ids.device)[references.ids]
 
     def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
         """Images ``(N, 3, H, W)``, in pixels (they may leave [0, 1] a little, as published), from such images.
 
-        The gallery of ``references`` is the part itself, row by row.
+        The gallery of ``references`` is the whole part, row by row, and ids are its rows.
         """
         mean = images.new_tensor(self.mean).view(3, 1, 1)
         std = images.new_tensor(self.std).view(3, 1, 1)
         clean = (images.detach() - mean) / std
-        lowest, highest = clean.min(), clean.max()
+        lowest, highest = self.processes.extremes(clean)
         wanted = references.gallery.embeddings[self.target_rows(references, seed=seed)]  # (N, T, D)
         current = clean + START * uniform_like(images, references.ids, seed=seed, purpose="start0")
         with untouched(model), torch.enable_grad():

@@ -51,20 +51,24 @@ def save_state(
     write_bytes(folder / STATE_FILE, buffer.getvalue())
 
 
+def read_state(folder: Path) -> bytes | None:
+    """What the run in ``folder`` saved; None where it has saved nothing yet."""
+    path = folder / STATE_FILE
+    return path.read_bytes() if path.is_file() else None
+
+
 def load_state(
-    folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
-) -> TrainingState | None:
-    """Bring modules and optimizer to where the run in ``folder`` stopped; None where it has saved nothing yet.
+    data: bytes, folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
+) -> TrainingState:
+    """Bring modules and optimizer to where the run in ``folder`` stopped, of which ``data`` was read.
 
     Raises:
         CheckpointError: the file is damaged.
     """
     path = folder / STATE_FILE
-    if not path.is_file():
-        return None
     try:
         # weights_only: numbers, strings and containers; nothing in the file is executed.
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         for name, module in modules.items():
             module.load_state_dict(saved[name])
         optimizer.load_state_dict(saved["optimizer"])
