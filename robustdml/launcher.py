@@ -40,3 +40,11 @@ def launched() -> bool:
         shown = ", ".join(f"{name}={os.environ[name]}" for name in (*_WHO, "MASTER_PORT"))
         raise SpecError(f"the environment variables of a launcher contradict each other ({shown}): {_REMEDY}")
     return True
+
+
+def is_first() -> bool:
+    """Whether this process is the only one or the first, and so says what all find alike before they have met."""
+    try:
+        return not launched() or int(os.environ["RANK"]) == 0
+    except SpecError:
+        return True

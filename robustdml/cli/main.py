@@ -17,6 +17,7 @@ from robustdml.cli.list import list_
 from robustdml.cli.report import report
 from robustdml.cli.train import train
 from robustdml.errors import EndedElsewhere, RobustDMLError, Terminated
+from robustdml.launcher import is_first
 
 _TORCH_PAIR = (
     "torch and torchvision do not fit each other on this machine: install a matching pair from one source, for example "
@@ -41,6 +42,11 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            if is_first():
+                raise
+            time.sleep(_A_WORD)
+            ctx.exit(error.exit_code)
         except EndedElsewhere as error:
             time.sleep(_A_WORD)
             ctx.exit(error.exit_code)

@@ -181,6 +181,7 @@ class _Run:
             for row in rows:
                 self.views.original(int(row))
                 advance(1)
+        self.processes.any(False)  # The folder is claimed when all have read theirs.
 
     def go(self) -> TrainResult:
         config = self.config
