@@ -52,11 +52,6 @@ def join(device: str) -> Processes:
     return ALONE
 
 
-def places(rows: slice, rank: int, count: int) -> range:
-    """Where process ``rank`` of ``count`` has its rows among ``rows`` of the batch, counted from their start."""
-    return range((rank - rows.start) % count, rows.stop - rows.start, count)
-
-
 class _Gather(torch.autograd.Function):
     """Rows of all processes in their places; the gradient of own rows is theirs of the result."""
 
@@ -141,7 +136,7 @@ class Several:
         """Refuse idle processes, and different runs."""
         parts = [branch.rows(batch_size) for branch in branches]
         for rank in range(self.count):
-            if not any(places(part, rank, self.count) for part in parts):
+            if not any((rank - part.start) % self.count < part.stop - part.start for part in parts):
                 raise SpecError(
                     f"a batch of {batch_size} has no image for process {rank + 1} of {self.count}: start fewer "
                     "processes, or raise --batch-size"
@@ -159,16 +154,20 @@ class Several:
         before, upto = (-(-(edge - self.rank) // self.count) for edge in (rows.start, rows.stop))
         return slice(max(before, 0), max(upto, 0))
 
+    def places(self, rows: slice) -> range:
+        """Where own rows stand among ``rows``."""
+        return range((self.rank - rows.start) % self.count, rows.stop - rows.start, self.count)
+
     def own_references(self, references: References, rows: slice) -> References:
         """Those of own rows."""
-        index = torch.tensor(places(rows, self.rank, self.count), dtype=torch.long, device=references.ids.device)
+        index = torch.tensor(self.places(rows), dtype=torch.long, device=references.ids.device)
         return references.rows(index)
 
     def gather(self, values: Tensor, parts: Sequence[slice]) -> Tensor:
         """By a sum over processes of which each fills in its rows."""
         index, total = [], 0
         for rows in parts:
-            index += [total + place for place in places(rows, self.rank, self.count)]
+            index += [total + place for place in self.places(rows)]
             total += rows.stop - rows.start
         where = torch.tensor(index, dtype=torch.long, device=values.device)
         return _Gather.apply(values, where, total, self.sum)  # type: ignore[no-any-return]

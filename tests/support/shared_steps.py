@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import multiprocessing, nn
+from torch import multiprocessing
 
 from robustdml.attacks import build_attack
 from robustdml.branches import Branch, Method
-from robustdml.config import TrainConfig
+from robustdml.config import RunOptions, TrainConfig
+from robustdml.data import load_dataset
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn, freeze_batchnorm
-from robustdml.training import METHODS, build_loss, step_loss
+from robustdml.training import METHODS, build_loss, step_loss, train
 from robustdml.training.examples import example_maker
 from robustdml.training.processes import Processes
 from robustdml.training.several import join
@@ -52,6 +54,8 @@ CASES = {
     "published": Case(METHODS["mdprop"], arithmetic="published"),
     "unadversarial": Case(METHODS["unadversarial"]),
     "empty": Case(ONE_ROW),
+    "random triplets": Case(METHODS["st"], loss="TripletMarginLoss(triplets_per_anchor=2)"),
+    "half precision": Case(METHODS["mdprop"], precision="bf16"),
 }
 
 
@@ -76,12 +80,14 @@ def take_step(case: Case, processes: Processes) -> Found:
     if case.method.frozen_batchnorm:
         freeze_batchnorm(network)
     update = Update(model, loss, config, processes)
+    torch.manual_seed(processes.rank)  # What processes did before must not part them.
     own = images[processes.rank :: processes.count]
     value = step_loss(network, own, labels, case.method.branches, makers, loss, seed=3, processes=processes)
     update.step(value)
     found = {"loss": value.detach()}
     for prefix, module in (("model", model), ("loss", loss)):
-        found |= {f"{prefix} gradient {name}": part.grad for name, part in module.named_parameters() if part.grad is not None}
+        gradients = {name: part.grad for name, part in module.named_parameters() if part.grad is not None}
+        found |= {f"{prefix} gradient {name}": gradient for name, gradient in gradients.items()}
         found |= {f"{prefix} buffer {name}": buffer.clone() for name, buffer in module.named_buffers()}
     return found
 
@@ -92,16 +98,47 @@ def take_all_steps(rank: int, count: int, port: int, folder: Path) -> None:
     torch.save({name: take_step(case, join("cpu")) for name, case in CASES.items()}, folder / f"{rank}.pt")
 
 
+def fail_in_a_step(rank: int, count: int, port: int, folder: Path) -> None:
+    """A training whose attack fails in the second process alone; the error is left in ``folder``."""
+    join_as(rank, count, port)
+    calls = []
+
+    def build(spec: str, eps: float):
+        attack = build_attack(spec, eps)
+
+        def made(*arguments: object, **options: object) -> torch.Tensor:
+            calls.append(spec)
+            return attack(*arguments, **options) if rank == 0 or len(calls) < 4 else 1 / 0
+
+        return made
+
+    config = TrainConfig(backbone="resnet-tiny", embedding_dim=8, batch_size=60, image_size=16)
+    try:
+        train(load_dataset("digits"), config, folder / "run", build_attack=build, options=RunOptions("cpu", False))
+    except Exception as error:
+        error.__cause__ = error.__context__ = None
+        (folder / str(rank)).write_bytes(pickle.dumps(error))
+
+
 def join_as(rank: int, count: int, port: int) -> None:
     """Say what a launcher would say."""
     torch.set_num_threads(1)
-    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1", **where}
+    os.environ |= launcher_variables(rank, count, port)
+
+
+def launcher_variables(rank: int, count: int, port: int) -> dict[str, str]:
+    """What a launcher tells a process."""
+    who = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+    return {"MASTER_ADDR": "127.0.0.1", **{name: str(value) for name, value in who.items()}}
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def start(work: Callable[..., None], count: int, *arguments: object) -> None:
     """Run ``work(rank, count, port, *arguments)`` in as many new processes; its errors are raised here."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    multiprocessing.spawn(work, (count, port, *arguments), nprocs=count)
+    multiprocessing.spawn(work, (count, free_port(), *arguments), nprocs=count)
