@@ -39,9 +39,8 @@ from robustdml.seeding import derive_seed, stream
 from robustdml.training.examples import check_targets, example_maker
 from robustdml.training.losses import build_loss
 from robustdml.training.methods import METHODS
-from robustdml.training.processes import Processes
+from robustdml.training.processes import Processes, join
 from robustdml.training.schedule import batches, fitting_m_per_class, rate
-from robustdml.training.several import join
 from robustdml.training.state import TrainingState, load_state, read_state, save_state
 from robustdml.training.step import Autocast, step_loss
 from robustdml.training.termination import termination

@@ -10,11 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from robustdml.branches import Branch
 from robustdml.contracts import References
 from robustdml.devices import choose_device
+from robustdml.errors import SpecError
+from robustdml.launcher import launched
 
 T = TypeVar("T")
 
@@ -158,3 +160,24 @@ class Alone:
 
 
 ALONE: Processes = Alone()
+
+
+def join(device: str) -> Processes:
+    """The processes that a launcher started, of which this is one; the same object at every call.
+
+    Args:
+        device: the name of a device, which says whether they meet for CPUs or for GPUs.
+
+    Raises:
+        SpecError: the launcher's environment variables cannot be, or the processes cannot meet.
+    """
+    if launched():
+        from robustdml.training.several import Several
+
+        return Several.meet(device)
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+        raise SpecError(
+            "torch.distributed is set up, and the environment variables of a launcher are not: start with torchrun or "
+            "accelerate launch"
+        )
+    return ALONE

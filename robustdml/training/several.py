@@ -22,34 +22,13 @@ from robustdml.branches import Branch
 from robustdml.contracts import References
 from robustdml.devices import choose_device
 from robustdml.errors import EndedElsewhere, SpecError, TrainingError
-from robustdml.launcher import launched
 from robustdml.models import SynchronisedBatchNorm
 from robustdml.seeding import derive_seed
-from robustdml.training.processes import ALONE, Processes
 
 T = TypeVar("T")
 
 #: How long processes wait for the last one to start, and then for each other (process 0 validates alone meanwhile).
 _MEETING, _WAITING = timedelta(minutes=10), timedelta(hours=12)
-
-
-def join(device: str) -> Processes:
-    """The processes that a launcher started, of which this is one; the same object at every call.
-
-    Args:
-        device: the name of a device, which says whether they meet for CPUs or for GPUs.
-
-    Raises:
-        SpecError: the launcher's environment variables cannot be, or the processes cannot meet.
-    """
-    if launched():
-        return Several.meet(device)
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-        raise SpecError(
-            "torch.distributed is set up, and the environment variables of a launcher are not: start with torchrun or "
-            "accelerate launch"
-        )
-    return ALONE
 
 
 class _Gather(torch.autograd.Function):
@@ -99,6 +78,8 @@ class Several:
             told = device.startswith("cpu") or os.environ.get("ACCELERATE_USE_CPU") == "True"
             cpu = told or not torch.cuda.is_available()
             backend = "gloo" if cpu else "cpu:gloo,cuda:nccl"
+            # Left unset, accelerate would choose a number of threads, and warn of it.
+            os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
             where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
             try:
                 store, rank, count = next(rendezvous("env://", timeout=_MEETING))

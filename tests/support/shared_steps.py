@@ -19,8 +19,7 @@ from robustdml.data import load_dataset
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn, freeze_batchnorm
 from robustdml.training import METHODS, build_loss, step_loss, train
 from robustdml.training.examples import example_maker
-from robustdml.training.processes import Processes
-from robustdml.training.several import join
+from robustdml.training.processes import Processes, join
 from robustdml.training.step import Autocast
 from robustdml.training.update import Update
 

@@ -11,8 +11,8 @@ from shared_steps import CASES, Found, fail_in_a_step, start, take_all_steps, ta
 from robustdml.errors import EndedElsewhere, SpecError
 from robustdml.launcher import is_first, launched
 from robustdml.training import METHODS
-from robustdml.training.processes import ALONE
-from robustdml.training.several import Several, join
+from robustdml.training.processes import ALONE, join
+from robustdml.training.several import Several
 
 
 @pytest.fixture(scope="module")
