@@ -16,7 +16,8 @@ import torch
 
 from robustdml.attacks import build_attack
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn
-from robustdml.training import METHODS, build_loss
+from robustdml.training import METHODS, TrainConfig, build_loss
+from robustdml.training.examples import example_maker
 from robustdml.training.step import Autocast, step_loss
 
 
@@ -31,7 +32,7 @@ def stepper(method: str, precision: str, backbone: str, image_size: int, images,
     optimizer = torch.optim.Adam(model.parameters())
     loss = build_loss("multisimilarity", None, classes=len(labels.unique()), embedding_dim=128)
     attacks = {
-        branch: build_attack(f"{branch.kind}(steps=1, step=1.0, start=0.05, best=false)", 2 / 255)
+        branch: example_maker(branch, TrainConfig(method=method), model, build_attack)
         for branch in recipe.branches
         if branch.kind != "clean"
     }
@@ -75,9 +76,9 @@ def main(backbone: str, image_size: int, batch_size: int, rounds: int) -> None:
             to_st = statistics.median(
                 a / b for a, b in zip(seconds[method, precision], seconds["st", precision], strict=True)
             )
-            click.echo(f"{method:<8} {precision}  {to_st:.2f} x the step of st")
+            click.echo(f"{method:<20} {precision}  {to_st:.2f} x the step of st")
         gain = statistics.median(a / b for a, b in zip(seconds[method, "fp32"], seconds[method, "bf16"], strict=True))
-        click.echo(f"{method:<8} fp32 takes {gain:.2f} x as long as bf16")
+        click.echo(f"{method:<20} fp32 takes {gain:.2f} x as long as bf16")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class DetailRow:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """Where a model comes from and whether its embedding space is alive."""
+    """Where a model comes from, whether its embedding space is alive, and how it is laid out by class."""
 
     name: str
     collapsed: bool
@@ -134,6 +134,8 @@ def _model(model: ModelEntry) -> ModelRow:
         text.count(model.parameters),
         f"{model.health.effective_rank:.1f}",
         text.fraction(model.health.mean_cosine),
+        text.fraction(model.nmi),
+        text.fraction(model.pi_ratio),
     )
     return ModelRow(model.name, model.health.collapsed, columns, model.fingerprint)
 

@@ -27,11 +27,11 @@ def markdown_summary(results: Results, missed: Sequence[Violation] | None = None
     lines = [
         f"### Retrieval under attack: {escape(dataset.name)}",
         "",
-        *table(("Model", "Clean R@1", _worst_head(index), "Kept", "Hardest attack"), _rows(index), left=1),
+        *table(("Model", "Clean R@1", "NMI", "π ratio", _worst_head(index), "Kept", "Hardest attack"), _rows(index)),
         "",
         f"{text.counted(dataset.queries, 'query', 'queries')}, {text.counted(dataset.gallery, 'gallery image')}; "
         f"chance {text.fraction(dataset.chance_recall_at_1)}; 95 % intervals from a bootstrap over classes. "
-        "Worst case: each query under the attack that hurts it most.",
+        "NMI and π ratio are of the clean gallery. Worst case: each query under the attack that hurts it most.",
     ]
     if missed is not None:
         lines += ["", "**Thresholds:** " + (f"{len(missed)} missed" if missed else "all reached"), ""]
@@ -66,6 +66,8 @@ def _row(index: Index, model: ModelEntry, own: tuple[Measurement, ...]) -> list[
     return [
         f"{name} (collapsed)" if model.health.collapsed else name,
         f"{text.fraction(model.clean.metrics.recall_at_1)} ({text.interval(model.clean)})",
+        text.fraction(model.nmi),
+        text.fraction(model.pi_ratio),
         text.ABSENT
         if worst is None
         else f"{text.fraction(worst.score.metrics.recall_at_1)} ({text.interval(worst.score)})",

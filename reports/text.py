@@ -22,7 +22,7 @@ class Fact:
 
 
 def fraction(value: float | None) -> str:
-    """A recall or share in [0, 1] with three decimals."""
+    """A recall, share or ratio with three decimals."""
     return ABSENT if value is None else f"{value:.3f}"
 
 

@@ -11,7 +11,8 @@ from robustdml.threat import ThreatModel
 #: Clean images, or images made from them: pushed towards one foreign item, towards several, towards the own class
 #: (unadversarial), or over the retrieval margin.
 Kind = Literal["clean", "stax", "mtax", "unadversarial", "margin"]
-_WITH_TARGETS = ("mtax", "unadversarial")
+#: Kinds that aim at several items at once.
+WITH_TARGETS = ("mtax", "unadversarial")
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ class Branch:
             raise SpecError(f"part={list(self.part)} of branch '{self.kind}' must be two shares, 0 <= from < to <= 1")
         if self.kind == "clean" and (self.part != (0.0, 1.0) or (self.targets, self.eps, self.steps) != (None,) * 3):
             raise SpecError("the clean branch is the whole batch as it is: it has no part, targets, eps or steps")
-        if self.targets is not None and (self.kind not in _WITH_TARGETS or self.targets < 1):
-            raise SpecError(f"targets={self.targets} of branch '{self.kind}': at least 1, for {_WITH_TARGETS} only")
+        if self.targets is not None and (self.kind not in WITH_TARGETS or self.targets < 1):
+            raise SpecError(f"targets={self.targets} of branch '{self.kind}': at least 1, for {WITH_TARGETS} only")
         if self.steps is not None and self.steps < 1:
             raise SpecError(f"steps={self.steps} of branch '{self.kind}' must be at least 1")
         if self.eps is not None:
@@ -81,8 +82,13 @@ class Method:
 
     def __post_init__(self) -> None:
         kinds = [branch.kind for branch in self.branches]
-        if not kinds or "clean" in kinds[1:]:
-            raise SpecError(f"a method needs branches, of which only the first may be clean: it has {kinds or 'none'}")
+        if not kinds:
+            raise SpecError("a method needs at least one branch, and it has none: add one, such as clean")
+        if "clean" in kinds[1:]:
+            raise SpecError(
+                f"only the first branch of a method may be clean, and it has {', '.join(kinds)}: leave one clean "
+                "branch, and put it first"
+            )
 
     @property
     def batchnorms(self) -> tuple[str, ...]:

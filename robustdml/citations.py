@@ -204,6 +204,15 @@ BIBTEX: dict[str, str] = dict(
             year="2020",
         ),
         _entry(
+            "inproceedings",
+            "roth2020revisiting",
+            title="Revisiting Training Strategies and Generalization Performance in Deep Metric Learning",
+            author='Roth, Karsten and Milbich, Timo and Sinha, Samarth and Gupta, Prateek and Ommer, Bj{\\"o}rn and '
+            "Cohen, Joseph Paul",
+            booktitle="International Conference on Machine Learning",
+            year="2020",
+        ),
+        _entry(
             "article",
             "douze2024faiss",
             title="The Faiss library",
@@ -537,7 +546,7 @@ BIBTEX: dict[str, str] = dict(
 )
 
 #: What every evaluation uses: its metrics and its search.
-_ALWAYS = ("musgrave2020reality", "douze2024faiss")
+_ALWAYS = ("musgrave2020reality", "roth2020revisiting", "douze2024faiss")
 
 
 def citations(keys: Iterable[str]) -> dict[str, str]:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 Effort = Literal["quick", "standard", "thorough"]
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
+#: Which BatchNorm branches of a model are evaluated, where it has several: the deployed one, or each by itself.
+BranchChoice = Literal["deployed", "all"]
+BRANCH_CHOICES: tuple[BranchChoice, ...] = get_args(BranchChoice)
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -137,10 +141,13 @@ class RunOptions:
     Args:
         device: a torch device such as ``"cpu"`` or ``"cuda"``; ``"auto"`` takes a GPU where there is one.
         progress: show a progress bar with the time left.
+        tensorboard: of training: write its course into ``tensorboard/`` in the run folder too; needs the package
+            tensorboard.
     """
 
     device: str = "auto"
     progress: bool = True
+    tensorboard: bool = False
 
 
 DEFAULT_OPTIONS = RunOptions()

@@ -146,6 +146,24 @@ class TwoSidedAttack(Attack, Protocol):
         ...
 
 
+class Raised(Protocol):
+    """What a gradient attack raises, without the attack around it."""
+
+    def objective(self, references: References, *, seed: int) -> Callable[[Tensor], Tensor]:
+        """Maps embeddings ``(N, D)`` of the attacked images to a value per image ``(N,)``, differentiably."""
+        ...
+
+
+@runtime_checkable
+class GoalAttack(Attack, Protocol):
+    """An attack that raises a goal: the trainer takes the goal alone and goes its own, shorter way."""
+
+    @property
+    def goal(self) -> Raised:
+        """What it raises."""
+        ...
+
+
 #: Builds an attack from a spec and a budget: how the core, which knows no attack, is handed them.
 AttackBuilder = Callable[[str, float], Attack]
 

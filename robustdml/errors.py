@@ -9,6 +9,7 @@
     ├── RunFolderError             an output folder that holds another run
     ├── TrainingError              training cannot go on (a loss that is not finite, a collapse)
     ├── Terminated                 training was asked to end and has saved its state; exit code 143
+    ├── ProcessLost                another of several processes that train together is gone
     ├── EndedElsewhere             another of several processes ended the training and says why; silent
     ├── AttackError                an attack broke its contract; recorded for its cell, never stops a run
     │   ├── AttackSkipped          it was not tried, for a reason known before (too large an image, say)
@@ -82,6 +83,10 @@ class Terminated(RobustDMLError):  # noqa: N818 -- no fault of anyone
     """A run that was asked to end (SIGTERM) and can be resumed."""
 
     exit_code = 128 + 15
+
+
+class ProcessLost(RobustDMLError):  # noqa: N818 -- no fault of this process
+    """Another of several processes that train together is gone, and has not said why."""
 
 
 class EndedElsewhere(RobustDMLError):  # noqa: N818 -- no fault of this process

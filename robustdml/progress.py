@@ -20,7 +20,8 @@ def progress(description: str, total: int, *, enabled: bool, done: int = 0) -> I
         done: units that an earlier, interrupted run finished.
     """
     columns = (
-        TextColumn("{task.description}"),
+        # Without markup: a model may be called mdprop[stax].
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

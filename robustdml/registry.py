@@ -55,8 +55,9 @@ def _value(node: ast.expr, text: str) -> object:
     try:
         return ast.literal_eval(node)
     except (ValueError, TypeError):
+        written = ast.get_source_segment(text.strip(), node) or ast.unparse(node)
         raise SpecError(
-            f"cannot read the value '{ast.unparse(node)}' in '{text}': use a number, 8/255 or a word"
+            f"cannot read the value '{written}' in '{text}': use a number, 8/255 or a word, or quote it: {written!r}"
         ) from None
 
 
@@ -77,7 +78,8 @@ def parse_spec(text: str) -> Spec:
         SpecError: the text is not of the form ``name`` or ``name(key=value, …)``.
     """
     wrong = SpecError(
-        f"cannot read '{text}': write a name, or a name with parameters such as pgd(goal=margin, steps=50)"
+        f"cannot read '{text}': write a name, or a name with parameters such as pgd(goal=margin, steps=50); a "
+        "value that is no number and no word, or is a word of Python, needs quotes, as in dims='512-1024'"
     )
     try:
         node = ast.parse(text.strip(), mode="eval").body

@@ -9,7 +9,7 @@ import click
 
 from robustdml.cli.options import data_options, run_options
 from robustdml.cli.thresholds import end_below, fail_under_option, read_thresholds
-from robustdml.config import EFFORTS, Effort
+from robustdml.config import BRANCH_CHOICES, EFFORTS, BranchChoice, Effort
 from robustdml.threat import format_budget, parse_eps_list
 
 if TYPE_CHECKING:
@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 @click.option("--max-queries", type=int, help="Attack a class-stratified sample of this size.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; repeat the command to resume.")
 @click.option("--image-size", type=int, help="Side in pixels [default: the models'].")
+@click.option(
+    "--branches",
+    type=click.Choice(BRANCH_CHOICES),
+    default="deployed",
+    show_default=True,
+    help="Of a model with several BatchNorm branches: evaluate the deployed one, or through each.",
+)
 @click.option("--trust-code", is_flag=True, help="Run the code that a run folder names as its backbone.")
 @click.option("--seed", default=0, show_default=True, help="Of the sample and the attacks.")
 @fail_under_option
@@ -43,6 +50,7 @@ def evaluate(
     max_queries: int | None,
     out: Path,
     image_size: int | None,
+    branches: BranchChoice,
     trust_code: bool,
     seed: int,
     fail_under: tuple[str, ...],
@@ -68,7 +76,7 @@ def evaluate(
     suite = build_suite(attacks, budgets, effort)
     dataset = load_dataset(data, root)
     results = run(
-        load_subjects(models, trust_code=trust_code),
+        load_subjects(models, branches=branches, trust_code=trust_code),
         dataset,
         suite,
         out=out,

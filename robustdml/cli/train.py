@@ -71,6 +71,7 @@ _DEFAULT = TrainConfig()
 )
 @click.option("--precision", default=_DEFAULT.precision, show_default=True, help="fp32 or bf16.")
 @click.option("--seed", default=_DEFAULT.seed, show_default=True)
+@click.option("--tensorboard", is_flag=True, help="Write curves too: watch them with 'tensorboard --logdir OUT'.")
 @run_options
 def train(
     data: str,
@@ -80,11 +81,13 @@ def train(
     eps: str,
     device: str,
     quiet: bool,
+    tensorboard: bool,
     **config: Any,
 ) -> None:
     """Train an embedding model: standard (st), AT, AdvProp-D or MDProp.
 
-    The run folder holds the model (model.safetensors, model.json), metrics.jsonl, and what is needed to resume.
+    The run folder holds the model (model.safetensors, model.json), metrics.jsonl, and what is needed to resume; with
+    --tensorboard, an event file in tensorboard/ too.
 
     Several processes train the same model: torchrun --nproc_per_node 2 -m robustdml train ...
     """
@@ -106,7 +109,7 @@ def train(
                 if context.get_parameter_source(option) != typed:
                     config[key] = value
         settings = TrainConfig(**config)
-        options = RunOptions(device=device, progress=not quiet)
+        options = RunOptions(device=device, progress=not quiet, tensorboard=tensorboard)
         result = run(load_dataset(data, root), settings, out, build_attack=build_attack, options=options)
     if not reports:
         return

@@ -118,8 +118,8 @@ class RetrievalDataset:
         shared = np.intersect1d(self.labels[self.train], tested)
         if shared.size:
             raise DataError(
-                f"{self._named(shared)} in both the training and the test images: retrieval is measured on unseen "
-                "classes, so keep each class on one side"
+                f"{self._named(shared, 'is', 'are')} in both the training and the test images: retrieval is measured "
+                "on unseen classes, so keep each class on one side"
             )
         lonely = np.unique(self.labels[self.query[_relevant_counts(self.labels, self.query, self.gallery) == 0]])
         if lonely.size and self.leave_self_out:
@@ -135,15 +135,18 @@ class RetrievalDataset:
         classes, counts = np.unique(self.labels[self.train], return_counts=True)
         single = classes[counts == 1]
         if single.size:
+            # Drawn with itself it would fill a batch, but its only positive pair is an image and its own augmentation:
+            # that pulls nothing together, pushes all others away, and passes in silence. So it is for the owner of the
+            # data to leave it out (`load_inshop` does, and says how many in its protocol).
             raise DataError(
-                f"training class '{self.class_names[single[0]]}' has one image, and training needs at least two of "
-                "each class: add an image, or leave the class out"
+                f"training {self._named(single, 'has one image', 'have one image each')}, and training needs at least "
+                "two of each class: add images, or leave out what has one"
             )
 
-    def _named(self, classes: Iterable[int]) -> str:
+    def _named(self, classes: Iterable[int], one: str, many: str) -> str:
         names = [f"'{self.class_names[label]}'" for label in classes]
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        return f"class {shown} is" if len(names) == 1 else f"classes {shown} are"
+        return f"class {shown} {one}" if len(names) == 1 else f"classes {shown} {many}"
 
     @property
     def test(self) -> RetrievalSplit:
@@ -218,7 +221,7 @@ class RetrievalDataset:
         if not 0 < classes <= len(there) - 2:
             raise SpecError(
                 f"cannot hold out {classes} of {len(there)} training classes: training needs two or more, so hold out "
-                f"between 0 and {max(len(there) - 2, 0)}"
+                + (f"between 0 and {len(there) - 2}" if len(there) > 2 else "none")
             )
         held_out = np.isin(labels, np.random.default_rng(seed).permutation(there)[:classes])
         query, gallery = self.train[held_out], self.train

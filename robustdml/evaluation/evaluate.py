@@ -33,6 +33,7 @@ from robustdml.evaluation.maps import embedding_maps, mapped_queries
 from robustdml.evaluation.metrics import score
 from robustdml.evaluation.poisoning import Prepared, poison_gallery, prepare
 from robustdml.evaluation.records import Records, read_shards, shard_path, write_shard
+from robustdml.evaluation.structure import nmi, pi_ratio
 from robustdml.evaluation.subjects import Subject, subjects_from_modules
 from robustdml.files import claim_run_folder
 from robustdml.models import check_image_size, evaluation_mode, weights_fingerprint
@@ -226,6 +227,7 @@ class _Evaluation:
                     entry = entries[key[0]]
                     cells.append(cell(name, entry, key[1], attacked[key], clean, seed=self.spec.seed))
         module.to(home)  # one model at a time on the device, and each back where its owner had it
+        classes = self.dataset.labels[self.dataset.gallery]
         model_entry = ModelEntry(
             name=name,
             source=subject.source,
@@ -237,6 +239,8 @@ class _Evaluation:
             clean=clean_score,
             clean_hits=hits(clean.values["recall_at_1"]),
             health=health(judge.gallery_embeddings),
+            nmi=nmi(judge.gallery_embeddings, classes),
+            pi_ratio=pi_ratio(judge.gallery_embeddings, classes),
         )
         worst = worst_cases(name, self.entries, clean, attacked, cells, seed=self.spec.seed)
         on_queries = [item for item in cells if entries[item.attack].side == "query"]

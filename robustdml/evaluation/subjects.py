@@ -6,13 +6,14 @@ import importlib
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
+from robustdml.config import BRANCH_CHOICES, BranchChoice
 from robustdml.errors import CheckpointError, SpecError
-from robustdml.models import Checkpoint, EmbeddingModel, load_checkpoint
+from robustdml.models import Checkpoint, EmbeddingModel, branch_names, fold, load_checkpoint
 
 
 @dataclass(frozen=True)
@@ -66,31 +67,55 @@ def subjects_from_modules(models: Mapping[str, nn.Module] | Sequence[Subject]) -
     return found
 
 
-def load_subjects(sources: Sequence[str], *, trust_code: bool = False) -> list[Subject]:
+def load_subjects(
+    sources: Sequence[str], *, branches: BranchChoice = "deployed", trust_code: bool = False
+) -> list[Subject]:
     """Load models named on the command line: run folders, or ``package.module:factory``; ``NAME=`` before either.
 
     A run folder without a name is called by its last part, or by as many parts as tell it from the others.
 
     Args:
+        branches: of a model with several BatchNorm branches, take the deployed one, or every one as a subject of its
+            own: an ordinary model, so that attacks and retrieval go through that branch alone. The deployed one keeps
+            the plain name, the others are called ``mdprop[stax]``; the source says which branch it is.
         trust_code: allow run folders whose backbone is code (see `load_checkpoint`).
 
     Raises:
         CheckpointError: a source is neither.
-        SpecError: the same source twice.
+        SpecError: the same source twice, or another word for ``branches``.
     """
+    if branches not in BRANCH_CHOICES:
+        raise SpecError(f"branches='{branches}' must be one of: {', '.join(BRANCH_CHOICES)}")
     named = [_split_name(source) for source in sources]
     paths = [Path(source) for _, source in named]
     subjects = []
     for (name, source), path in zip(named, paths, strict=True):
         module_name, colon, factory = source.partition(":")
         if colon and not path.exists():
-            subjects.append(Subject(name or factory, _call_factory(source, module_name, factory), source))
-            continue
-        checkpoint = load_checkpoint(path, trust_code=trust_code)
-        model = checkpoint.deployed()
-        method = checkpoint.training.get("method")
-        subjects.append(Subject(name or _short_name(path, paths), model, source, method, model.config.image_size))
+            module = _call_factory(source, module_name, factory)
+            deployed = Subject(name or factory, module, source)
+        else:
+            checkpoint = load_checkpoint(path, trust_code=trust_code)
+            module, model = checkpoint.model, checkpoint.deployed()
+            method = checkpoint.training.get("method")
+            deployed = Subject(name or _short_name(path, paths), model, source, method, model.config.image_size)
+        subjects += _through_each_branch(deployed, module) if branches == "all" else [deployed]
     return subjects_from_modules(subjects)
+
+
+def _through_each_branch(deployed: Subject, module: nn.Module) -> list[Subject]:
+    """The deployed subject and one for each other BatchNorm branch of ``module``; itself where there are none."""
+    names = branch_names(module)
+    if not names:
+        return [deployed]
+    source = f"{deployed.source}, BatchNorm branch"
+    return [
+        replace(deployed, source=f"{source} {names[0]} (deployed)"),
+        *(
+            replace(deployed, name=f"{deployed.name}[{name}]", module=fold(module, name), source=f"{source} {name}")
+            for name in names[1:]
+        ),
+    ]
 
 
 def _split_name(source: str) -> tuple[str, str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from robustdml.branches import Branch
+from robustdml.branches import WITH_TARGETS, Branch
 from robustdml.config import TrainConfig
-from robustdml.contracts import AttackBuilder
+from robustdml.contracts import AttackBuilder, GoalAttack
 from robustdml.errors import SpecError
 from robustdml.models import EmbeddingModel
+from robustdml.training.ascent import TrainingExamples
 from robustdml.training.processes import Processes
 from robustdml.training.published import PublishedExamples
 from robustdml.training.schedule import batch_layout
@@ -19,20 +20,23 @@ from robustdml.training.step import ExampleMaker
 def example_maker(
     branch: Branch, config: TrainConfig, model: EmbeddingModel, build_attack: AttackBuilder, processes: Processes
 ) -> ExampleMaker:
-    """The attack of a branch: as published, it starts close by and returns its last step.
+    """What makes the images of a branch.
 
     Raises:
-        SpecError: the published arithmetic knows no such branch, or has fewer images than processes.
+        SpecError: the published arithmetic knows no such branch, or has fewer images than processes; or the attack of
+            its name raises no goal.
     """
     targets = branch.targets or (config.targets if branch.kind == "mtax" else 1)
     steps = branch.steps or config.attack_steps
     eps = config.eps if branch.eps is None else branch.eps
+    rows = branch.rows(config.batch_size)
     if config.arithmetic == "pixels":
-        own = f"targets={targets}, " if branch.kind in {"mtax", "unadversarial"} else ""
-        return build_attack(f"{branch.kind}({own}steps={steps}, step={1 / steps}, start=0.05, best=false)", eps)
+        attack = build_attack(f"{branch.kind}({f'targets={targets}' if branch.kind in WITH_TARGETS else ''})", eps)
+        if not isinstance(attack, GoalAttack):
+            raise SpecError(f"the attack '{branch.kind}' raises no goal: a branch of training images needs one")
+        return TrainingExamples(attack.goal, eps, steps, processes, rows.start)
     if branch.kind not in {"stax", "mtax"}:
         raise SpecError(f"arithmetic 'published' knows STAX and MTAX, and no branch '{branch.kind}'")
-    rows = branch.rows(config.batch_size)
     if rows.stop - rows.start < processes.count:
         # It clips to the range of the whole part, to which every process must have something to say.
         raise SpecError(
@@ -40,26 +44,48 @@ def example_maker(
             f"{processes.count} processes: start fewer, or raise --batch-size"
         )
     mean, std = (tuple(values.flatten().tolist()) for values in (model.mean, model.std))
-    return PublishedExamples(targets, eps, steps, mean, std, processes)
+    return PublishedExamples(targets, eps, steps, mean, std, processes, rows.start)
 
 
-def check_targets(config: TrainConfig, branches: Sequence[Branch]) -> None:
-    """Refuse more targets than a part of the batch has images of other classes, before the first step does.
+def check_parts(config: TrainConfig, branches: Sequence[Branch]) -> None:
+    """Refuse a part of the batch that lacks what its branch aims at, before the first step does.
+
+    An unadversarial or margin image that is alone in its class is let pass where others are not: parts such as thirds
+    cut through a class, and such an image stays as it is, or is pushed towards the other classes only.
 
     Args:
         config: with its ``m_per_class`` chosen.
 
     Raises:
-        SpecError: a MTAX branch has too few images to aim at.
+        SpecError: a part has fewer than two images, one class where the branch aims at others (fewer images of others
+            than targets for MTAX), or no two images of one class where it needs them.
     """
     assert config.m_per_class is not None
     layout = batch_layout(config.batch_size, config.m_per_class)
     for branch in branches:
+        if branch.kind == "clean":
+            continue
         part = layout[branch.rows(config.batch_size)]
-        foreign = len(part) - max(Counter(part).values(), default=0)
+        shares = ", ".join(f"{share:.3g}" for share in branch.part)
+        where = f"branch '{branch.kind}': its part [{shares}] of a batch of {config.batch_size} images"
+        if len(part) < 2:
+            raise SpecError(f"{where} holds {len(part)}, and it needs two: widen the part or raise --batch-size")
+        largest = max(Counter(part).values())
+        foreign = len(part) - largest
         targets = branch.targets or config.targets
+        if branch.kind in {"stax", "mtax", "margin"} and not foreign:
+            raise SpecError(
+                f"{where} holds one class only, and its images are pushed towards other classes: widen the part or "
+                "lower --m-per-class"
+            )
         if branch.kind == "mtax" and targets > foreign:
+            own = "the branch's targets" if branch.targets else "--targets"
             raise SpecError(
                 f"targets={targets}: the MTAX part of a batch of {config.batch_size} has {foreign} images of other "
-                "classes to aim at: lower --targets or raise --batch-size"
+                f"classes to aim at: lower {own} or raise --batch-size"
+            )
+        if branch.kind in {"unadversarial", "margin"} and largest < 2:
+            raise SpecError(
+                f"{where} holds no two of one class, and each needs another of its own: widen the part or raise "
+                "--m-per-class"
             )

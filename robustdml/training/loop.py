@@ -10,7 +10,10 @@ from __future__ import annotations
 import copy
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -36,7 +39,8 @@ from robustdml.models import (
 )
 from robustdml.progress import Advance, progress
 from robustdml.seeding import derive_seed, stream
-from robustdml.training.examples import check_targets, example_maker
+from robustdml.training.board import Board, check_tensorboard, open_board
+from robustdml.training.examples import check_parts, example_maker
 from robustdml.training.losses import build_loss
 from robustdml.training.methods import METHODS
 from robustdml.training.processes import Processes, join
@@ -92,7 +96,9 @@ def train(
         UnknownNameError: no such method, backbone or loss.
         SpecError: values that do not fit each other or the data.
         RunFolderError: ``out`` holds another run.
-        TrainingError: the loss is not finite, or the embeddings have collapsed.
+        DataError: an image cannot be read.
+        MissingPackageError: ``options.tensorboard`` without TensorBoard.
+        TrainingError: the loss is not finite, or the embeddings have collapsed; the best epoch before is kept.
         Terminated: the process was asked to end (SIGTERM); everything up to that step is saved.
         EndedElsewhere: another of several processes met one of these.
     """
@@ -113,12 +119,17 @@ class _Run:
         options: RunOptions,
         processes: Processes,
     ) -> None:
+        if options.tensorboard:
+            check_tensorboard()
         self.processes, self.first = processes, processes.rank == 0
         self.method = config.recipe or METHODS[config.method]
         size = config.image_size or dataset.image_size
         model_config = ModelConfig(config.backbone, config.embedding_dim, size)
         if not check_backbone(model_config) and len(self.method.batchnorms) > 1:
-            raise SpecError(f"method '{config.method}' needs BatchNorm, '{config.backbone}' has none: choose a ResNet")
+            raise SpecError(
+                f"method '{config.method}' needs BatchNorm, '{config.backbone}' has none: choose a ResNet, or a method "
+                "with one BatchNorm (st, at)"
+            )
         held_out = config.validation_classes
         if held_out is None:
             held_out = len(np.unique(dataset.labels[dataset.train])) // 10
@@ -133,11 +144,11 @@ class _Run:
         self.classes, places = np.unique(self.labels, return_inverse=True)
         self.place_of = dict(zip(self.rows.tolist(), places.tolist(), strict=True))
         classes = len(self.classes)
-        m_per_class = fitting_m_per_class(config.batch_size, classes, config.m_per_class)
+        m_per_class = fitting_m_per_class(config.batch_size, classes, config.m_per_class, held_out)
         self.config = replace(config, image_size=size, m_per_class=m_per_class, validation_classes=held_out)
         self.dataset, self.out, self.options = dataset, out, options
         self.device = processes.choose_device(options.device)
-        check_targets(self.config, self.method.branches)
+        check_parts(self.config, self.method.branches)
         self.spec = {
             "kind": "train",
             "version": __version__,
@@ -170,8 +181,7 @@ class _Run:
         self.images = TrainTensors(self.views, dataset.augmentation)
         self.shown = options.progress and self.first
         self._read_images()
-        if self.first:
-            claim_run_folder(out, self.spec)
+        self.processes.by_first(lambda: claim_run_folder(out, self.spec))
 
     def _read_images(self) -> None:
         """Decode every training image once, so that a corrupt one is found now and not hours later; each its share."""
@@ -188,41 +198,51 @@ class _Run:
         steps = max(len(self.rows), config.batch_size) // config.batch_size
         done = state.epoch * steps + state.step
         with (
+            self._salvage(state),
+            open_board(self.out, state.history, done, enabled=self.options.tensorboard and self.first) as board,
             progress("train", config.epochs * steps, enabled=self.shown, done=done) as advance,
             termination() as asked,
         ):
             while state.epoch < config.epochs and not self._patience_is_over(state):
                 started = time.monotonic()
-                self._epoch(state, steps, advance, asked)
-                row: dict[str, float] = {"epoch": state.epoch + 1, "loss": state.total / steps}
-                if self.first:
-                    row |= self._measure(state.epoch)
-                row["seconds"] = round(state.seconds + time.monotonic() - started, 3)
-                self._close_epoch(state, self.processes.from_first(row))
+                self._epoch(state, steps, advance, board, asked)
+                row = self.processes.by_first(partial(self._row, state, steps, started))
+                board.epoch(row)
+                self._close_epoch(state, row)
+        return TrainResult(self.out, self._keep(state), state.history, state.best_epoch)
+
+    def _keep(self, state: TrainingState) -> EmbeddingModel:
+        """Write the model of the best epoch, and return it; no process goes on before it is written."""
         best = copy.deepcopy(self.model).cpu()
         best.load_state_dict(state.best_weights)
         about = {**self.spec, "kept_epoch": state.best_epoch}
-        if self.first:
-            save_checkpoint(best, self.out, about)
-        self.processes.from_first(None)
-        return TrainResult(self.out, best.eval(), state.history, state.best_epoch)
+        self.processes.by_first(lambda: save_checkpoint(best, self.out, about))
+        return best.eval()
+
+    @contextmanager
+    def _salvage(self, state: TrainingState) -> Iterator[None]:
+        """Where training cannot go on in the block, leave the model that was the best until then, and say so."""
+        try:
+            yield
+        except TrainingError as error:
+            if not state.best_epoch:
+                raise
+            self._keep(state)
+            raise TrainingError(f"{error}; the model of epoch {state.best_epoch} is kept in '{self.out}'") from None
 
     def _resume(self) -> TrainingState:
         """Where an earlier run stopped, or the beginning; only process 0 need see the run folder."""
-        saved = self.processes.from_first(read_state(self.out) if self.first else None)
+        saved = self.processes.by_first(lambda: read_state(self.out))
         return TrainingState() if saved is None else load_state(saved, self.out, self.modules, self.update.optimizer)
 
     def _save(self, state: TrainingState) -> None:
-        """Process 0 writes; no other goes on, or ends, before it has."""
-        if self.first:
-            save_state(self.out, state, self.modules, self.update.optimizer)
-        self.processes.from_first(None)
+        self.processes.by_first(lambda: save_state(self.out, state, self.modules, self.update.optimizer))
 
     def _patience_is_over(self, state: TrainingState) -> bool:
         patience = self.config.patience
         return patience is not None and bool(self.validation) and state.epoch - state.best_epoch >= patience
 
-    def _epoch(self, state: TrainingState, steps: int, advance: Advance, asked: Event) -> None:
+    def _epoch(self, state: TrainingState, steps: int, advance: Advance, board: Board, asked: Event) -> None:
         """The rest of the epoch that ``state`` stands in, from its step on."""
         config, epoch, started = self.config, state.epoch, time.monotonic()
         network = Autocast(self.model, self.device, config.precision == "bf16")
@@ -256,14 +276,23 @@ class _Run:
                 processes=self.processes,
             )
             if self.processes.any(not torch.isfinite(value)):
+                lower = "lower --lr, or use --precision fp32," if config.precision == "bf16" else "lower --lr,"
                 raise TrainingError(
-                    f"the loss is {float(value)} in epoch {epoch + 1}, step {step + 1}: lower --lr, or use "
-                    f"--precision fp32; the epochs before are kept in '{self.out}'"
+                    f"the loss is {float(value.detach())} in epoch {epoch + 1}, step {step + 1}: {lower} and train "
+                    "into another --out"
                 )
             self.update.step(value)
-            state.total += float(value.detach())
-            state.step += 1
+            lost = float(value.detach())
+            state.total, state.step = state.total + lost, state.step + 1
+            board.step(epoch * steps + state.step, lost)
             advance(1, f"epoch {epoch + 1}/{config.epochs}, loss {state.total / state.step:.3f}")
+
+    def _row(self, state: TrainingState, steps: int, started: float) -> dict[str, float]:
+        """What ``metrics.jsonl`` says of the epoch that ``state`` has walked through."""
+        row: dict[str, float] = {"epoch": state.epoch + 1, "loss": state.total / steps}
+        row |= {"learning_rate": self.update.optimizer.param_groups[0]["lr"], **self._measure(state.epoch)}
+        row["seconds"] = round(state.seconds + time.monotonic() - started, 3)
+        return row
 
     def _measure(self, epoch: int) -> dict[str, float]:
         """How the model stands after an epoch.
@@ -281,7 +310,7 @@ class _Run:
             raise TrainingError(
                 f"the embeddings have collapsed (mean cosine {found.mean_cosine:.4f}, effective rank "
                 f"{found.effective_rank:.2f} after epoch {epoch + 1} of {self.config.epochs}): lower --lr or --eps, or "
-                f"train for longer; the epochs before are kept in '{self.out}'"
+                "raise --epochs, and train into another --out"
             )
         return row
 
@@ -296,6 +325,5 @@ class _Run:
                 name: tensor.detach().cpu().clone() for name, tensor in self.update.kept.state_dict().items()
             }
         self._save(state)
-        if not self.first:
-            return
-        write_text(self.out / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in state.history))
+        if self.first:
+            write_text(self.out / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in state.history))

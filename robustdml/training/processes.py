@@ -5,7 +5,7 @@ Row i of a batch belongs to process i modulo their number, in whatever branches 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol, TypeVar
 
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, distributed, nn
 
 from robustdml.branches import Branch
-from robustdml.contracts import References
 from robustdml.devices import choose_device
 from robustdml.errors import SpecError
 from robustdml.launcher import launched
@@ -54,8 +53,8 @@ class Processes(Protocol):
         """Where the rows of this process that lie in ``rows`` of the batch stand among all of its rows."""
         ...
 
-    def own_references(self, references: References, rows: slice) -> References:
-        """Of the references of ``rows`` of the batch, those of this process's rows; the gallery stays whole."""
+    def places(self, rows: slice) -> slice:
+        """Where the rows of this process stand among ``rows`` of the batch."""
         ...
 
     def gather(self, values: Tensor, parts: Sequence[slice]) -> Tensor:
@@ -73,8 +72,12 @@ class Processes(Protocol):
         """Whether it holds in any process."""
         ...
 
-    def from_first(self, value: T) -> T:
-        """What process 0 says; the others wait for it."""
+    def by_first(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives in process 0, which alone does it; the others wait.
+
+        Raises:
+            TrainingError: ``work`` raised it; in all processes.
+        """
         ...
 
     def settle_gradients(self, model: nn.Module, loss: nn.Module) -> None:
@@ -123,9 +126,9 @@ class Alone:
         """All of them."""
         return rows
 
-    def own_references(self, references: References, rows: slice) -> References:
-        """All of them."""
-        return references
+    def places(self, rows: slice) -> slice:
+        """Everywhere."""
+        return slice(None)
 
     def gather(self, values: Tensor, parts: Sequence[slice]) -> Tensor:
         """The values."""
@@ -139,9 +142,9 @@ class Alone:
         """The flag."""
         return flag
 
-    def from_first(self, value: T) -> T:
-        """The value."""
-        return value
+    def by_first(self, work: Callable[[], T]) -> T:
+        """What it gives."""
+        return work()
 
     def settle_gradients(self, model: nn.Module, loss: nn.Module) -> None:
         """They are those of one process."""

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustdml.contracts import References
-from robustdml.models import untouched
+from robustdml.models import evaluation_mode
 from robustdml.seeding import stream, uniform_like
 from robustdml.training.processes import ALONE, Processes
 
@@ -32,7 +31,8 @@ class PublishedExamples:
         steps: signed gradient steps of eps / steps each.
         mean: of the model's normalisation, per channel.
         std: of the model's normalisation, per channel.
-        processes: those that share the part among them.
+        processes: those that share the batch; each has some row of the part.
+        first: the row of the batch at which the part begins.
     """
 
     targets: int
@@ -41,25 +41,29 @@ class PublishedExamples:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     processes: Processes = ALONE
+    first: int = 0
 
-    def target_rows(self, references: References, *, seed: int) -> Tensor:
-        """``(N, T)``: T permutations of the part, of which each row takes its line."""
-        count = len(references.gallery)
+    def target_rows(self, count: int, *, seed: int) -> Tensor:
+        """``(N, T)``: T permutations of the N = ``count`` images of a part."""
         columns = [stream(seed, "permutation", number).permutation(count) for number in range(self.targets)]
-        return torch.from_numpy(np.stack(columns, axis=1)).to(references.ids.device)[references.ids]
+        return torch.from_numpy(np.stack(columns, axis=1))
 
-    def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
-        """Images ``(N, 3, H, W)``, in pixels (they may leave [0, 1] a little, as published), from such images.
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, *, seed: int) -> Tensor:
+        """Images ``(n, 3, H, W)``, in pixels (they may leave [0, 1] a little, as published), from such images.
 
-        The gallery of ``references`` is the whole part, row by row, and ids are its rows.
+        Each aims at the clean embeddings of others of the part, whatever their ``labels``, ``(N,)``.
         """
+        part = slice(self.first, self.first + len(labels))
         mean = images.new_tensor(self.mean).view(3, 1, 1)
         std = images.new_tensor(self.std).view(3, 1, 1)
         clean = (images.detach() - mean) / std
         lowest, highest = self.processes.extremes(clean)
-        wanted = references.gallery.embeddings[self.target_rows(references, seed=seed)]  # (N, T, D)
-        current = clean + START * uniform_like(images, references.ids, seed=seed, purpose="start0")
-        with untouched(model), torch.enable_grad():
+        ids = torch.arange(len(labels))[self.processes.places(part)]
+        current = clean + START * uniform_like(images, ids, seed=seed, purpose="start0")
+        rows = self.target_rows(len(labels), seed=seed)[ids].to(images.device)
+        with evaluation_mode(model), torch.enable_grad():
+            with torch.no_grad():
+                wanted = self.processes.gather(model(images.detach()), [part])[rows]  # (n, T, D)
             for _ in range(self.steps):
                 current = current.detach().requires_grad_()
                 distance = (model(current * std + mean)[:, None] - wanted).square().sum(2)

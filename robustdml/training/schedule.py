@@ -55,24 +55,30 @@ def batch_layout(batch_size: int, m_per_class: int) -> list[int]:
     return [row // m_per_class for row in range(batch_size)]
 
 
-def fitting_m_per_class(batch_size: int, classes: int, wanted: int | None) -> int:
+def fitting_m_per_class(batch_size: int, classes: int, wanted: int | None, held_out: int = 0) -> int:
     """The images per class of a batch: as wanted, or the fewest (at least 4) that ``classes`` classes allow.
 
+    Args:
+        held_out: classes that there are beside those, for the message.
+
     Raises:
-        SpecError: a batch would need more classes than there are.
+        SpecError: there are fewer than two classes, or a batch would need more than there are.
     """
+    if classes < 2:
+        raise SpecError(f"training needs images of two classes at least, and there is {classes}: add another class")
     if wanted is not None:
         if batch_size // wanted > classes:
             raise SpecError(
                 f"batches of {batch_size} with {wanted} images per class need {batch_size // wanted} classes, there "
-                f"are {classes}: raise --m-per-class or lower --batch-size"
+                f"are {classes}{f' beside {held_out} held out' if held_out else ''}: raise --m-per-class or lower "
+                "--batch-size"
             )
         return wanted
     fits = [m for m in range(2, batch_size // 2 + 1) if batch_size % m == 0 and batch_size // m <= classes]
     if not fits:
         raise SpecError(
-            f"no number of images per class divides batches of {batch_size} among {classes} classes: "
-            "choose another --batch-size"
+            f"no number of images per class divides batches of {batch_size} among {classes} classes: choose an even "
+            f"--batch-size, such as {batch_size + 1}"
         )
     return next((m for m in fits if m >= 4), fits[-1])
 

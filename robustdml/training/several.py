@@ -19,9 +19,8 @@ from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from robustdml.branches import Branch
-from robustdml.contracts import References
 from robustdml.devices import choose_device
-from robustdml.errors import EndedElsewhere, SpecError, TrainingError
+from robustdml.errors import EndedElsewhere, ProcessLost, SpecError, TrainingError
 from robustdml.models import SynchronisedBatchNorm
 from robustdml.seeding import derive_seed
 
@@ -122,7 +121,7 @@ class Several:
                     f"a batch of {batch_size} has no image for process {rank + 1} of {self.count}: start fewer "
                     "processes, or raise --batch-size"
                 )
-        first = self.from_first(spec)
+        first = self.by_first(lambda: spec)
         differing = sorted(key for key in {*spec, *first} if spec.get(key) != first.get(key))
         if differing:
             raise SpecError(
@@ -135,21 +134,18 @@ class Several:
         before, upto = (-(-(edge - self.rank) // self.count) for edge in (rows.start, rows.stop))
         return slice(max(before, 0), max(upto, 0))
 
-    def places(self, rows: slice) -> range:
-        """Where own rows stand among ``rows``."""
-        return range((self.rank - rows.start) % self.count, rows.stop - rows.start, self.count)
-
-    def own_references(self, references: References, rows: slice) -> References:
-        """Those of own rows."""
-        index = torch.tensor(self.places(rows), dtype=torch.long, device=references.ids.device)
-        return references.rows(index)
+    def places(self, rows: slice) -> slice:
+        """Every so many, from the first that is this process's."""
+        return slice((self.rank - rows.start) % self.count, None, self.count)
 
     def gather(self, values: Tensor, parts: Sequence[slice]) -> Tensor:
         """By a sum over processes of which each fills in its rows."""
-        index, total = [], 0
+        index: list[int] = []
+        total = 0
         for rows in parts:
-            index += [total + place for place in self.places(rows)]
-            total += rows.stop - rows.start
+            length = rows.stop - rows.start
+            index += range(total, total + length)[self.places(rows)]
+            total += length
         where = torch.tensor(index, dtype=torch.long, device=values.device)
         return _Gather.apply(values, where, total, self.sum)  # type: ignore[no-any-return]
 
@@ -165,11 +161,18 @@ class Several:
         self._call(distributed.all_reduce, found, distributed.ReduceOp.MAX)
         return bool(found)
 
-    def from_first(self, value: T) -> T:
+    def by_first(self, work: Callable[[], T]) -> T:
         """By a message between CPUs."""
-        box = [value if self.rank == 0 else None]
+        box: list[Any] = [None, ""]
+        if self.rank == 0:
+            try:
+                box[0] = work()
+            except TrainingError as error:
+                box[1] = str(error)
         self._call(distributed.broadcast_object_list, box, 0)
-        return box[0]  # type: ignore[return-value]
+        if box[1]:
+            raise TrainingError(box[1])
+        return box[0]  # type: ignore[no-any-return]
 
     def sum(self, values: Tensor) -> None:
         """In place; the same bits in every process."""
@@ -251,7 +254,7 @@ class Several:
         try:
             operation(*arguments)
         except (RuntimeError, ValueError) as error:
-            raise TrainingError(
+            raise ProcessLost(
                 f"another process of this training is gone ({_first_line(error)}): see what the launcher says of it, "
                 "then repeat the command to go on"
             ) from error

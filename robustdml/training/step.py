@@ -15,17 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from robustdml.branches import Branch
-from robustdml.contracts import References, batch_references
-from robustdml.models import branch_layout, evaluation_mode
+from robustdml.models import branch_layout
 from robustdml.models.embedding import captured_features
 from robustdml.training.processes import ALONE, Processes
 
 
 class ExampleMaker(Protocol):
-    """What makes the training images of a branch: an attack, or anything that is called like one."""
+    """What makes the training images of a branch."""
 
-    def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
-        """Images ``(N, 3, H, W)``, from images in [0, 1]."""
+    def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, *, seed: int) -> Tensor:
+        """Images ``(n, 3, H, W)``, from own images in [0, 1] of a part of the classes ``labels``, ``(N,)``.
+
+        The model stays as it is.
+        """
         ...
 
 
@@ -69,16 +71,8 @@ def adversarial_part(
         Images ``(a, 3, H, W)`` in [0, 1].
     """
     rows = branch.rows(len(labels))
-    part, part_labels = images[processes.own(rows)], labels[rows]
     with branch_layout(model, [(branch.batchnorm, None)]):
-        with evaluation_mode(model), torch.no_grad():
-            # A network need not take an empty batch: a process without a row in the part embeds one to no purpose.
-            embeddings = model(part if len(part) else images[:1])[: len(part)]
-            embeddings = processes.gather(embeddings, [rows])
-        if not len(part):
-            return part
-        references = processes.own_references(batch_references(embeddings, part_labels), rows)
-        return attack(model, part, references, seed=seed)
+        return attack(model, images[processes.own(rows)], labels[rows], seed=seed)
 
 
 def step_loss(

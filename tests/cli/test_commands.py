@@ -7,39 +7,14 @@ import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-from click.testing import CliRunner, Result
-from PIL import Image
+from click.testing import Result
+from command_line import cli, refused, write_images
 
-from robustdml.cli import main
 from robustdml.models import load_checkpoint
 from robustdml.results import Results
 
 TRAIN = ["--backbone", "resnet-tiny", "--image-size", "16", "--epochs", "1", "--batch-size", "18", "--quiet"]
-
-
-def cli(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
-
-
-def refused(result: Result, pattern: str) -> None:
-    """One sentence that says what is wrong, exit code 2, nothing else."""
-    assert result.exit_code == 2, result.output
-    lines = [line for line in result.output.splitlines() if line.strip()]
-    assert lines[-1].startswith("Error: "), result.output
-    assert re.search(pattern, lines[-1]), lines[-1]
-    assert "Traceback" not in result.output
-
-
-def write_images(folder: Path, classes: dict[str, int], size: int = 16) -> None:
-    for index, (name, count) in enumerate(classes.items()):
-        random = np.random.default_rng(index)
-        colour = random.integers(40, 216, 3)
-        (folder / name).mkdir(parents=True)
-        for number in range(count):
-            pixels = (colour + random.integers(-40, 41, (size, size, 3))).clip(0, 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / name / f"{number}.png")
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +79,19 @@ def test_the_same_command_resumes_and_another_is_refused(trained, tree, tmp_path
     assert {path: path.stat().st_mtime_ns for path in shards} == shards
 
 
+def test_every_branch_is_evaluated_and_the_page_says_which(trained, tree, tmp_path):
+    result = evaluate(trained, tree, tmp_path / "e", "--attacks", "margin", "--branches", "all")
+    assert result.exit_code == 0, result.output
+    results = Results.load(tmp_path / "e")
+    assert [model.name for model in results.models] == ["st", "mdprop", "mdprop[stax]", "mdprop[mtax]"]
+    assert len({model.fingerprint for model in results.models}) == 4
+    assert {cell.model for cell in results.cells if cell.score} == {model.name for model in results.models}
+    assert "mdprop[stax]" in result.output
+    page = (tmp_path / "e" / "report.html").read_text()
+    for branch in ("clean (deployed)", "stax", "mtax"):
+        assert f"{trained / 'mdprop'}, BatchNorm branch {branch}" in page
+
+
 def test_a_module_of_ones_own(tree, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         "import torch\n"
@@ -151,6 +139,7 @@ def test_lists_are_the_same_as_text_and_as_json(what):
         (["--eps", "0"], r"eps 0 is outside \(0, 1\]"),
         (["--eps", "8/256x"], "is not a number"),
         (["--max-queries", "0"], "must be at least 1"),
+        (["--branches", "stax"], "'stax' is not one of 'deployed', 'all'"),
         (["--device", "gpu"], "device 'gpu' cannot be used"),
     ],
 )

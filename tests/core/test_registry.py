@@ -66,6 +66,22 @@ def test_parse_spec_refuses_values_that_it_cannot_read(value):
 
 
 @pytest.mark.parametrize(
+    ("text", "fix"),
+    [
+        ("s2sd(dims=512-1024)", "or quote it: '512-1024'"),
+        ("s2sd(base=arcface(scale=32))", r"or quote it: 'arcface\(scale=32\)'"),
+        ("a(x=raise)", "is a word of Python, needs quotes, as in"),
+        ("a(x=two words)", "is no number and no word, .* needs quotes, as in"),
+    ],
+)
+def test_a_value_that_needs_quotes_is_told_so(text, fix):
+    with pytest.raises(SpecError, match=fix):
+        parse_spec(text)
+    key, _, value = text.partition("(")[2][:-1].partition("=")
+    assert parse_spec(f"{text.partition('(')[0]}({key}='{value}')").params == {key: value}
+
+
+@pytest.mark.parametrize(
     "value",
     [0, 5, -3, 0.5, 1 / 3, 8 / 255, 1e-9, -2.5e30, 123456789.125, True, False, None, "word", "two words", "a-b", "1.5"],
 )

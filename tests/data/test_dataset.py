@@ -85,6 +85,10 @@ def test_refuses_a_query_class_that_the_gallery_lacks():
 def test_refuses_a_training_class_with_one_image():
     with pytest.raises(DataError, match=r"training class 'a' has one image, and training needs at least two"):
         make(train=np.arange(3, 20))
+    firsts = np.unique(make().labels[:20], return_index=True)[1]
+    assert len(firsts) == 5
+    with pytest.raises(DataError, match=r"training classes 'a', 'b', 'c' and 2 more have one image each, and training"):
+        make(train=firsts)
 
 
 def test_refuses_labels_that_do_not_fit():
@@ -224,6 +228,11 @@ def test_no_validation_without_held_out_classes():
 def test_refuses_to_hold_out_too_many_classes(classes):
     with pytest.raises(SpecError, match=f"cannot hold out {classes} of 5 training classes: .* between 0 and 3"):
         make().split_validation(classes, seed=0)
+
+
+def test_of_two_classes_none_can_be_held_out():
+    with pytest.raises(SpecError, match=r"cannot hold out 1 of 2 training classes: .* so hold out none"):
+        make(train=np.arange(8)).split_validation(1, seed=0)
 
 
 def test_is_frozen():

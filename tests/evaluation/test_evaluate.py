@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from squares import QUIET, FakeAttack, SmallNet
+from squares import QUIET, FakeAttack, SmallNet, make_dataset
 from torch import nn
 
 from robustdml.attacks import build_attack, build_suite
@@ -20,6 +20,7 @@ from robustdml.data.tensors import ImageTensors
 from robustdml.errors import AttackSkipped, CheckpointError, RunFolderError, SpecError
 from robustdml.evaluation import Subject, checks, evaluate
 from robustdml.evaluation.records import read_shards
+from robustdml.evaluation.structure import nmi, pi_ratio
 from robustdml.results import Results, unpack_hits
 from robustdml.threat import ThreatModel
 
@@ -285,6 +286,38 @@ def test_a_collapsed_model_is_marked(squares, tmp_path):
     results = run(squares, [], tmp_path, {"constant": Constant(), "alive": SmallNet()})
     assert [model.health.collapsed for model in results.models] == [True, False]
     assert [caution.model for caution in results.warnings if caution.slug == "collapse"] == ["constant"]
+
+
+def test_the_layout_by_class_is_that_of_the_whole_gallery_whatever_the_sample(tmp_path):
+    data = make_dataset(classes=20)
+    few = run(data, [], tmp_path, max_queries=12).models[0]
+    with torch.no_grad():
+        embeddings = SmallNet()(ImageTensors(data.images, 10).batch(data.gallery))
+    embeddings = torch.nn.functional.normalize(embeddings, dim=1).numpy()
+    labels = data.labels[data.gallery]
+    assert few.nmi < 1
+    assert few.nmi == pytest.approx(nmi(embeddings, labels))
+    assert few.pi_ratio == pytest.approx(pi_ratio(embeddings, labels), rel=1e-5)
+
+
+def test_a_model_that_sees_nothing_has_no_ratio_and_its_results_are_written(squares, tmp_path):
+    class Blind(SmallNet):
+        def forward(self, images):
+            return torch.ones(len(images), 8)
+
+    run(squares, [], tmp_path, {"blind": Blind()})
+    entry = Results.load(tmp_path).models[0]
+    assert (entry.nmi, entry.pi_ratio) == (0, None)
+
+
+def test_results_from_before_a_field_was_measured_are_still_read(squares, tmp_path):
+    run(squares, [], tmp_path)
+    written = json.loads((tmp_path / "results.json").read_text())
+    assert written["models"][0].pop("nmi") > 0
+    assert written["models"][0].pop("pi_ratio") > 0
+    (tmp_path / "results.json").write_text(json.dumps(written))
+    entry = Results.load(tmp_path).models[0]
+    assert (entry.nmi, entry.pi_ratio) == (None, None)
 
 
 def test_masked_gradients_are_flagged_where_noise_wins(squares, tmp_path):

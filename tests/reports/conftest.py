@@ -70,6 +70,9 @@ def model_entry(name: str, recall: float, *, collapsed: bool = False) -> ModelEn
         health=Health(
             effective_rank=1.3 if collapsed else 141.2, mean_cosine=0.998 if collapsed else 0.112, collapsed=collapsed
         ),
+        nmi=recall * 0.837,
+        # A collapsed space may have none.
+        pi_ratio=None if collapsed else 1.9 - recall,
     )
 
 

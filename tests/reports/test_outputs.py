@@ -52,19 +52,22 @@ def rows(markdown):
 def test_the_summary_holds_the_numbers_of_the_run(results):
     text = markdown_summary(results)
     head, _, *body = rows(text)
-    assert head == ["Model", "Clean R@1", "Worst-case R@1 at 8/255", "Kept", "Hardest attack"]
+    assert head == ["Model", "Clean R@1", "NMI", "π ratio", "Worst-case R@1 at 8/255", "Kept", "Hardest attack"]
     worst = {item.model: item for item in results.worst if item.eps == 8 / 255}
     for row, model in zip(body, results.models, strict=True):
         own = [item for item in results.cells if (item.model, item.eps) == (model.name, 8 / 255) and item.score]
         hardest = min(own, key=lambda item: item.score.metrics.recall_at_1)
         name = next(attack.name for attack in results.attacks if attack.spec == hardest.attack)
-        scores = (model.clean, worst[model.name].score)
+        clean, broken = (
+            f"{score.metrics.recall_at_1:.3f} ({score.recall_at_1_low:.3f}\u2013{score.recall_at_1_high:.3f})"
+            for score in (model.clean, worst[model.name].score)
+        )
         assert row == [
             model.name + (" (collapsed)" if model.health.collapsed else ""),
-            *(
-                f"{score.metrics.recall_at_1:.3f} ({score.recall_at_1_low:.3f}\u2013{score.recall_at_1_high:.3f})"
-                for score in scores
-            ),
+            clean,
+            f"{model.nmi:.3f}",
+            "—" if model.pi_ratio is None else f"{model.pi_ratio:.3f}",
+            broken,
             f"{100 * worst[model.name].relative_recall:.0f}\u00a0%",
             f"{name} {hardest.score.metrics.recall_at_1:.3f}",
         ]
@@ -86,7 +89,7 @@ def test_the_summary_says_which_bars_were_missed(results):
 
 def test_a_run_without_attacks_has_a_summary(sample, tmp_path):
     text = markdown_summary(sample(tmp_path, models=("one",), attacks=(), budgets=(), eventful=False))
-    assert rows(text)[2][2:] == ["—", "—", "—"]
+    assert rows(text)[2][4:] == ["—", "—", "—"]
     assert "failed" not in text
     assert "Warnings" not in text
 
@@ -118,7 +121,7 @@ def test_what_is_no_markup_is_left_alone():
 
 def test_hostile_names_break_no_table(hostile):
     text = markdown_summary(hostile, violations(hostile, [parse_threshold("clean:recall@1=1")]))
-    assert [len(row) for row in rows(text)] == [5] * (2 + len(HOSTILE))
+    assert [len(row) for row in rows(text)] == [7] * (2 + len(HOSTILE))
     assert "x" * 61 not in text.split("**Thresholds")[0]
     assert text.encode()
 
@@ -200,6 +203,7 @@ def test_a_card_holds_the_numbers_of_its_model_only(results, tmp_path):
         assert card["clean_recall_at_1"] == model.clean.metrics.recall_at_1
         assert card["worst_case_recall_at_1"] == worst[1].score.metrics.recall_at_1
         assert card["model"]["fingerprint"] == model.fingerprint
+        assert (card["model"]["nmi"], card["model"]["pi_ratio"]) == (model.nmi, model.pi_ratio)
         assert [item["score"] for item in card["worst_cases"]] == [item.score.model_dump() for item in worst]
         assert [(item["spec"], item["eps"], item["status"], item["reason"]) for item in card["attacks"]] == [
             (cell.attack, cell.eps, cell.status, cell.reason) for cell in own
@@ -229,6 +233,7 @@ def test_the_markdown_card_agrees_with_the_run(results, tmp_path):
             f"{values.r_precision:.3f}",
         ]
     assert found["Weights (SHA-256)"] == ["sha256-of-mdprop-r50"]
+    assert found["Layout by class, clean"] == [f"NMI {model.nmi:.3f}, π ratio {model.pi_ratio:.3f}"]
     assert any(name.startswith("margin at 8/255: failed, AttackError: the attack returned") for name in found)
     assert any(name == "worst case at 8/255 (1 attack failed)" for name in found)
     assert "Threat model" in found

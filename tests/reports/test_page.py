@@ -96,6 +96,19 @@ def test_the_verdict_names_the_numbers_of_each_model(page, results):
         assert ("Collapsed:" in article.text) == model.health.collapsed
 
 
+def test_the_table_of_models_says_where_each_is_from_and_how_its_embeddings_lie(page, results):
+    (table,) = (found for found in page.all("table") if found.text.startswith("Where each model comes from"))
+    heads, *body = table.all("tr")
+    for row, model in zip(body, results.models, strict=True):
+        cells = [cell.text for cell in row.every() if cell.tag in {"th", "td"}]
+        found = dict(zip((head.text for head in heads.all("th")), cells, strict=True))
+        assert found["Source"] == model.source
+        assert found["Effective rank"] == f"{model.health.effective_rank:.1f}"
+        assert found["Mean cosine"] == f"{model.health.mean_cosine:.3f}"
+        assert found["NMI"] == f"{model.nmi:.3f}"
+        assert found["π ratio"] == ("—" if model.pi_ratio is None else f"{model.pi_ratio:.3f}")
+
+
 def test_the_verdict_comes_first_and_leads_to_the_warnings(page, results):
     verdict, box = page.all("section")[:2]
     assert verdict.attributes["aria-labelledby"] == "verdict"

@@ -18,6 +18,7 @@ from robustdml.config import RunOptions, TrainConfig
 from robustdml.data import load_dataset
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn, freeze_batchnorm
 from robustdml.training import METHODS, build_loss, step_loss, train
+from robustdml.training.ascent import TrainingExamples
 from robustdml.training.examples import example_maker
 from robustdml.training.processes import Processes, join
 from robustdml.training.step import Autocast
@@ -100,20 +101,18 @@ def take_all_steps(rank: int, count: int, port: int, folder: Path) -> None:
 def fail_in_a_step(rank: int, count: int, port: int, folder: Path) -> None:
     """A training whose attack fails in the second process alone; the error is left in ``folder``."""
     join_as(rank, count, port)
-    calls = []
+    calls, make = [], TrainingExamples.__call__
 
-    def build(spec: str, eps: float):
-        attack = build_attack(spec, eps)
+    def fails(maker: TrainingExamples, *arguments: object, **options: object) -> torch.Tensor:
+        calls.append(maker)
+        return make(maker, *arguments, **options) if rank == 0 or len(calls) < 4 else 1 / 0
 
-        def made(*arguments: object, **options: object) -> torch.Tensor:
-            calls.append(spec)
-            return attack(*arguments, **options) if rank == 0 or len(calls) < 4 else 1 / 0
-
-        return made
-
+    TrainingExamples.__call__ = fails
     config = TrainConfig(backbone="resnet-tiny", embedding_dim=8, batch_size=60, image_size=16)
     try:
-        train(load_dataset("digits"), config, folder / "run", build_attack=build, options=RunOptions("cpu", False))
+        train(
+            load_dataset("digits"), config, folder / "run", build_attack=build_attack, options=RunOptions("cpu", False)
+        )
     except Exception as error:
         error.__cause__ = error.__context__ = None
         (folder / str(rank)).write_bytes(pickle.dumps(error))

@@ -165,9 +165,33 @@ def test_a_damaged_state_is_refused(digits, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_sentence(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "step_loss", lambda *args, **kwargs: torch.tensor(float("nan")))
-    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1, step 1: lower --lr"):
+    monkeypatch.setattr(loop, "step_loss", lambda *args, **kwargs: torch.tensor(float("nan"), requires_grad=True))
+    with pytest.raises(TrainingError, match=r"the loss is nan in epoch 1, step 1: lower --lr, and train into another"):
         run(digits, tmp_path / "run", method="st")
+    assert not (tmp_path / "run" / "model.json").exists()
+    with pytest.raises(TrainingError, match="lower --lr, or use --precision fp32, and train into another"):
+        run(digits, tmp_path / "bf16", method="st", precision="bf16")
+
+
+def test_a_run_that_cannot_go_on_keeps_its_best_model_and_says_so_again(digits, tmp_path, monkeypatch):
+    original, calls = loop.step_loss, []
+
+    def fails(*args, **kwargs):
+        calls.append(1)
+        value = original(*args, **kwargs)
+        return value * float("nan") if len(calls) > 4 else value  # in the third epoch of two steps each
+
+    recalls = iter([0.9, 0.5])
+    monkeypatch.setattr(loop, "step_loss", fails)
+    monkeypatch.setattr(loop, "clean_recall", lambda *_: next(recalls))
+    sentence = "the loss is nan in epoch 3, step 1: .*; the model of epoch 1 is kept in"
+    for _ in range(2):
+        with pytest.raises(TrainingError, match=sentence):
+            run(digits, tmp_path / "run", method="st", epochs=4, validation_classes=1, m_per_class=10)
+        kept = load_checkpoint(tmp_path / "run")
+        assert kept.training["kept_epoch"] == 1
+        best = torch.load(tmp_path / "run" / "state.pt", weights_only=True)["state"]["best_weights"]
+        assert all(torch.equal(value, best[name]) for name, value in kept.model.state_dict().items())
 
 
 def test_more_targets_than_half_a_batch_can_give_are_refused(digits, tmp_path):
@@ -199,8 +223,13 @@ def test_images_per_class_fit_the_classes(batch, classes, wanted, expected):
 def test_a_batch_larger_than_the_classes_allow_is_refused():
     with pytest.raises(SpecError, match=r"need 32 classes, there are 5: raise --m-per-class or lower --batch-size"):
         fitting_m_per_class(64, 5, 2)
-    with pytest.raises(SpecError, match="no number of images per class divides batches of 7"):
+    with pytest.raises(SpecError, match="need 32 classes, there are 5 beside 2 held out: raise"):
+        fitting_m_per_class(64, 5, 2, held_out=2)
+    with pytest.raises(SpecError, match="divides batches of 7 among 3 classes: choose an even --batch-size, such as 8"):
         fitting_m_per_class(7, 3, None)
+    assert fitting_m_per_class(8, 3, None) == 4
+    with pytest.raises(SpecError, match="two classes at least, and there is 1: add another class"):
+        fitting_m_per_class(64, 1, None)
 
 
 def test_batches_hold_m_images_of_each_class_and_repeat_with_their_seed():
@@ -355,8 +384,10 @@ def test_a_request_to_end_saves_the_step_and_the_run_goes_on_from_there(digits, 
 def test_a_collapse_stops_the_run_with_a_sentence_in_its_second_half(digits, tmp_path, monkeypatch):
     dead = Health(effective_rank=1.0, mean_cosine=1.0, collapsed=True)
     monkeypatch.setattr(loop, "clean_health", lambda *_: dead)
-    with pytest.raises(TrainingError, match=r"the embeddings have collapsed \(mean cosine 1.0000.* after epoch 2 of 4"):
+    sentence = r"the embeddings have collapsed \(mean cosine 1.0000.* after epoch 2 of 4.* model of epoch 1 is kept in"
+    with pytest.raises(TrainingError, match=sentence):
         run(digits, tmp_path / "run", method="st", epochs=4)
+    assert load_checkpoint(tmp_path / "run").training["kept_epoch"] == 1
     assert len(run(digits, tmp_path / "trial", method="st", epochs=2).history) == 2
 
 

@@ -117,5 +117,5 @@ def test_every_row_belongs_to_one_process(rows, count):
     for rank in range(count):
         several = Several(rank, count, torch.device("cpu"), None)
         own = batch[rank::count][several.own(rows)]
-        found[list(several.places(rows))] = own
+        found[several.places(rows)] = own
     assert torch.equal(found, batch[rows])

@@ -1,0 +1,95 @@
+"""How an embedding space is laid out by class, as the MDProp paper reports it beside recall: NMI and pi-ratio.
+
+Both are of clean embeddings ``(M, D)`` with labels ``(M,)``, and both take the cosine as retrieval does. Higher NMI is
+better, up to 1; a lower ratio means denser classes that are further apart.
+"""
+
+from __future__ import annotations
+
+import faiss
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import normalized_mutual_info_score
+
+Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
+
+#: As in the published evaluations (Roth et al. 2020, and MDProp after them), but for the best of several starts.
+_ITERATIONS, _STARTS = 20, 5
+#: Cosine distances below this are rounding: float32 does not tell such embeddings apart.
+_NO_DISTANCE = 1e-12
+
+
+def nmi(embeddings: Floats, labels: Integers) -> float | None:
+    """Normalised mutual information, in [0, 1], of the classes and a k-means clustering with as many clusters.
+
+    faiss clusters by 20 iterations from random items, the best of five starts by the k-means objective. The seed is
+    fixed, so equal embeddings have one value. The mutual information is divided by the mean of both entropies.
+
+    Args:
+        embeddings: each of length 1, finite.
+        labels: the class of each.
+
+    Returns:
+        None where every embedding would give one value: for a single class, and where each item is a class.
+    """
+    classes = len(np.unique(labels))
+    if not 1 < classes < len(labels):
+        return None
+    points = np.ascontiguousarray(embeddings, dtype=np.float32)
+    means = faiss.Kmeans(
+        points.shape[1],
+        classes,
+        niter=_ITERATIONS,
+        nredo=_STARTS,
+        seed=0,
+        # All points are used, however few or many there are: faiss would warn of few and take a sample of many.
+        min_points_per_centroid=1,
+        max_points_per_centroid=len(points),
+    )
+    means.train(points)
+    _, clusters = means.index.search(points, 1)
+    # Rounding may carry it past its bounds.
+    return float(np.clip(normalized_mutual_info_score(labels, clusters[:, 0]), 0, 1))
+
+
+def pi_ratio(embeddings: Floats, labels: Integers) -> float | None:
+    """Mean distance within classes over mean distance between class centres: the density of Roth et al. 2020.
+
+    Distances are ``1 - cosine``, and centres are means brought to length 1, as in the code of that paper. Within a
+    class it is the mean over all pairs of different items, then the mean over classes of two items or more, large and
+    small alike; between classes it is the mean over all pairs of different centres. A class of one item has a centre
+    and adds no distance within (there, the code takes the largest of the other classes).
+
+    Args:
+        embeddings: not zero, finite; of any length, as only directions count.
+        labels: the class of each.
+
+    Returns:
+        At least 0. None where it is undefined: for a single class, where no class has two items, where centres
+        coincide (all embeddings being the same, say), and where a class has no direction on average.
+    """
+    points = _directions(embeddings.astype(np.float64))
+    _, group, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    if len(sizes) < 2 or sizes.max() < 2:
+        return None
+    totals = np.zeros((len(sizes), points.shape[1]))
+    np.add.at(totals, group, points)
+    if np.square(totals / sizes[:, None]).sum(1).min() < _NO_DISTANCE:
+        return None
+    within = [_mean_distance(total, size) for total, size in zip(totals, sizes, strict=True) if size > 1]
+    between = _mean_distance(_directions(totals).sum(0), len(sizes))
+    return float(np.mean(within)) / between if between > _NO_DISTANCE else None
+
+
+def _directions(vectors: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    lengths: npt.NDArray[np.float64] = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / lengths
+
+
+def _mean_distance(total: npt.NDArray[np.float64], count: int) -> float:
+    """Mean cosine distance over pairs of ``count`` different vectors of length 1 whose sum is ``total``, ``(D,)``.
+
+    The cosines of all pairs, each vector with itself included, add up to the squared length of the sum.
+    """
+    return max(0.0, float((count**2 - total @ total) / (count * (count - 1))))
