@@ -9,6 +9,7 @@ sets may be measured by several commands at once (--data), each on its own proce
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import statistics
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from pathlib import Path
 import click
 
 from robustdml.attacks import build_attack, build_suite
-from robustdml.config import DEFAULT_OPTIONS, TrainConfig
+from robustdml.config import TrainConfig
 from robustdml.data import RetrievalDataset, load_dataset
 from robustdml.data.images import ImageSource
 from robustdml.errors import TrainingError
@@ -31,7 +32,7 @@ PAGE = Path(__file__).parent / "mdprop.md"
 
 @dataclass(frozen=True)
 class Setting:
-    """How a data set is trained on and attacked."""
+    """How a data set is trained on and attacked; ``beyond`` are more training eps for `COMPARED`."""
 
     data: str
     image_size: int
@@ -39,13 +40,14 @@ class Setting:
     precision: str
     eps: float
     attack_eps: tuple[float, ...]
+    beyond: tuple[float, ...]
     queries: int = 200
 
 
 SETTINGS = {
-    "digits": Setting("digits", 32, 8, "fp32", 16 / 255, (8 / 255, 16 / 255)),
-    "grocery": Setting("grocery", 32, 15, "bf16", 2 / 255, (2 / 255, 8 / 255)),
-    "emoji": Setting("folder", 32, 8, "bf16", 4 / 255, (8 / 255, 16 / 255)),
+    "digits": Setting("digits", 32, 8, "fp32", 16 / 255, (8 / 255, 16 / 255), (8 / 255, 24 / 255)),
+    "grocery": Setting("grocery", 32, 15, "bf16", 2 / 255, (2 / 255, 8 / 255), (4 / 255,)),
+    "emoji": Setting("folder", 32, 8, "bf16", 4 / 255, (8 / 255, 16 / 255), (8 / 255,)),
 }
 #: What the table calls it: the method and T.
 ROWS = {
@@ -63,6 +65,9 @@ ROWS = {
     "AT, frozen BN": ("at-frozen", 5),
     "robust": ("robust", 5),
 }
+COMPARED = ("mdprop", "robust")
+#: Of each model: (branch, column) -> value; the deployed branch is called ''.
+Values = dict[tuple[str, str], float]
 
 
 class Decoded:
@@ -77,65 +82,82 @@ class Decoded:
         return len(self._images)
 
 
-def measure(name: str, dataset: RetrievalDataset, label: str, seed: int, out: Path) -> list[Results] | None:
-    """Train one model and evaluate it: clean on all queries, attacked through each branch, at the margin as deployed.
+@dataclass(frozen=True)
+class Bench:
+    """One data set, its settings, and the folder that its runs go into."""
 
-    None where its training stopped because the embeddings had collapsed.
-    """
-    setting, (method, targets) = SETTINGS[name], ROWS[label]
-    folder = out / name / f"{method}-{targets}-{seed}"
-    config = TrainConfig(
-        method=method,
-        targets=targets,
-        backbone="resnet-tiny",
-        image_size=setting.image_size,
-        epochs=setting.epochs,
-        precision=setting.precision,
-        eps=setting.eps,
-        validation_classes=0,
-        seed=seed,
-    )
-    try:
-        train(dataset, config, folder / "model", build_attack=build_attack)
-    except TrainingError as error:
-        click.echo(f"{name}, {label}, seed {seed}: {error}")
-        return None
-    source = [f"model={folder / 'model'}"]
-    subjects = load_subjects(source, branches="all")
-    attacks = build_suite("stax(steps=20),mtax(targets=5, steps=20)", setting.attack_eps)
-    margin = build_suite("margin(steps=50)", setting.attack_eps[:1])
-    return [
-        evaluate(subjects, dataset, [], out=folder / "clean", options=DEFAULT_OPTIONS),
-        evaluate(subjects, dataset, attacks, out=folder / "targeted", max_queries=setting.queries),
-        evaluate(load_subjects(source), dataset, margin, out=folder / "margin", max_queries=setting.queries),
-    ]
+    dataset: RetrievalDataset
+    setting: Setting
+    out: Path
+
+    def model(self, method: str, targets: int, eps: float, seed: int) -> Path | None:
+        """Train one model; None where its training stopped because the embeddings had collapsed."""
+        setting = self.setting
+        beside = "" if eps == setting.eps else f"-{round(255 * eps)}"
+        folder = self.out / f"{method}-{targets}{beside}-{seed}"
+        config = TrainConfig(
+            method=method,
+            targets=targets,
+            backbone="resnet-tiny",
+            image_size=setting.image_size,
+            epochs=setting.epochs,
+            precision=setting.precision,
+            eps=eps,
+            validation_classes=0,
+            seed=seed,
+        )
+        try:
+            train(self.dataset, config, folder / "model", build_attack=build_attack)
+        except TrainingError as error:
+            click.echo(f"{folder}: {error}")
+            return None
+        return folder
+
+    def branches(self, folder: Path) -> Values:
+        """Clean on all queries and attacked by STAX and MTAX, through each BatchNorm branch."""
+        subjects = load_subjects([f"model={folder / 'model'}"], branches="all")
+        attacks = build_suite("stax(steps=20),mtax(targets=5, steps=20)", self.setting.attack_eps)
+        return values_of(
+            evaluate(subjects, self.dataset, [], out=folder / "clean"),
+            evaluate(subjects, self.dataset, attacks, out=folder / "targeted", max_queries=self.setting.queries),
+        )
+
+    def margin(self, folder: Path) -> Values:
+        """Attacked at the margin, as deployed."""
+        subjects = load_subjects([f"model={folder / 'model'}"])
+        attacks = build_suite("margin(steps=50)", self.setting.attack_eps[:1])
+        return values_of(
+            evaluate(subjects, self.dataset, attacks, out=folder / "margin", max_queries=self.setting.queries)
+        )
+
+    def clean(self, folder: Path) -> Values:
+        """Clean on all queries, as deployed."""
+        return values_of(evaluate(load_subjects([f"model={folder / 'model'}"]), self.dataset, [], out=folder / "plain"))
 
 
-def values_of(found: list[Results]) -> dict[tuple[str, str], float]:
-    """(branch, column) -> value; the deployed branch is called ''."""
-    clean, *attacked = found
-    values: dict[tuple[str, str], float] = {}
-    for model in clean.models:
-        branch = model.name.removeprefix("model").strip("[]")
-        values[branch, "R@1"] = 100 * model.clean.metrics.recall_at_1
-        values[branch, "R@4"] = 100 * model.clean.metrics.recall_at_4
-        if model.nmi is not None:
-            values[branch, "NMI"] = 100 * model.nmi
-        if model.pi_ratio is not None:
-            values[branch, "pi"] = model.pi_ratio
-    for results in attacked:
-        names = {entry.spec: entry.goal.upper() for entry in results.attacks}
+def values_of(*found: Results) -> Values:
+    """What a table needs of results; clean figures are those of results without attacks, which have all queries."""
+    values: Values = {}
+    for results in found:
+        for model in results.models if not results.attacks else ():
+            branch = model.name.removeprefix("model").strip("[]")
+            values[branch, "R@1"] = 100 * model.clean.metrics.recall_at_1
+            values[branch, "R@4"] = 100 * model.clean.metrics.recall_at_4
+            if model.nmi is not None:
+                values[branch, "NMI"] = 100 * model.nmi
+            if model.pi_ratio is not None:
+                values[branch, "pi"] = model.pi_ratio
+        goals = {entry.spec: entry.goal.upper() for entry in results.attacks}
         for cell in results.cells:
-            branch = cell.model.removeprefix("model").strip("[]")
             assert cell.score is not None, cell.reason
-            column = f"{names[cell.attack]} {format_eps(cell.eps)}"
-            values[branch, column] = 100 * cell.score.metrics.recall_at_1
+            column = f"{goals[cell.attack]} {format_eps(cell.eps)}"
+            values[cell.model.removeprefix("model").strip("[]"), column] = 100 * cell.score.metrics.recall_at_1
     return values
 
 
-def table(name: str, measured: dict[str, list[dict[tuple[str, str], float]]]) -> str:
+def branch_table(setting: Setting, measured: dict[str, list[Values]]) -> str:
     """One line per method and branch: mean and standard deviation over the seeds."""
-    eps = [format_eps(value) for value in SETTINGS[name].attack_eps]
+    eps = [format_eps(value) for value in setting.attack_eps]
     columns = ["R@1", "R@4", "NMI", "pi", *(f"{goal} {e}" for e in eps for goal in ("STAX", "MTAX"))]
     columns.append(f"MARGIN {eps[0]}")
     lines = [f"| method | BN | {' | '.join(columns)} |", f"|---|---|{'---|' * len(columns)}"]
@@ -152,6 +174,16 @@ def table(name: str, measured: dict[str, list[dict[tuple[str, str], float]]]) ->
     return "\n".join(lines)
 
 
+def eps_table(setting: Setting, measured: dict[tuple[str, float], list[Values]]) -> str:
+    """One line per method and training eps."""
+    margin = f"MARGIN {format_eps(setting.attack_eps[0])}"
+    lines = [f"| method | training eps | clean R@1 | {margin} |", "|---|---|---|---|"]
+    for (method, eps), runs in measured.items():
+        cells = [_mean([run["", column] for run in runs], 1) for column in ("R@1", margin)]
+        lines.append(f"| {method} | {format_eps(eps)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _mean(values: list[float], digits: int) -> str:
     if not values:
         return "—"
@@ -159,9 +191,9 @@ def _mean(values: list[float], digits: int) -> str:
     return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
-def write(name: str, text: str) -> None:
-    """Put ``text`` between the marks of the data set in the page."""
-    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+def write(mark: str, text: str) -> None:
+    """Put ``text`` between the marks of that name in the page."""
+    begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
     page = PAGE.read_text()
     PAGE.write_text(re.sub(f"{begin}.*?{end}", f"{begin}\n{text}\n{end}", page, flags=re.DOTALL))
 
@@ -176,14 +208,22 @@ def main(grocery: Path | None, emoji: Path | None, data: tuple[str, ...], seeds:
     """Measure, and write the tables."""
     roots = {"digits": None, "grocery": grocery, "emoji": emoji}
     for name in data or SETTINGS:
-        dataset = load_dataset(SETTINGS[name].data, roots[name])
-        dataset = replace(dataset, images=Decoded(dataset.images))
-        measured: dict[str, list[dict[tuple[str, str], float]]] = {label: [] for label in ROWS}
+        setting = SETTINGS[name]
+        dataset = load_dataset(setting.data, roots[name])
+        bench = Bench(replace(dataset, images=Decoded(dataset.images)), setting, out / name)
+        by_branch: dict[str, list[Values]] = {}
+        by_eps: dict[tuple[str, float], list[Values]] = {}
         for seed in range(seeds):
-            for label in ROWS:
-                if found := measure(name, dataset, label, seed, out):
-                    measured[label].append(values_of(found))
-                write(name, table(name, {key: value for key, value in measured.items() if value}))
+            for label, (method, targets) in ROWS.items():
+                runs = by_branch.setdefault(label, [])
+                if folder := bench.model(method, targets, setting.eps, seed):
+                    runs.append(bench.branches(folder) | bench.margin(folder))
+                write(name, branch_table(setting, by_branch))
+            for method, eps in itertools.product(COMPARED, sorted({setting.eps, *setting.beyond})):
+                runs = by_eps.setdefault((method, eps), [])
+                if folder := bench.model(method, 5, eps, seed):
+                    runs.append(bench.clean(folder) | bench.margin(folder))
+                write(f"{name}, robust", eps_table(setting, by_eps))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def test_a_method_may_do_without_clean_images():
 
 def test_the_paper_s_methods_have_the_batchnorms_that_it_says():
     assert {name: len(METHODS[name].batchnorms) for name in METHODS} == {
-        "st": 1, "at": 1, "advprop": 2, "mp1": 2, "mdprop": 3, "mp3": 4, "unadversarial": 2,
+        "st": 1, "at": 1, "advprop": 2, "mp1": 2, "mdprop": 3, "robust": 3, "mp3": 4, "unadversarial": 2,
         "unadversarial-shared": 1, "st-frozen": 1, "at-frozen": 1,
     }  # fmt: skip
 
