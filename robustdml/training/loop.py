@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -45,7 +45,7 @@ from robustdml.training.losses import build_loss
 from robustdml.training.methods import METHODS
 from robustdml.training.processes import Processes, join
 from robustdml.training.schedule import batches, fitting_m_per_class, rate
-from robustdml.training.state import TrainingState, load_state, read_state, save_state
+from robustdml.training.state import TrainingState, TrainResult, load_state, read_state, save_state
 from robustdml.training.step import Autocast, step_loss
 from robustdml.training.termination import termination
 from robustdml.training.update import Update
@@ -55,23 +55,6 @@ METRICS_FILE = "metrics.jsonl"
 _WATCHED = 256
 #: Runs of fewer epochs are trials: they are not stopped for a collapse.
 _FEWEST_EPOCHS = 4
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """What a run left behind.
-
-    Args:
-        folder: the run folder; `robustdml.models.load_checkpoint` reads it.
-        model: the kept model with all its BatchNorm branches, in evaluation mode.
-        history: one dictionary per epoch, as in ``metrics.jsonl``.
-        kept_epoch: the epoch (from 1) whose weights were kept.
-    """
-
-    folder: Path
-    model: EmbeddingModel
-    history: list[dict[str, float]]
-    kept_epoch: int
 
 
 def train(

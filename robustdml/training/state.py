@@ -1,4 +1,4 @@
-"""What a training run needs to go on after it was stopped."""
+"""What a training run needs to go on after it was stopped, and what it gives in the end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustdml.errors import CheckpointError
 from robustdml.files import write_bytes
+from robustdml.models import EmbeddingModel
 from robustdml.models.checkpoints import STATE_FILE
 
 
@@ -39,6 +40,23 @@ class TrainingState:
     best_epoch: int = 0
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run left behind.
+
+    Args:
+        folder: the run folder; `robustdml.models.load_checkpoint` reads it.
+        model: the kept model with all its BatchNorm branches, in evaluation mode.
+        history: one dictionary per epoch, as in ``metrics.jsonl``.
+        kept_epoch: the epoch (from 1) whose weights were kept.
+    """
+
+    folder: Path
+    model: EmbeddingModel
+    history: list[dict[str, float]]
+    kept_epoch: int
 
 
 def save_state(

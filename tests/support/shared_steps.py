@@ -53,6 +53,7 @@ CASES = {
     "clipped": Case(METHODS["st"], clip=0.01),
     "published": Case(METHODS["mdprop"], arithmetic="published"),
     "unadversarial": Case(METHODS["unadversarial"]),
+    "margin": Case(METHODS["robust"]),
     "empty": Case(ONE_ROW),
     "random triplets": Case(METHODS["st"], loss="TripletMarginLoss(triplets_per_anchor=2)"),
     "half precision": Case(METHODS["mdprop"], precision="bf16"),

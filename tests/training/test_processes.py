@@ -8,10 +8,12 @@ import pytest
 import torch
 from shared_steps import CASES, Found, fail_in_a_step, start, take_all_steps, take_step
 
+from robustdml.attacks import build_attack
 from robustdml.errors import EndedElsewhere, SpecError
 from robustdml.launcher import is_first, launched
 from robustdml.training import METHODS
-from robustdml.training.processes import ALONE, join
+from robustdml.training.ascent import TrainingExamples
+from robustdml.training.processes import ALONE, Alone, join
 from robustdml.training.several import Several
 
 
@@ -96,6 +98,26 @@ def test_half_a_launcher_gets_a_sentence(environment, values, sentence):
     with pytest.raises(SpecError, match=sentence):
         launched()
     assert is_first(), "each must say it, for they cannot talk"
+
+
+def test_no_network_is_given_an_empty_batch():
+    """Not every one takes it; a process without a row in a part has something to say all the same."""
+
+    class Second(Alone):
+        def places(self, rows: slice) -> slice:
+            return slice(1, None, 2)
+
+        def gather(self, values: torch.Tensor, parts: list[slice]) -> torch.Tensor:
+            assert values.shape == (0, 5)
+            return torch.zeros(1, 5)
+
+    class Embed(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            assert len(images)
+            return images.flatten(1)[:, :5]
+
+    maker = TrainingExamples(build_attack("unadversarial", 0.1).goal, 0.1, 1, Second())
+    assert maker(Embed(), torch.empty(0, 3, 4, 4), torch.zeros(1), seed=0).shape == (0, 3, 4, 4)
 
 
 def test_processes_without_an_image_are_refused():
