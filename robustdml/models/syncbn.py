@@ -76,6 +76,11 @@ class SynchronisedBatchNorm(TorchFunctionMode):
         return normal  # type: ignore[no-any-return]
 
 
+def _wide(values: Tensor) -> Tensor:
+    """At least float32, as torch's own BatchNorm computes."""
+    return values if values.dtype == torch.float64 else values.float()
+
+
 class _Normalise(torch.autograd.Function):
     """Rows minus mean over root of variance, both over all processes: one message on the way there, one back.
 
@@ -87,7 +92,7 @@ class _Normalise(torch.autograd.Function):
         ctx: Any, features: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, group: Group
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         axes, shape = [0, *range(2, features.dim())], [1, -1, *[1] * (features.dim() - 2)]
-        wide, channels = features.float(), features.shape[1]
+        wide, channels = _wide(features), features.shape[1]
         own = wide.numel() // channels
         own_mean = wide.sum(axes) / max(own, 1)
         own_squares = (wide - own_mean.view(shape)).square().sum(axes)
@@ -118,8 +123,8 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         features, weight, mean, inverse, count = ctx.saved_tensors
-        gradient, shape = gradients[0].float(), ctx.shape
-        normal = (features.float() - mean.view(shape)) * inverse.view(shape)
+        gradient, shape = _wide(gradients[0]), ctx.shape
+        normal = (_wide(features) - mean.view(shape)) * inverse.view(shape)
         own = torch.stack([gradient.sum(ctx.axes), (gradient * normal).sum(ctx.axes)])
         to_features = None
         if ctx.needs_input_grad[0]:
