@@ -54,13 +54,18 @@ def start(arguments: list[str], out: Path) -> list[subprocess.Popen[str]]:
 
 def ends(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     """Exit code and standard error of each."""
-    errors = [process.communicate(timeout=120)[1] for process in processes]
+    try:
+        errors = [process.communicate(timeout=240)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     return [(process.returncode, text) for process, text in zip(processes, errors, strict=True)]
 
 
-def wait_for_epoch(epoch: int, out: Path) -> None:
+def wait_for_epoch(epoch: int, out: Path, processes: list[subprocess.Popen[str]]) -> None:
     metrics = out / "metrics.jsonl"
     while not metrics.exists() or len(metrics.read_text().splitlines()) < epoch:
+        assert all(process.poll() is None for process in processes), ends(processes)
         time.sleep(0.02)
 
 
@@ -109,14 +114,14 @@ def test_the_launchers_train_the_same_model(launched):
 def test_a_run_that_was_killed_and_stopped_goes_on_in_any_number_of_processes(alone, launched, tmp_path):
     out = tmp_path / "run"
     processes = start(DIGITS, out)
-    wait_for_epoch(1, out)
+    wait_for_epoch(1, out, processes)
     processes[1].kill()
     (code, text), (killed, _) = ends(processes)
     assert (code, killed) == (2, -9)
     assert text.count("Error: another process of this training is gone") == text.count("Error") == 1
 
     processes = start(DIGITS, out)
-    wait_for_epoch(2, out)
+    wait_for_epoch(2, out, processes)
     processes[1].terminate()
     found = ends(processes)
     assert [code for code, _ in found] == [143, 143]

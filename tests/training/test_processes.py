@@ -126,6 +126,14 @@ def test_processes_without_an_image_are_refused():
         Several(0, 9, torch.device("cpu"), None).check(8, branches, {})
 
 
+def test_processes_that_were_told_to_make_different_runs_are_refused(monkeypatch):
+    several = Several(1, 2, torch.device("cpu"), None)
+    monkeypatch.setattr(several, "by_first", lambda work: {**work(), "seed": 0, "lr": 1})
+    branches = METHODS["mdprop"].branches
+    with pytest.raises(SpecError, match=r"started for different runs \(they differ in: lr, seed\): give each the same"):
+        several.check(8, branches, {"seed": 1, "method": "mdprop"})
+
+
 def test_a_gpu_of_ones_own_cannot_be_chosen():
     with pytest.raises(SpecError, match="'meta': several processes work on cpu, or on a GPU each"):
         Several(0, 2, torch.device("cpu"), None).choose_device("meta")
