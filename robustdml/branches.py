@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -25,6 +26,7 @@ class Branch:
         part: which of the clean images they are made from, as shares of the batch: (from, to).
         targets: T of ``mtax`` and ``unadversarial``; None takes the run's.
         eps: budget in pixels of [0, 1]; None takes the run's.
+        eps_factor: what the run's eps is multiplied by, above 0; for branches without an eps of their own.
         steps: gradient steps; None takes the run's.
 
     Raises:
@@ -38,6 +40,7 @@ class Branch:
     part: tuple[float, float] = (0.0, 1.0)
     targets: int | None = None
     eps: float | None = None
+    eps_factor: float = 1.0
     steps: int | None = None
 
     def __post_init__(self) -> None:
@@ -56,6 +59,17 @@ class Branch:
             raise SpecError(f"steps={self.steps} of branch '{self.kind}' must be at least 1")
         if self.eps is not None:
             ThreatModel(self.eps)
+        if not 0 < self.eps_factor < math.inf or (
+            self.eps_factor != 1 and (self.eps is not None or self.kind == "clean")
+        ):
+            raise SpecError(
+                f"eps_factor={self.eps_factor} of branch '{self.kind}' must be above 0, and multiplies the run's eps: "
+                "leave it out beside an eps of the branch's own, and for clean images"
+            )
+
+    def budget(self, eps: float) -> float:
+        """The branch's budget in a run with ``eps``, at most 1."""
+        return min(1.0, eps * self.eps_factor) if self.eps is None else self.eps
 
     def rows(self, batch: int) -> slice:
         """The rows of a batch of ``batch`` clean images; odd halves are rounded so that parts meet without a gap."""

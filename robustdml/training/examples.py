@@ -28,7 +28,7 @@ def example_maker(
     """
     targets = branch.targets or (config.targets if branch.kind == "mtax" else 1)
     steps = branch.steps or config.attack_steps
-    eps = config.eps if branch.eps is None else branch.eps
+    eps = branch.budget(config.eps)
     rows = branch.rows(config.batch_size)
     if config.arithmetic == "pixels":
         attack = build_attack(f"{branch.kind}({f'targets={targets}' if branch.kind in WITH_TARGETS else ''})", eps)

@@ -5,13 +5,15 @@ Names as in the paper (arXiv 2211.16253, PMLR 222:1231-1246): ST, AT, AdvProp-D 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from robustdml.branches import Branch, Method
 from robustdml.registry import Registry
 
 _CLEAN = Branch("clean")
 _FIRST, _SECOND = (0.0, 0.5), (0.5, 1.0)
 _MDPROP = (_CLEAN, Branch("stax", "stax", _FIRST), Branch("mtax", "mtax", _SECOND))
-_ROBUST = (_CLEAN, Branch("margin", "margin", _FIRST), Branch("mtax", "mtax", _SECOND))
+_ROBUST = tuple(replace(branch, eps_factor=4.0) if branch.kind != "clean" else branch for branch in _MDPROP)
 _FOUR = (
     _CLEAN,
     Branch("stax", "stax", (0.0, 1 / 3)),
@@ -29,7 +31,7 @@ for _name, _method in {
         "MDProp (MP''): clean, STAX (first half of the batch) and MTAX (second half), a BatchNorm each", _MDPROP
     ),
     "mp3": Method("MP''': clean, STAX, MTAX with T = 3 and with T = 5 (a third each), four BatchNorms", _FOUR),
-    "robust": Method("MDProp with images pushed over the retrieval margin in place of STAX (docs/mdprop.md)", _ROBUST),
+    "robust": Method("MDProp with its images made at four times --eps (docs/mdprop.md)", _ROBUST),
     "unadversarial": Method(
         "clean images and images pushed towards their own class, a BatchNorm each",
         (_CLEAN, Branch("unadversarial", "unadversarial")),

@@ -89,7 +89,7 @@ _LIKE = {
     "kind": '"mtax"', "targets": "5", "eps": '"2/255"', "steps": "1", "image_size": "64",
     "m_per_class": "4", "validation_classes": "5", "patience": "10", "miner": '"BatchHardMiner"',
     **{part.name: repr(part.default) for part in fields(TrainConfig) if part.default is not None},
-    "batchnorm": '"stax"',
+    "batchnorm": '"stax"', "eps_factor": "4.0",
 }  # fmt: skip
 
 

@@ -13,8 +13,9 @@ from robustdml.attacks import build_attack
 from robustdml.config import TrainConfig
 from robustdml.contracts import batch_references
 from robustdml.errors import BudgetError, SpecError, UnknownNameError
-from robustdml.models import BACKBONES
+from robustdml.models import BACKBONES, EmbeddingModel, ModelConfig
 from robustdml.training import METHODS, Branch, Method, read_recipe
+from robustdml.training.examples import example_maker
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,9 @@ from robustdml.training import METHODS, Branch, Method, read_recipe
         ({"kind": "mtax", "targets": 0}, SpecError, "targets=0 of branch 'mtax'"),
         ({"kind": "mtax", "steps": 0}, SpecError, "steps=0 of branch 'mtax' must be at least 1"),
         ({"kind": "mtax", "eps": 2}, BudgetError, "outside"),
+        ({"kind": "mtax", "eps_factor": 0.0}, SpecError, "eps_factor=0.0 of branch 'mtax' must be above 0"),
+        ({"kind": "mtax", "eps": 0.1, "eps_factor": 2.0}, SpecError, "leave it out beside an eps"),
+        ({"kind": "clean", "eps_factor": 2.0}, SpecError, "and for clean images"),
         ({"kind": "mtax", "batchnorm": "a.b"}, SpecError, "must be a word"),
     ],
 )
@@ -58,6 +62,15 @@ def test_the_paper_s_methods_have_the_batchnorms_that_it_says():
     }  # fmt: skip
 
 
+def test_robust_is_mdprop_with_images_made_at_four_times_the_eps_of_the_run():
+    config, model = TrainConfig(eps=0.02), EmbeddingModel(ModelConfig("resnet-tiny", image_size=32))
+    made = [example_maker(branch, config, model, build_attack) for branch in METHODS["robust"].branches[1:]]
+    assert [maker.eps for maker in made] == pytest.approx([0.08, 0.08])
+    strip = [dataclasses.replace(branch, eps_factor=1.0) for branch in METHODS["robust"].branches]
+    assert tuple(strip) == METHODS["mdprop"].branches
+    assert METHODS["robust"].branches[1].budget(0.5) == 1.0  # no pixel moves further than from black to white
+
+
 def test_parts_of_a_batch_meet_without_a_gap_whatever_its_size():
     for name, method in METHODS.items():
         for size in range(4, 40):
@@ -85,6 +98,7 @@ kind = "mtax"
 batchnorm = "mtax"
 part = [0.5, 1.0]
 targets = 2
+eps_factor = 2
 """
 
 
@@ -98,7 +112,7 @@ def test_a_recipe_in_a_file_is_a_configuration(tmp_path):
         (
             Branch("clean"),
             Branch("margin", "margin", (0.0, 0.5), eps=8 / 255, steps=3),
-            Branch("mtax", "mtax", (0.5, 1.0), targets=2),
+            Branch("mtax", "mtax", (0.5, 1.0), targets=2, eps_factor=2),
         ),
     )
 
