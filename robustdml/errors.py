@@ -9,6 +9,8 @@
     ├── RunFolderError             an output folder that holds another run
     ├── TrainingError              training cannot go on (a loss that is not finite, a collapse)
     ├── Terminated                 training was asked to end and has saved its state; exit code 143
+    ├── ProcessLost                another of several processes that train together is gone
+    ├── EndedElsewhere             another of several processes ended the training and says why; silent
     ├── AttackError                an attack broke its contract; recorded for its cell, never stops a run
     │   ├── AttackSkipped          it was not tried, for a reason known before (too large an image, say)
     │   └── AttackTimeout          it ran longer than it was given
@@ -81,6 +83,22 @@ class Terminated(RobustDMLError):  # noqa: N818 -- no fault of anyone
     """A run that was asked to end (SIGTERM) and can be resumed."""
 
     exit_code = 128 + 15
+
+
+class ProcessLost(RobustDMLError):  # noqa: N818 -- no fault of this process
+    """Another of several processes that train together is gone, and has not said why."""
+
+
+class EndedElsewhere(RobustDMLError):  # noqa: N818 -- no fault of this process
+    """One of several processes ended the training, and says why itself; raised by all others.
+
+    Args:
+        exit_code: that this process ends with.
+    """
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process of this training ended it, and says why")
+        self.exit_code = exit_code
 
 
 class AttackError(RobustDMLError):

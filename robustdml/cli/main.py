@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ from robustdml.cli.export import export
 from robustdml.cli.list import list_
 from robustdml.cli.report import report
 from robustdml.cli.train import train
-from robustdml.errors import RobustDMLError, Terminated
+from robustdml.errors import EndedElsewhere, RobustDMLError, Terminated
+from robustdml.launcher import is_first
 
 _TORCH_PAIR = (
     "torch and torchvision do not fit each other on this machine: install a matching pair from one source, for example "
     "'pip install torch==2.14.1 torchvision==0.29.1' (a CPU-only torch beside a CUDA torchvision fails like this)"
 )
+
+#: A launcher ends all processes as soon as one has ended; the one that says why is given so many seconds for it.
+_A_WORD = 2.0
 
 
 class _Failure(click.ClickException):
@@ -37,6 +42,14 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            if is_first():
+                raise
+            time.sleep(_A_WORD)
+            ctx.exit(error.exit_code)
+        except EndedElsewhere as error:
+            time.sleep(_A_WORD)
+            ctx.exit(error.exit_code)
         except Terminated as error:
             raise _Ended(str(error)) from error
         except RobustDMLError as error:

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from robustdml.cli.options import data_options, run_options
+from robustdml.cli.processes import one_voice
 from robustdml.config import TrainConfig
 from robustdml.threat import format_eps, parse_eps
 
@@ -87,26 +88,31 @@ def train(
 
     The run folder holds the model (model.safetensors, model.json), metrics.jsonl, and what is needed to resume; with
     --tensorboard, an event file in tensorboard/ too.
-    """
-    budget = parse_eps(eps)
-    from robustdml.attacks import build_attack
-    from robustdml.config import RunOptions
-    from robustdml.data import load_dataset
-    from robustdml.training import read_recipe
-    from robustdml.training import train as run
 
-    config["eps"] = budget
-    if recipe:
-        # What the recipe says goes before a default, and after what was typed.
-        context, typed = click.get_current_context(), ParameterSource.COMMANDLINE
-        for key, value in read_recipe(recipe).items():
-            # A list of branches is a method: one that was typed goes before it.
-            option = "method" if key == "recipe" else key
-            if context.get_parameter_source(option) != typed:
-                config[key] = value
-    settings = TrainConfig(**config)
-    options = RunOptions(device=device, progress=not quiet, tensorboard=tensorboard)
-    result = run(load_dataset(data, root), settings, out, build_attack=build_attack, options=options)
+    Several processes train the same model: torchrun --nproc_per_node 2 -m robustdml train ...
+    """
+    with one_voice(device) as reports:
+        budget = parse_eps(eps)
+        from robustdml.attacks import build_attack
+        from robustdml.config import RunOptions
+        from robustdml.data import load_dataset
+        from robustdml.training import read_recipe
+        from robustdml.training import train as run
+
+        config["eps"] = budget
+        if recipe:
+            # What the recipe says goes before a default, and after what was typed.
+            context, typed = click.get_current_context(), ParameterSource.COMMANDLINE
+            for key, value in read_recipe(recipe).items():
+                # A list of branches is a method: one that was typed goes before it.
+                option = "method" if key == "recipe" else key
+                if context.get_parameter_source(option) != typed:
+                    config[key] = value
+        settings = TrainConfig(**config)
+        options = RunOptions(device=device, progress=not quiet, tensorboard=tensorboard)
+        result = run(load_dataset(data, root), settings, out, build_attack=build_attack, options=options)
+    if not reports:
+        return
     where = f" --root {root}" if root else ""
     kept = f"epoch {result.kept_epoch} of {len(result.history)}"
     click.echo(f"{settings.method} on {data}: model in {out} ({kept}).")

@@ -19,12 +19,14 @@ from robustdml.models.multibn import branch_names as branch_names
 from robustdml.models.multibn import convert_to_multibn as convert_to_multibn
 from robustdml.models.multibn import fold as fold
 from robustdml.models.multibn import freeze_batchnorm as freeze_batchnorm
+from robustdml.models.syncbn import SynchronisedBatchNorm as SynchronisedBatchNorm
 
 __all__ = [
     "BACKBONES",
     "Checkpoint",
     "EmbeddingModel",
     "ModelConfig",
+    "SynchronisedBatchNorm",
     "branch_layout",
     "branch_names",
     "check_backbone",

@@ -4,12 +4,12 @@ from robustdml.branches import Branch as Branch
 from robustdml.branches import Method as Method
 from robustdml.config import RunOptions as RunOptions
 from robustdml.config import TrainConfig as TrainConfig
-from robustdml.training.loop import TrainResult as TrainResult
 from robustdml.training.loop import train as train
 from robustdml.training.losses import LOSSES as LOSSES
 from robustdml.training.losses import build_loss as build_loss
 from robustdml.training.methods import METHODS as METHODS
 from robustdml.training.recipes import read_recipe as read_recipe
+from robustdml.training.state import TrainResult as TrainResult
 from robustdml.training.step import step_loss as step_loss
 
 __all__ = [

@@ -11,31 +11,40 @@ from robustdml.contracts import AttackBuilder, GoalAttack
 from robustdml.errors import SpecError
 from robustdml.models import EmbeddingModel
 from robustdml.training.ascent import TrainingExamples
+from robustdml.training.processes import Processes
 from robustdml.training.published import PublishedExamples
 from robustdml.training.schedule import batch_layout
 from robustdml.training.step import ExampleMaker
 
 
 def example_maker(
-    branch: Branch, config: TrainConfig, model: EmbeddingModel, build_attack: AttackBuilder
+    branch: Branch, config: TrainConfig, model: EmbeddingModel, build_attack: AttackBuilder, processes: Processes
 ) -> ExampleMaker:
     """What makes the images of a branch.
 
     Raises:
-        SpecError: the published arithmetic knows no such branch, or the attack of its name raises no goal.
+        SpecError: the published arithmetic knows no such branch, or has fewer images than processes; or the attack of
+            its name raises no goal.
     """
     targets = branch.targets or (config.targets if branch.kind == "mtax" else 1)
     steps = branch.steps or config.attack_steps
     eps = branch.budget(config.eps)
+    rows = branch.rows(config.batch_size)
     if config.arithmetic == "pixels":
         attack = build_attack(f"{branch.kind}({f'targets={targets}' if branch.kind in WITH_TARGETS else ''})", eps)
         if not isinstance(attack, GoalAttack):
             raise SpecError(f"the attack '{branch.kind}' raises no goal: a branch of training images needs one")
-        return TrainingExamples(attack.goal, eps, steps)
+        return TrainingExamples(attack.goal, eps, steps, processes, rows.start)
     if branch.kind not in {"stax", "mtax"}:
         raise SpecError(f"arithmetic 'published' knows STAX and MTAX, and no branch '{branch.kind}'")
+    if rows.stop - rows.start < processes.count:
+        # It clips to the range of the whole part, to which every process must have something to say.
+        raise SpecError(
+            f"arithmetic 'published' cannot share the {rows.stop - rows.start} images of branch '{branch.kind}' among "
+            f"{processes.count} processes: start fewer, or raise --batch-size"
+        )
     mean, std = (tuple(values.flatten().tolist()) for values in (model.mean, model.std))
-    return PublishedExamples(targets, eps, steps, mean, std)
+    return PublishedExamples(targets, eps, steps, mean, std, processes, rows.start)
 
 
 def check_parts(config: TrainConfig, branches: Sequence[Branch]) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from robustdml.models import evaluation_mode
 from robustdml.seeding import stream, uniform_like
+from robustdml.training.processes import ALONE, Processes
 
 #: Radius of the start noise, after normalisation.
 START = 0.0005
@@ -30,6 +31,8 @@ class PublishedExamples:
         steps: signed gradient steps of eps / steps each.
         mean: of the model's normalisation, per channel.
         std: of the model's normalisation, per channel.
+        processes: those that share the batch; each has some row of the part.
+        first: the row of the batch at which the part begins.
     """
 
     targets: int
@@ -37,6 +40,8 @@ class PublishedExamples:
     steps: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    processes: Processes = ALONE
+    first: int = 0
 
     def target_rows(self, count: int, *, seed: int) -> Tensor:
         """``(N, T)``: T permutations of the N = ``count`` images of a part."""
@@ -44,20 +49,21 @@ class PublishedExamples:
         return torch.from_numpy(np.stack(columns, axis=1))
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, *, seed: int) -> Tensor:
-        """Images ``(N, 3, H, W)``, in pixels (they may leave [0, 1] a little, as published), from such images.
+        """Images ``(n, 3, H, W)``, in pixels (they may leave [0, 1] a little, as published), from such images.
 
         Each aims at the clean embeddings of others of the part, whatever their ``labels``, ``(N,)``.
         """
+        part = slice(self.first, self.first + len(labels))
         mean = images.new_tensor(self.mean).view(3, 1, 1)
         std = images.new_tensor(self.std).view(3, 1, 1)
         clean = (images.detach() - mean) / std
-        lowest, highest = clean.min(), clean.max()
-        ids = torch.arange(len(images))
+        lowest, highest = self.processes.extremes(clean)
+        ids = torch.arange(len(labels))[self.processes.places(part)]
         current = clean + START * uniform_like(images, ids, seed=seed, purpose="start0")
-        rows = self.target_rows(len(images), seed=seed).to(images.device)
+        rows = self.target_rows(len(labels), seed=seed)[ids].to(images.device)
         with evaluation_mode(model), torch.enable_grad():
             with torch.no_grad():
-                wanted = model(images.detach())[rows]  # (N, T, D)
+                wanted = self.processes.gather(model(images.detach()), [part])[rows]  # (n, T, D)
             for _ in range(self.steps):
                 current = current.detach().requires_grad_()
                 distance = (model(current * std + mean)[:, None] - wanted).square().sum(2)

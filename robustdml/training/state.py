@@ -1,4 +1,4 @@
-"""What a training run needs to go on after it was stopped."""
+"""What a training run needs to go on after it was stopped, and what it gives in the end."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from robustdml.errors import CheckpointError
 from robustdml.files import write_bytes
+from robustdml.models import EmbeddingModel
 from robustdml.models.checkpoints import STATE_FILE
 
 
@@ -41,6 +42,23 @@ class TrainingState:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run left behind.
+
+    Args:
+        folder: the run folder; `robustdml.models.load_checkpoint` reads it.
+        model: the kept model with all its BatchNorm branches, in evaluation mode.
+        history: one dictionary per epoch, as in ``metrics.jsonl``.
+        kept_epoch: the epoch (from 1) whose weights were kept.
+    """
+
+    folder: Path
+    model: EmbeddingModel
+    history: list[dict[str, float]]
+    kept_epoch: int
+
+
 def save_state(
     folder: Path, state: TrainingState, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
 ) -> None:
@@ -51,20 +69,24 @@ def save_state(
     write_bytes(folder / STATE_FILE, buffer.getvalue())
 
 
+def read_state(folder: Path) -> bytes | None:
+    """What the run in ``folder`` saved; None where it has saved nothing yet."""
+    path = folder / STATE_FILE
+    return path.read_bytes() if path.is_file() else None
+
+
 def load_state(
-    folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
-) -> TrainingState | None:
-    """Bring modules and optimizer to where the run in ``folder`` stopped; None where it has saved nothing yet.
+    data: bytes, folder: Path, modules: Mapping[str, nn.Module], optimizer: torch.optim.Optimizer
+) -> TrainingState:
+    """Bring modules and optimizer to where the run in ``folder`` stopped, of which ``data`` was read.
 
     Raises:
         CheckpointError: the file is damaged.
     """
     path = folder / STATE_FILE
-    if not path.is_file():
-        return None
     try:
         # weights_only: numbers, strings and containers; nothing in the file is executed.
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         for name, module in modules.items():
             module.load_state_dict(saved[name])
         optimizer.load_state_dict(saved["optimizer"])

@@ -1,6 +1,7 @@
 """One training step of every method: make the adversarial images, forward all branches at once, one loss.
 
-Shapes: N clean images of the batch; A adversarial ones, made from parts of it.
+Shapes: N clean images of the batch; A adversarial ones, made from parts of it. Of several processes each makes and
+forwards those of its own rows, n and a of them; all compute the loss of all.
 """
 
 from __future__ import annotations
@@ -16,13 +17,17 @@ from torch import Tensor, nn
 from robustdml.branches import Branch
 from robustdml.models import branch_layout
 from robustdml.models.embedding import captured_features
+from robustdml.training.processes import ALONE, Processes
 
 
 class ExampleMaker(Protocol):
     """What makes the training images of a branch."""
 
     def __call__(self, model: nn.Module, images: Tensor, labels: Tensor, *, seed: int) -> Tensor:
-        """Images ``(N, 3, H, W)``, from images in [0, 1] of the classes ``labels``, ``(N,)``; the model stays as is."""
+        """Images ``(n, 3, H, W)``, from own images in [0, 1] of a part of the classes ``labels``, ``(N,)``.
+
+        The model stays as it is.
+        """
         ...
 
 
@@ -48,7 +53,14 @@ class Autocast(nn.Module):
 
 
 def adversarial_part(
-    model: nn.Module, images: Tensor, labels: Tensor, branch: Branch, attack: ExampleMaker, *, seed: int
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    branch: Branch,
+    attack: ExampleMaker,
+    *,
+    seed: int,
+    processes: Processes = ALONE,
 ) -> Tensor:
     """Attack the part of the batch that ``branch`` names, in evaluation mode, through the branch's own BatchNorm.
 
@@ -56,11 +68,11 @@ def adversarial_part(
     own one.
 
     Returns:
-        Images ``(A, 3, H, W)`` in [0, 1].
+        Images ``(a, 3, H, W)`` in [0, 1].
     """
-    rows = branch.rows(len(images))
+    rows = branch.rows(len(labels))
     with branch_layout(model, [(branch.batchnorm, None)]):
-        return attack(model, images[rows], labels[rows], seed=seed)
+        return attack(model, images[processes.own(rows)], labels[rows], seed=seed)
 
 
 def step_loss(
@@ -72,26 +84,29 @@ def step_loss(
     loss: nn.Module,
     *,
     seed: int,
+    processes: Processes = ALONE,
 ) -> Tensor:
     """The loss of one step (MDProp, arXiv 2211.16253).
 
     Args:
         model: in training mode, with the BatchNorm branches of ``branches``.
-        images: ``(N, 3, H, W)`` in [0, 1].
-        labels: ``(N,)``.
+        images: ``(n, 3, H, W)`` in [0, 1], own rows of the batch.
+        labels: ``(N,)``, of the whole batch.
         branches: which images the step trains on.
         attacks: the attack of each branch but the clean one.
         loss: maps embeddings and labels of all N + A images to a scalar; one with ``needs_features`` is given the
             backbone's features ``(N + A, F)`` too.
         seed: of the targets and start noise of this step.
+        processes: those that the batch is shared among.
     """
+    all_rows = [branch.rows(len(labels)) for branch in branches]
     parts, part_labels, layout = [], [], []
-    for branch in branches:
-        rows = branch.rows(len(images))
+    for branch, rows in zip(branches, all_rows, strict=True):
         if branch.kind == "clean":
-            parts.append(images[rows])
+            parts.append(images[processes.own(rows)])
         else:
-            parts.append(adversarial_part(model, images, labels, branch, attacks[branch], seed=seed))
+            attack = attacks[branch]
+            parts.append(adversarial_part(model, images, labels, branch, attack, seed=seed, processes=processes))
         part_labels.append(labels[rows])
         layout.append((branch.batchnorm, len(parts[-1])))
     # Rows of one BatchNorm branch must meet in one call, or their statistics would be of parts: neighbours are merged.
@@ -106,7 +121,10 @@ def step_loss(
         batch, batch_labels = (torch.cat([rows[index] for index in order]) for rows in (parts, part_labels))
         needed = getattr(loss, "needs_features", False)
         capture: AbstractContextManager[list[Tensor]] = captured_features(model) if needed else nullcontext([])
-        with capture as features:
+        with capture as features, processes.batchnorm(), processes.randomness(seed, shared=False):
             embeddings = model(batch)
-    value: Tensor = loss(embeddings, batch_labels, *(part.float() for part in features))
+    ordered = [all_rows[index] for index in order]
+    gathered = [processes.gather(part, ordered) for part in (embeddings, *(part.float() for part in features))]
+    with processes.randomness(seed, shared=True):
+        value: Tensor = loss(gathered[0], batch_labels, *gathered[1:])
     return value

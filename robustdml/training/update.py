@@ -1,0 +1,57 @@
+"""What learns, at which rate, and one step of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from robustdml.config import TrainConfig
+from robustdml.training.processes import Processes
+from robustdml.training.s2sd import S2SD
+
+
+class Update:
+    """Adam over the model and what the loss learns, and the moving average of the weights where one is wanted.
+
+    Target branches of S2SD learn as the model does; the base losses' own centres have their own rate.
+
+    Args:
+        model: what is trained.
+        loss: what may learn too.
+        config: the rates, the longest gradient, the decay of the average.
+        processes: those that share a batch.
+    """
+
+    def __init__(self, model: nn.Module, loss: nn.Module, config: TrainConfig, processes: Processes) -> None:
+        self._model, self._loss, self._clip, self._processes = model, loss, config.clip_gradient, processes
+        heads = list(loss.targets.parameters()) if isinstance(loss, S2SD) else []
+        groups = [{"params": [*model.parameters(), *heads], "peak": config.learning_rate}]
+        if learned := [part for part in loss.parameters() if all(part is not head for head in heads)]:
+            groups.append({"params": learned, "peak": config.loss_learning_rate})
+        self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.average = None
+        if config.average_weights:
+            decay = get_ema_multi_avg_fn(config.average_weights)
+            self.average = AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
+
+    @property
+    def kept(self) -> nn.Module:
+        """What is measured and kept: the moving average of the weights where there is one."""
+        return self.average.module if self.average else self._model
+
+    def set_rate(self, share: float) -> None:
+        """Learn at that share of the peak rates."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * share
+
+    def step(self, value: Tensor) -> None:
+        """Move the weights down the gradient of the loss ``value``, a scalar."""
+        self.optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        self._processes.settle_gradients(self._model, self._loss)
+        if self._clip:
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
+        self.optimizer.step()
+        if self.average:
+            self.average.update_parameters(self._model)
