@@ -11,14 +11,18 @@ from robustdml.contracts import AttackBuilder, GoalAttack
 from robustdml.errors import SpecError
 from robustdml.models import EmbeddingModel
 from robustdml.training.ascent import TrainingExamples
-from robustdml.training.processes import Processes
+from robustdml.training.processes import ALONE, Processes
 from robustdml.training.published import PublishedExamples
 from robustdml.training.schedule import batch_layout
 from robustdml.training.step import ExampleMaker
 
 
 def example_maker(
-    branch: Branch, config: TrainConfig, model: EmbeddingModel, build_attack: AttackBuilder, processes: Processes
+    branch: Branch,
+    config: TrainConfig,
+    model: EmbeddingModel,
+    build_attack: AttackBuilder,
+    processes: Processes = ALONE,
 ) -> ExampleMaker:
     """What makes the images of a branch.
 
