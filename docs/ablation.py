@@ -119,26 +119,24 @@ class Bench:
             return None
         return folder
 
-    def branches(self, folder: Path) -> Values:
-        """Clean on all queries and attacked by STAX and MTAX, through each BatchNorm branch."""
+    def targeted(self, folder: Path) -> Values:
+        """Attacked by STAX and MTAX, through each BatchNorm branch."""
         subjects = load_subjects([f"model={folder / 'model'}"], branches="all")
         attacks = build_suite("stax(steps=20),mtax(targets=5, steps=20)", self.setting.attack_eps)
         return values_of(
-            evaluate(subjects, self.dataset, [], out=folder / "clean"),
-            evaluate(subjects, self.dataset, attacks, out=folder / "targeted", max_queries=self.setting.queries),
+            evaluate(subjects, self.dataset, attacks, out=folder / "targeted", max_queries=self.setting.queries)
         )
 
-    def margin(self, folder: Path) -> Values:
-        """Attacked at the margin, as deployed."""
-        subjects = load_subjects([f"model={folder / 'model'}"])
+    def clean_and_margin(self, folder: Path) -> Values:
+        """Clean on all queries, through each branch; attacked at the margin, as deployed."""
+        source = [f"model={folder / 'model'}"]
         attacks = build_suite("margin(steps=50)", self.setting.attack_eps[:1])
         return values_of(
-            evaluate(subjects, self.dataset, attacks, out=folder / "margin", max_queries=self.setting.queries)
+            evaluate(load_subjects(source, branches="all"), self.dataset, [], out=folder / "clean"),
+            evaluate(
+                load_subjects(source), self.dataset, attacks, out=folder / "margin", max_queries=self.setting.queries
+            ),
         )
-
-    def clean(self, folder: Path) -> Values:
-        """Clean on all queries, as deployed."""
-        return values_of(evaluate(load_subjects([f"model={folder / 'model'}"]), self.dataset, [], out=folder / "plain"))
 
 
 def values_of(*found: Results) -> Values:
@@ -223,12 +221,12 @@ def main(grocery: Path | None, emoji: Path | None, data: tuple[str, ...], seeds:
             for label, (method, targets) in ROWS.items():
                 runs = by_branch.setdefault(label, [])
                 if folder := bench.model(method, targets, setting.training_eps(method), seed):
-                    runs.append(bench.branches(folder) | bench.margin(folder))
+                    runs.append(bench.clean_and_margin(folder) | bench.targeted(folder))
                 write(name, branch_table(setting, by_branch))
             for method, eps in [*(("mdprop", eps) for eps in setting.beyond), ("robust", setting.attack_eps[0])]:
                 runs = by_eps.setdefault((method, eps), [])
                 if folder := bench.model(method, 5, eps, seed):
-                    runs.append(bench.clean(folder) | bench.margin(folder))
+                    runs.append(bench.clean_and_margin(folder))
                 write(f"{name}, robust", eps_table(setting, by_eps))
 
 

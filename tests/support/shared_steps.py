@@ -43,6 +43,8 @@ class Case:
 #: With two processes, the second has no row of the last branch.
 ONE_ROW = Method("a branch of one row", (Branch("clean"), Branch("unadversarial", "own", part=(0.0, 1 / 16))))
 
+MARGIN = Method("over the margin, in two steps", (Branch("clean"), Branch("margin", "margin", (0.0, 0.75), steps=2)))
+
 CASES = {
     "mdprop": Case(METHODS["mdprop"]),
     "odd": Case(METHODS["mdprop"], images=17),
@@ -53,7 +55,7 @@ CASES = {
     "clipped": Case(METHODS["st"], clip=0.01),
     "published": Case(METHODS["mdprop"], arithmetic="published"),
     "unadversarial": Case(METHODS["unadversarial"]),
-    "margin": Case(METHODS["robust"]),
+    "margin": Case(MARGIN),
     "empty": Case(ONE_ROW),
     "random triplets": Case(METHODS["st"], loss="TripletMarginLoss(triplets_per_anchor=2)"),
     "half precision": Case(METHODS["mdprop"], precision="bf16"),
