@@ -10,15 +10,14 @@ import sys
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
+from few_digits import few_digits
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from robustdml.attacks import build_attack
 from robustdml.cli import main
 from robustdml.config import RunOptions, TrainConfig
-from robustdml.data import load_dataset
 from robustdml.errors import MissingPackageError, Terminated
 from robustdml.training import loop, train
 from robustdml.training.board import Board
@@ -34,10 +33,7 @@ STEPS = 2
 
 @pytest.fixture(scope="module")
 def digits():
-    data = load_dataset("digits")
-    labels = data.labels[data.train]
-    few = np.concatenate([data.train[labels == label][:10] for label in np.unique(labels)])
-    return dataclasses.replace(data, train=few)
+    return few_digits(10)
 
 
 def run(digits, out: Path, options: RunOptions = SHOWN, config: TrainConfig = CONFIG):

@@ -9,10 +9,10 @@ import signal
 import numpy as np
 import pytest
 import torch
+from few_digits import few_digits
 
 from robustdml.attacks import build_attack
 from robustdml.config import RunOptions, TrainConfig
-from robustdml.data import load_dataset
 from robustdml.errors import CheckpointError, RunFolderError, SpecError, Terminated, TrainingError
 from robustdml.files import write_bytes
 from robustdml.models import load_checkpoint
@@ -25,11 +25,7 @@ QUIET = RunOptions(device="cpu", progress=False)
 
 @pytest.fixture(scope="module")
 def digits():
-    """Twelve images of each training class: batches are drawn as from all of them, in a fraction of the time."""
-    data = load_dataset("digits")
-    labels = data.labels[data.train]
-    few = np.concatenate([data.train[labels == label][:12] for label in np.unique(labels)])
-    return dataclasses.replace(data, train=few)
+    return few_digits(12)
 
 
 def config(**changes) -> TrainConfig:
