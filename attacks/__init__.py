@@ -3,26 +3,26 @@
 The library adapters import their libraries; building by name goes through `build_attack`.
 """
 
-from .apgd import APGD as APGD
-from .building import ATTACKS as ATTACKS
-from .building import NOT_OFFERED as NOT_OFFERED
-from .building import build_attack as build_attack
-from .classifier import RetrievalClassifier as RetrievalClassifier
-from .decisions import RayS as RayS
 from .factory import AttackFactory as AttackFactory
-from .goals import MTAX as MTAX
-from .goals import STAX as STAX
-from .goals import Margin as Margin
-from .goals import NearestNegative as NearestNegative
-from .goals import Shift as Shift
-from .gradient import PGD as PGD
-from .minimum import MinimumNorm as MinimumNorm
-from .nes import NES as NES
-from .noise import Noise as Noise
-from .square import Square as Square
+from .goals.embedding import MTAX as MTAX
+from .goals.embedding import STAX as STAX
+from .goals.embedding import Margin as Margin
+from .goals.embedding import NearestNegative as NearestNegative
+from .goals.embedding import Shift as Shift
+from .libraries.classifier import RetrievalClassifier as RetrievalClassifier
+from .native.apgd import APGD as APGD
+from .native.minimum import MinimumNorm as MinimumNorm
+from .native.nes import NES as NES
+from .native.noise import Noise as Noise
+from .native.pgd import PGD as PGD
+from .native.rays import RayS as RayS
+from .native.square import Square as Square
+from .native.transfer import Transfer as Transfer
+from .registry import ATTACKS as ATTACKS
+from .registry import NOT_OFFERED as NOT_OFFERED
+from .registry import build_attack as build_attack
 from .suites import SUITES as SUITES
 from .suites import build_suite as build_suite
-from .transfer import Transfer as Transfer
 
 __all__ = [
     "APGD",

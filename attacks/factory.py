@@ -9,11 +9,11 @@ from typing import Any, Literal
 from robustdml.config import Effort
 from robustdml.contracts import Attack
 
-from .goals import MTAX, STAX, Aim, Margin, NearestNegative, Shift, Untargeted
-from .ranking_candidate import GALLERY_GOALS
-from .ranking_first import FIRST_GOALS
-from .ranking_query import QUERY_GOALS
-from .unadversarial import Unadversarial
+from .goals.candidate import GALLERY_GOALS
+from .goals.embedding import MTAX, STAX, Aim, Margin, NearestNegative, Shift, Untargeted
+from .goals.first_hit import FIRST_GOALS
+from .goals.query import QUERY_GOALS
+from .goals.unadversarial import Unadversarial
 
 #: Budgets of attacks in other norms than L-infinity where the spec names none: those of RobustBench's L2 boards and of
 #: Croce & Hein 2021 for L1, both at 32 x 32 pixels; ten pixels for L0.

@@ -11,8 +11,8 @@ from robustdml.errors import SpecError, UnknownNameError
 from robustdml.registry import split_specs
 from robustdml.threat import parse_eps_list
 
-from . import ranking
-from .building import ATTACKS, NOT_OFFERED, build_attack, spec_name
+from .native import ranking_attacks as ranking
+from .registry import ATTACKS, NOT_OFFERED, build_attack, spec_name
 
 #: The attacks of the project with the goals that papers use; the strongest of them is native.
 _NATIVE = (

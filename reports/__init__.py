@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .changes import Change, ModelChanges, RunChanges, compare_runs
-from .html import render_report
-from .merge import merge_runs
-from .outputs import Outputs, write_outputs, write_report
+from .files.outputs import Outputs, write_outputs, write_report
+from .merging.changes import Change, ModelChanges, RunChanges, compare_runs
+from .merging.merge import merge_runs
+from .page.render import render_report
 from .thresholds import Threshold, Violation, parse_threshold, violations
 
 __all__ = [

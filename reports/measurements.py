@@ -7,7 +7,7 @@ from typing import Literal
 
 from robustdml.results import Metrics, ModelEntry, Score
 
-from .index import ANY_SIZE, Budget, Index
+from .files.leaderboard import ANY_SIZE, Budget, Index
 
 #: The metrics by the names that users write, with their fields in `Metrics`.
 METRICS = {

@@ -20,7 +20,7 @@ from robustdml.results import ModelEntry, Results
 from robustdml.threat import NORMS, format_budget
 
 from . import text as words
-from .index import Budget, Index
+from .files.leaderboard import Budget, Index
 from .measurements import METRICS, Measurement, measurements, metric
 
 #: Measured means carry rounding errors of this order; a recall of 3 in 10 reaches a bar of 0.3.

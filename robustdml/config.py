@@ -46,7 +46,7 @@ class TrainConfig:
         attack_steps: gradient steps that make a training example, at least 1.
         targets: T of MTAX, at least 1.
         arithmetic: of the training examples: ``"pixels"``, or ``"published"`` as in the paper's code (then ``eps`` is
-            after normalisation; see `robustdml.training.published`).
+            after normalisation; see `robustdml.training.published_examples`).
         schedule: of the learning rate: ``"cosine"`` (linear warm-up, then half a cosine to 0), or ``"constant"`` (as
             published).
         validation_classes: training classes held out to choose the epoch that is kept; None takes a tenth of them,

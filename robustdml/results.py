@@ -118,7 +118,7 @@ class ModelEntry(_Record):
     clean_hits: str
     health: Health
     #: How the clean gallery lies by class, all of it whatever the sample of queries: see
-    #: `robustdml.evaluation.structure`. Where queries search each other it is the whole test set. None where it is
+    #: `robustdml.retrieval.clustering`. Where queries search each other it is the whole test set. None where it is
     #: undefined, and in results from before these were measured.
     nmi: Share | None = None
     pi_ratio: Annotated[float, Field(ge=0)] | None = None

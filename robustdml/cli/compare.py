@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from robustdml.plain import plain
+from robustdml.printable import plain
 
 if TYPE_CHECKING:
     from rich.console import Console

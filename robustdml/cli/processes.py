@@ -22,7 +22,7 @@ def one_voice(device: str) -> Iterator[bool]:
     if not launched():
         yield True
         return
-    from robustdml.training.several import Several
+    from robustdml.training.distributed import Several
 
     processes = Several.meet(device)
     with processes.one_voice():

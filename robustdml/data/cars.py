@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from robustdml.data.dataset import RetrievalDataset
 from robustdml.data.images import FileImages
-from robustdml.data.published import Publication, folder_with, leave_self_out
+from robustdml.data.official import Publication, folder_with, leave_self_out
 from robustdml.errors import DataError
 
 CARS = Publication(

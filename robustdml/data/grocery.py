@@ -9,7 +9,7 @@ import numpy as np
 
 from robustdml.data.dataset import RetrievalDataset
 from robustdml.data.images import FileImages
-from robustdml.data.published import Publication, folder_with
+from robustdml.data.official import Publication, folder_with
 from robustdml.errors import DataError
 
 GROCERY = Publication(

@@ -8,7 +8,7 @@ import numpy as np
 
 from robustdml.data.dataset import RetrievalDataset
 from robustdml.data.images import FileImages
-from robustdml.data.published import Publication, folder_with
+from robustdml.data.official import Publication, folder_with
 
 INSHOP = Publication(
     title="In-Shop Clothes Retrieval",

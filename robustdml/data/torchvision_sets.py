@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from robustdml.data.dataset import RetrievalDataset
 from robustdml.data.images import ArrayImages, FileImages
-from robustdml.data.published import Publication, leave_self_out
+from robustdml.data.official import Publication, leave_self_out
 from robustdml.errors import DataError
 
 Pixels = npt.NDArray[np.uint8]

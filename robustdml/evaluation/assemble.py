@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from robustdml.evaluation.metrics import METRIC_NAMES, score
 from robustdml.evaluation.records import Records
 from robustdml.results import AttackEntry, Cell, Norm, WorstCase, pack_hits
+from robustdml.retrieval.metrics import METRIC_NAMES, score
 from robustdml.threat import NORMS, ThreatModel
 
 #: The records of one model by (attack spec, eps).

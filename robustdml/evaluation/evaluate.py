@@ -20,33 +20,25 @@ from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors
 from robustdml.devices import choose_device
 from robustdml.errors import AttackError, AttackSkipped, AttackTimeout, RunFolderError, SpecError
+from robustdml.evaluation.analyses.ers import ers_records
+from robustdml.evaluation.analyses.examples import ExampleWriter, pictured_queries, shown_attacks
+from robustdml.evaluation.analyses.maps import embedding_maps, mapped_queries
 from robustdml.evaluation.assemble import cell, hits, worst_cases
 from robustdml.evaluation.attacking import attack_shard
-from robustdml.evaluation.checks import cautions
-from robustdml.evaluation.embed import Embedder
 from robustdml.evaluation.entries import attack_entries, describe, environment, query_entry
-from robustdml.evaluation.ers import ers_records
-from robustdml.evaluation.examples import ExampleWriter, pictured_queries, shown_attacks
-from robustdml.evaluation.health import health
+from robustdml.evaluation.flags import cautions
 from robustdml.evaluation.judge import Judge
-from robustdml.evaluation.maps import embedding_maps, mapped_queries
-from robustdml.evaluation.metrics import score
 from robustdml.evaluation.poisoning import Prepared, poison_gallery, prepare
 from robustdml.evaluation.records import Records, read_shards, shard_path, write_shard
-from robustdml.evaluation.structure import nmi, pi_ratio
 from robustdml.evaluation.subjects import Subject, subjects_from_modules
 from robustdml.files import claim_run_folder
 from robustdml.models import check_image_size, evaluation_mode, weights_fingerprint
 from robustdml.progress import Advance, progress
-from robustdml.results import (
-    Cell,
-    EmbeddingMap,
-    EvalSpec,
-    Example,
-    ModelEntry,
-    Results,
-    WorstCase,
-)
+from robustdml.results import Cell, EmbeddingMap, EvalSpec, Example, ModelEntry, Results, WorstCase
+from robustdml.retrieval.clustering import nmi, pi_ratio
+from robustdml.retrieval.collapse import health
+from robustdml.retrieval.embed import Embedder
+from robustdml.retrieval.metrics import score
 from robustdml.seeding import derive_seed
 
 

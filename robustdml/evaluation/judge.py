@@ -14,12 +14,12 @@ from robustdml.contracts import Gallery, References
 from robustdml.data import RetrievalSplit
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import AttackError, CheckpointError
-from robustdml.evaluation.embed import Embedder, embed, embed_rows
-from robustdml.evaluation.measures import Points, Sight, Values, measured
-from robustdml.evaluation.metrics import RECALL_RANKS, per_query
+from robustdml.evaluation.analyses.ranking_measures import Points, Sight, Values, measured
 from robustdml.evaluation.records import TOP, Records, totals
-from robustdml.evaluation.search import GalleryIndex
 from robustdml.progress import Advance
+from robustdml.retrieval.embed import Embedder, embed, embed_rows
+from robustdml.retrieval.metrics import RECALL_RANKS, per_query
+from robustdml.retrieval.search import GalleryIndex
 from robustdml.threat import NORMS, norm_of
 
 Integers = npt.NDArray[np.int64]
@@ -124,7 +124,7 @@ class Judge:
         return other
 
     def measured_items(self, goal: str, rows: Tensor, after: Floats, targets: Tensor | None) -> Values:
-        """What is measured on attacked gallery items (see `robustdml.evaluation.measures`), each alone in the gallery.
+        """What is measured on attacked gallery items, each alone in the gallery (see `analyses.ranking_measures`).
 
         Args:
             goal: of the attack.

@@ -15,9 +15,9 @@ import torch
 from robustdml.contracts import Attack, FittedAttack, GalleryAttack, TwoSidedAttack
 from robustdml.errors import AttackError, AttackSkipped, CheckpointError
 from robustdml.evaluation.attacking import Cost, metered, send
-from robustdml.evaluation.embed import embed
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.records import Records, totals
+from robustdml.retrieval.embed import embed
 from robustdml.threat import NORMS, norm_of
 
 Floats = npt.NDArray[np.float64]

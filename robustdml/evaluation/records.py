@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robustdml.errors import RunFolderError
-from robustdml.evaluation.metrics import METRIC_NAMES
 from robustdml.files import write_bytes
+from robustdml.retrieval.metrics import METRIC_NAMES
 from robustdml.threat import NORMS
 
 RECORDS_FOLDER = "records"

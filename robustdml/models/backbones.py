@@ -89,19 +89,19 @@ for _name in torchvision_models.list_models(module=torchvision_models):
 
 
 def _timm(name: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
-    from robustdml.models import hub
+    from robustdml.models import external as hub
 
     return hub.timm_backbone(name, pretrained)
 
 
 def _hugging_face(name: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
-    from robustdml.models import hub
+    from robustdml.models import external as hub
 
     return hub.hugging_face_backbone(name, pretrained, image_size)
 
 
 def _factory(path: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
-    from robustdml.models import hub
+    from robustdml.models import external as hub
 
     return hub.factory_backbone(path, pretrained, image_size)
 

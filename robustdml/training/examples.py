@@ -10,9 +10,9 @@ from robustdml.config import TrainConfig
 from robustdml.contracts import AttackBuilder, GoalAttack
 from robustdml.errors import SpecError
 from robustdml.models import EmbeddingModel
-from robustdml.training.ascent import TrainingExamples
+from robustdml.training.pixel_examples import TrainingExamples
 from robustdml.training.processes import ALONE, Processes
-from robustdml.training.published import PublishedExamples
+from robustdml.training.published_examples import PublishedExamples
 from robustdml.training.schedule import batch_layout
 from robustdml.training.step import ExampleMaker
 

@@ -27,7 +27,6 @@ from robustdml.contracts import AttackBuilder
 from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors, TrainTensors
 from robustdml.errors import SpecError, Terminated, TrainingError
-from robustdml.evaluation.recall import clean_health, clean_recall
 from robustdml.files import claim_run_folder, write_text
 from robustdml.models import (
     EmbeddingModel,
@@ -38,17 +37,18 @@ from robustdml.models import (
     save_checkpoint,
 )
 from robustdml.progress import Advance, progress
+from robustdml.retrieval import clean_health, clean_recall
 from robustdml.seeding import derive_seed, stream
-from robustdml.training.board import Board, check_tensorboard, open_board
 from robustdml.training.examples import check_parts, example_maker
 from robustdml.training.losses import build_loss
 from robustdml.training.methods import METHODS
+from robustdml.training.optimizer import Update
 from robustdml.training.processes import Processes, join
 from robustdml.training.schedule import batches, fitting_m_per_class, rate
 from robustdml.training.state import TrainingState, TrainResult, load_state, read_state, save_state
 from robustdml.training.step import Autocast, step_loss
+from robustdml.training.tensorboard import Board, check_tensorboard, open_board
 from robustdml.training.termination import termination
-from robustdml.training.update import Update
 
 METRICS_FILE = "metrics.jsonl"
 #: Training images whose embeddings show each epoch whether the space is alive.

@@ -175,7 +175,7 @@ def join(device: str) -> Processes:
         SpecError: the launcher's environment variables cannot be, or the processes cannot meet.
     """
     if launched():
-        from robustdml.training.several import Several
+        from robustdml.training.distributed import Several
 
         return Several.meet(device)
     if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:

@@ -20,8 +20,8 @@ from robustdml.attacks import (
     Shift,
     build_attack,
 )
-from robustdml.attacks.apgd import _checkpoints
-from robustdml.attacks.ascent import value_and_gradient
+from robustdml.attacks.native.apgd import _checkpoints
+from robustdml.attacks.native.gradient import value_and_gradient
 from robustdml.contracts import Gallery, References
 from robustdml.errors import SpecError
 from robustdml.threat import norm_of

@@ -13,8 +13,8 @@ import torch
 from art.attacks.attack import EvasionAttack
 
 from robustdml.attacks import ATTACKS, NOT_OFFERED, build_attack
-from robustdml.attacks.art.table import ROWS
-from robustdml.attacks.art.turns import run_in_turns
+from robustdml.attacks.libraries.art.batched_threads import run_in_turns
+from robustdml.attacks.libraries.art.table import ROWS
 from robustdml.citations import BIBTEX
 from robustdml.errors import AttackSkipped, SpecError
 

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from robustdml.attacks import NES, Margin, Noise, RayS, Square
-from robustdml.attacks.decisions import _blocks
-from robustdml.attacks.querying import first_hit_is_wrong, margins, search
+from robustdml.attacks.native.black_box import first_hit_is_wrong, margins, search
+from robustdml.attacks.native.rays import _blocks
 from robustdml.contracts import Gallery, References
 from robustdml.errors import SpecError
 from robustdml.seeding import stream

@@ -5,7 +5,18 @@ import itertools
 import numpy as np
 import pytest
 
-from robustdml.attacks import ATTACKS, MTAX, PGD, STAX, SUITES, Margin, Noise, Shift, build_attack, build_suite
+from robustdml.attacks import (
+    ATTACKS,
+    MTAX,
+    PGD,
+    STAX,
+    SUITES,
+    Margin,
+    Noise,
+    Shift,
+    build_attack,
+    build_suite,
+)
 from robustdml.citations import BIBTEX
 from robustdml.errors import BudgetError, SpecError, UnknownNameError
 from robustdml.registry import Spec, parse_spec

@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from robustdml.attacks import RetrievalClassifier, build_attack
-from robustdml.attacks.classifier import SCALE, problems
+from robustdml.attacks.libraries.classifier import SCALE, problems
 from robustdml.contracts import Gallery, References
 from robustdml.errors import AttackError
-from robustdml.evaluation.search import GalleryIndex
+from robustdml.retrieval.search import GalleryIndex
 
 IDENTITY = nn.Flatten()
 

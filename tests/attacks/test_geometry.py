@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from robustdml.attacks.geometry import GEOMETRIES, project, random_perturbation, steepest_step
+from robustdml.attacks.native.geometry import GEOMETRIES, project, random_perturbation, steepest_step
 from robustdml.threat import norm_of
 
 EVERY_NORM = pytest.mark.parametrize("norm", GEOMETRIES)

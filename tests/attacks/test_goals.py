@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from robustdml.attacks import MTAX, STAX, Margin, NearestNegative, Shift
 from robustdml.contracts import Gallery, References
 from robustdml.errors import SpecError
-from robustdml.evaluation.search import GalleryIndex
+from robustdml.retrieval.search import GalleryIndex
 
 GOALS = [
     Shift(),

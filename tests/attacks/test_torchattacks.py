@@ -9,8 +9,8 @@ import torchattacks
 from torch.nn import functional as F
 
 from robustdml.attacks import ATTACKS, NOT_OFFERED, build_attack
-from robustdml.attacks.torchattacks_row import auto_attack, sparse_fool
-from robustdml.attacks.torchattacks_table import ROWS
+from robustdml.attacks.libraries.torchattacks.row import auto_attack, sparse_fool
+from robustdml.attacks.libraries.torchattacks.table import ROWS
 from robustdml.citations import BIBTEX
 from robustdml.contracts import Gallery, References
 from robustdml.errors import AttackSkipped, SpecError, UnknownNameError

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustdml.attacks import Margin, Shift, build_attack
-from robustdml.attacks.unseen import sample
+from robustdml.attacks.native.universal_fit import sample
 from robustdml.contracts import Gallery
 from robustdml.errors import AttackSkipped, SpecError
 

@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 
 from robustdml.errors import RunFolderError
-from robustdml.files import SPEC_FILE, claim_run_folder, content_hash, fingerprint, write_bytes, write_text
+from robustdml.files import (
+    SPEC_FILE,
+    claim_run_folder,
+    content_hash,
+    fingerprint,
+    write_bytes,
+    write_text,
+)
 
 SPEC = {"kind": "evaluate", "dataset": "digits", "attacks": [["noise", 0.03]], "seed": 0}
 

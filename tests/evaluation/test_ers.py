@@ -11,7 +11,7 @@ from robustdml.attacks import build_attack, build_suite
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import SpecError
 from robustdml.evaluation import evaluate
-from robustdml.evaluation.ers import TERMS, ers, normalised
+from robustdml.evaluation.analyses.ers import TERMS, ers, normalised
 from robustdml.evaluation.records import read_shards
 from robustdml.profiles import ERS_ATTACKS
 from robustdml.results import Results

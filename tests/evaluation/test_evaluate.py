@@ -18,10 +18,11 @@ from robustdml.attacks import build_attack, build_suite
 from robustdml.data import ArrayImages
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import AttackSkipped, CheckpointError, RunFolderError, SpecError
-from robustdml.evaluation import Subject, checks, evaluate
+from robustdml.evaluation import Subject, evaluate
+from robustdml.evaluation import flags as checks
 from robustdml.evaluation.records import read_shards
-from robustdml.evaluation.structure import nmi, pi_ratio
 from robustdml.results import Results, unpack_hits
+from robustdml.retrieval.clustering import nmi, pi_ratio
 from robustdml.threat import ThreatModel
 
 

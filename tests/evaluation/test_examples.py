@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from squares import make_dataset
 
-from robustdml.evaluation.examples import pictured_queries, shown_attacks
-from robustdml.evaluation.pictures import thumbnail
+from robustdml.evaluation.analyses.examples import pictured_queries, shown_attacks
+from robustdml.evaluation.analyses.pictures import thumbnail
 from robustdml.results import AttackEntry, Cell, Metrics, Score
 
 

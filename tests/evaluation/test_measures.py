@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from robustdml.evaluation.measures import MEASURES, Points, Sight, measured
+from robustdml.evaluation.analyses.ranking_measures import MEASURES, Points, Sight, measured
 
 
 def on_sphere(random, count, dim=6):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from robustdml.evaluation.metrics import METRIC_NAMES, per_query, score
-from robustdml.evaluation.search import GalleryIndex
+from robustdml.retrieval.metrics import METRIC_NAMES, per_query, score
+from robustdml.retrieval.search import GalleryIndex
 
 
 def unit(random, count, dim=5):

@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.distance import cosine
 from scipy.stats import ortho_group
 
-from robustdml.evaluation.structure import nmi, pi_ratio
+from robustdml.retrieval.clustering import nmi, pi_ratio
 
 
 def at_angles(*degrees: float) -> np.ndarray:

@@ -10,7 +10,14 @@ from safetensors import safe_open
 from torch.nn import functional as F
 
 from robustdml.errors import SpecError
-from robustdml.models import EmbeddingModel, ModelConfig, branch_layout, convert_to_multibn, export, to_torchvision
+from robustdml.models import (
+    EmbeddingModel,
+    ModelConfig,
+    branch_layout,
+    convert_to_multibn,
+    export,
+    to_torchvision,
+)
 
 
 def normalised(images):

@@ -19,6 +19,7 @@ PACKAGES = [
     "robustdml.evaluation",
     "robustdml.models",
     "robustdml.reports",
+    "robustdml.retrieval",
     "robustdml.training",
 ]
 

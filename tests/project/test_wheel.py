@@ -68,7 +68,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: zipfile.ZipFile) -
 
 def test_the_wheel_holds_what_is_not_python(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    assert {"robustdml/py.typed", "robustdml/reports/templates/report.html.j2"} <= names
+    assert {"robustdml/py.typed", "robustdml/reports/page/templates/report.html.j2"} <= names
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
 
 
@@ -81,7 +81,7 @@ def test_the_source_archive_can_be_built_from(dist: Path) -> None:
     (path,) = dist.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    templates = {f"reports/templates/{path.name}" for path in (ROOT / "reports" / "templates").iterdir()}
+    templates = {f"reports/page/templates/{path.name}" for path in (ROOT / "reports" / "page" / "templates").iterdir()}
     assert templates | {"setup.py", "pyproject.toml", "LICENSE", "attacks/__init__.py", "robustdml/py.typed"} <= names
 
 
@@ -90,7 +90,7 @@ def test_the_installed_package_finds_its_parts_in_itself(unpacked: Path, tmp_pat
         "import sys\n"
         "from importlib.util import find_spec\n"
         f"sys.path.insert(0, {str(unpacked)!r})\n"
-        "import robustdml, robustdml.reports.html as html\n"
+        "import robustdml, robustdml.reports.page.render as html\n"
         "print(*robustdml.__path__)\n"
         "print(find_spec('robustdml.attacks').origin)\n"
         "print((html.TEMPLATES / 'report.html.j2').is_file(), html.__file__)\n"
@@ -103,7 +103,7 @@ def test_the_installed_package_finds_its_parts_in_itself(unpacked: Path, tmp_pat
     assert done.stdout.splitlines() == [
         str(package),
         str(package / "attacks" / "__init__.py"),
-        f"True {package / 'reports' / 'html.py'}",
+        f"True {package / 'reports' / 'page' / 'render.py'}",
         "False",
     ]
 

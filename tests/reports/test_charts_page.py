@@ -11,10 +11,10 @@ import pytest
 from random_run import random_run
 
 from robustdml.reports import render_report
-from robustdml.reports.charts import CHART_SECTIONS
-from robustdml.reports.charts.drawing import draw
-from robustdml.reports.charts.plot import Bars, Cells, Curve, Dots, Links
-from robustdml.reports.index import Index
+from robustdml.reports.files.leaderboard import Index
+from robustdml.reports.page.charts import CHART_SECTIONS
+from robustdml.reports.page.charts.drawing import draw
+from robustdml.reports.page.charts.plot import Bars, Cells, Curve, Dots, Links
 from robustdml.results import Results
 
 HOSTILE = "</script><b>\"'&{{ 7 * 7 }} %{x} \u202egnp \N{PARROT} \u05e9\u05dc\u05d5\u05dd " + "long" * 120

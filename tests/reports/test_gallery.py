@@ -8,8 +8,8 @@ import pytest
 
 from robustdml.errors import RunFolderError
 from robustdml.reports import render_report
-from robustdml.reports.gallery import build_gallery, gallery_section
-from robustdml.reports.index import Index
+from robustdml.reports.files.leaderboard import Index
+from robustdml.reports.page.gallery import build_gallery, gallery_section
 from robustdml.results import Results, pack_hits
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from robustdml.errors import RunFolderError
 from robustdml.reports import merge_runs, write_report
-from robustdml.reports.merge import open_runs
-from robustdml.reports.pictures import read_picture
+from robustdml.reports.merging.merge import open_runs
+from robustdml.reports.page.pictures import read_picture
 from robustdml.results import Caution
 
 

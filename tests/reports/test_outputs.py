@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 import pytest
 
 from robustdml.reports import parse_threshold, violations, write_outputs
-from robustdml.reports.cards import write_cards
-from robustdml.reports.junit import junit_xml
-from robustdml.reports.markdown import escape
-from robustdml.reports.summary import markdown_summary
+from robustdml.reports.files.cards import write_cards
+from robustdml.reports.files.junit import junit_xml
+from robustdml.reports.files.markdown import escape
+from robustdml.reports.files.summary import markdown_summary
 
 #: Markup, links, mentions, table cells, control characters, a half surrogate, text that turns direction, emoji, length.
 HOSTILE = (

@@ -10,7 +10,7 @@ import pytest
 import robustdml.reports
 from robustdml.reports import text
 
-CSS = Path(robustdml.reports.__file__).with_name("templates") / "report.css"
+CSS = Path(robustdml.reports.__file__).parent / "page" / "templates" / "report.css"
 
 
 @pytest.mark.parametrize(

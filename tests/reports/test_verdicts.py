@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from robustdml.reports import render_report
-from robustdml.reports.index import Index
-from robustdml.reports.ranking import Answers, rank
-from robustdml.reports.verdicts import verdict_section
+from robustdml.reports.files.leaderboard import Index
+from robustdml.reports.page.ranking_tables import Answers, rank
+from robustdml.reports.page.verdicts import verdict_section
 from robustdml.results import Results, pack_hits
 
 

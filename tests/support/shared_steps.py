@@ -18,11 +18,11 @@ from robustdml.config import RunOptions, TrainConfig
 from robustdml.data import load_dataset
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn, freeze_batchnorm
 from robustdml.training import METHODS, build_loss, step_loss, train
-from robustdml.training.ascent import TrainingExamples
 from robustdml.training.examples import example_maker
+from robustdml.training.optimizer import Update
+from robustdml.training.pixel_examples import TrainingExamples
 from robustdml.training.processes import Processes, join
 from robustdml.training.step import Autocast
-from robustdml.training.update import Update
 
 Found = dict[str, torch.Tensor]
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from robustdml.attacks import build_attack
 from robustdml.contracts import batch_references
 from robustdml.seeding import uniform_like
-from robustdml.training.ascent import START, TrainingExamples
+from robustdml.training.pixel_examples import START, TrainingExamples
 
 EPS = 8 / 255
 

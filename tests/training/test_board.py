@@ -20,7 +20,7 @@ from robustdml.cli import main
 from robustdml.config import RunOptions, TrainConfig
 from robustdml.errors import MissingPackageError, Terminated
 from robustdml.training import loop, train
-from robustdml.training.board import Board
+from robustdml.training.tensorboard import Board
 
 QUIET = RunOptions(device="cpu", progress=False)
 SHOWN = dataclasses.replace(QUIET, tensorboard=True)

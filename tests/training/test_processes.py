@@ -12,9 +12,9 @@ from robustdml.attacks import build_attack
 from robustdml.errors import EndedElsewhere, SpecError
 from robustdml.launcher import is_first, launched
 from robustdml.training import METHODS
-from robustdml.training.ascent import TrainingExamples
+from robustdml.training.distributed import Several
+from robustdml.training.pixel_examples import TrainingExamples
 from robustdml.training.processes import ALONE, Alone, join
-from robustdml.training.several import Several
 
 
 @pytest.fixture(scope="module")

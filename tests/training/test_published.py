@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from robustdml.seeding import stream
-from robustdml.training.published import START, PublishedExamples
+from robustdml.training.published_examples import START, PublishedExamples
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 EPS = 0.01

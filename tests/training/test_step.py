@@ -9,8 +9,8 @@ from torch import nn
 from robustdml.attacks import build_attack
 from robustdml.models import branch_layout, convert_to_multibn
 from robustdml.training import METHODS
-from robustdml.training.ascent import TrainingExamples
 from robustdml.training.losses import build_loss
+from robustdml.training.pixel_examples import TrainingExamples
 from robustdml.training.step import Autocast, adversarial_part, step_loss
 
 LOSS = build_loss("multisimilarity", None, classes=4, embedding_dim=6)

@@ -1,0 +1,1 @@
+"""What an attack on an embedding wants."""

@@ -1,0 +1,204 @@
+"""Ranking attacks that are not about moving drawn items: TMA, ES, LTM, GTM, GTT and FOA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from robustdml.contracts import References
+from robustdml.errors import SpecError
+from robustdml.seeding import stream
+
+from .embedding import Aim, Objective
+from .ranking import distances, drawn_near_rows, drawn_rows, nearest_rows, query_loss
+
+#: The values of ``compat``: the definition, or RobRank's published code with its faults, to compare with its tables.
+COMPAT = ("off", "robrank")
+
+
+@dataclass(frozen=True)
+class TMA:
+    """Targeted mismatch: the largest cosine to an item drawn from the gallery (Tolias et al. 2019)."""
+
+    name = "tma"
+    title = "TMA"
+    flat_at_clean = False
+    citation = "tolias2019targeted"
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor:
+        """``(N, 1)``."""
+        return drawn_rows(~references.own, references.ids, 1, seed=seed, purpose=self.name)
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """The cosine."""
+        wanted = references.gallery.embeddings[self.target_rows(references, seed=seed)[:, 0]]
+        return lambda embeddings: (embeddings * wanted).sum(1)
+
+
+@dataclass(frozen=True)
+class ES:
+    """ES: as far as possible from the clean embedding, by Euclidean distance.
+
+    There is no gradient at the clean embedding itself. The distance is therefore taken to a point 0.001 beside it, in a
+    direction drawn by seed and query. RobRank adds 1e-7, where the rounding of the batch decides the first step.
+    """
+
+    name = "es"
+    title = "ES"
+    flat_at_clean = False
+    citation = "zhou2020adversarial"
+
+    def target_rows(self, references: References, *, seed: int) -> None:
+        """None: the goal is untargeted."""
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """The distance."""
+        size = references.embeddings.shape[1]
+        drawn = np.stack([stream(seed, self.name, item).standard_normal(size) for item in references.ids.tolist()])
+        beside = F.normalize(torch.from_numpy(drawn).to(references.embeddings), dim=1)
+        origin = references.embeddings + 1e-3 * beside
+        return lambda embeddings: ((embeddings - origin).square().sum(1) + 1e-12).sqrt()
+
+
+def _check_compat(compat: str) -> None:
+    if compat not in COMPAT:
+        raise SpecError(f"compat={compat} is not known: {' or '.join(COMPAT)}")
+
+
+@dataclass(frozen=True)
+class LTM:
+    """LTM: every foreign item before every own one (the criterion of Wang et al. 2020, as RobRank states it).
+
+    Args:
+        compat: ``"robrank"`` counts the query itself as its own nearest item, as the published code does where the
+            query is in the gallery: its mask has no effect.
+    """
+
+    compat: str = "off"
+    name = "ltm"
+    title = "LTM"
+    flat_at_clean = False
+    citation = "wang2020transferable"
+
+    def __post_init__(self) -> None:
+        _check_compat(self.compat)
+
+    def target_rows(self, references: References, *, seed: int) -> None:
+        """None: the goal is untargeted."""
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """Minus ``[max d(q, foreign) - min d(q, own)]+``."""
+        items, same = references.gallery.embeddings, references.same_class
+        positive = same if self.compat == "robrank" else same & ~references.own
+
+        def value(embeddings: Tensor) -> Tensor:
+            apart = distances(embeddings, items)
+            furthest = apart.masked_fill(same, -torch.inf).amax(1)
+            nearest = apart.masked_fill(~positive, torch.inf).amin(1)
+            return -(furthest - nearest).clamp_min(0.0)
+
+        return value
+
+
+@dataclass(frozen=True)
+class GTM:
+    """GTM: towards the item of another class that was nearest to the clean query.
+
+    Args:
+        compat: ``"robrank"`` takes the item that the published code takes: the *place* of the nearest foreign item in
+            the list of foreign items, used as a place in the gallery; foreign to the query's first hit, not to it.
+    """
+
+    compat: str = "off"
+    name = "gtm"
+    title = "GTM"
+    flat_at_clean = False
+    citation = "zhou2024adversarial"
+
+    def __post_init__(self) -> None:
+        _check_compat(self.compat)
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor:
+        """``(N, 1)``."""
+        gallery, own = references.gallery, references.own
+        if self.compat == "off":
+            return nearest_rows(references.embeddings, gallery.embeddings, ~references.same_class, 1)
+        first = nearest_rows(references.embeddings, gallery.embeddings, ~own, 1)
+        # The published mask leaves the query itself among the foreign items where its first hit is of another class,
+        # at an infinite distance.
+        foreign = gallery.labels[first] != gallery.labels[None]
+        nearest = nearest_rows(references.embeddings, gallery.embeddings, foreign & ~own, 1)
+        place: Tensor = foreign.cumsum(1).gather(1, nearest) - 1
+        return place
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """Minus the distance to that item."""
+        wanted = references.gallery.embeddings[self.target_rows(references, seed=seed)[:, 0]]
+        return lambda embeddings: -((embeddings - wanted).square().sum(1) + 1e-12).sqrt()
+
+
+@dataclass(frozen=True)
+class GTT:
+    """GTT: push the first hit of the clean query to the back (QA- on it alone)."""
+
+    name = "gtt"
+    title = "GTT"
+    flat_at_clean = False
+    citation = "zhou2024adversarial"
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor:
+        """``(N, 1)``, the first hit."""
+        return nearest_rows(references.embeddings, references.gallery.embeddings, ~references.own, 1)
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """That of QA- with the first hit as its candidate."""
+        return query_loss(references, self.target_rows(references, seed=seed), -1.0)
+
+
+@dataclass(frozen=True)
+class FOA:
+    """FOA: impose an order on items that the query finds (Zhou et al. 2021): two are swapped, more are shuffled.
+
+    Args:
+        candidates: c of the paper, at least 2.
+    """
+
+    candidates: int = 5
+    name = "foa"
+    flat_at_clean = False
+    citation = "zhou2021practical"
+
+    def __post_init__(self) -> None:
+        if self.candidates < 2:
+            raise SpecError(f"candidates={self.candidates} must be at least 2: an order needs two items")
+
+    @property
+    def title(self) -> str:
+        """With the number of items."""
+        return f"FOA c={self.candidates}"
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor:
+        """``(N, candidates)`` in the order wanted, the first to be the nearest."""
+        rows = drawn_near_rows(references, self.candidates, seed=seed, purpose=self.name)
+        if self.candidates > 2:
+            return rows
+        similarity = (references.embeddings @ references.gallery.embeddings.T).gather(1, rows)
+        return rows.gather(1, similarity.argsort(dim=1))
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """Minus the mean of ``[d(q, c_i) - d(q, c_j)]+`` over the pairs that c_i shall precede c_j in."""
+        wanted = references.gallery.embeddings[self.target_rows(references, seed=seed)]
+        first, then = torch.triu_indices(self.candidates, self.candidates, offset=1)
+
+        def value(embeddings: Tensor) -> Tensor:
+            apart = ((embeddings[:, None] - wanted).square().sum(2) + 1e-12).sqrt()
+            return -(apart[:, first] - apart[:, then]).clamp_min(0.0).mean(1)
+
+        return value
+
+
+FIRST_GOALS: dict[str, type[Aim]] = {"tma": TMA, "es": ES, "ltm": LTM, "gtm": GTM, "gtt": GTT, "foa": FOA}

@@ -1,0 +1,129 @@
+"""What the goals of the field's ranking attacks share: distances, drawn and nearest items, and the loss on ranks.
+
+Distances are Euclidean between embeddings of length 1. A query is never its own candidate. Every value is per query,
+so that it does not depend on the batch; the published code averages over the batch first.
+
+Shapes: N queries, M gallery items, T candidates, D dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from robustdml.contracts import References
+from robustdml.errors import SpecError
+from robustdml.seeding import stream
+
+from .embedding import Objective
+
+#: How near an item must be to count as one that the query finds: among the nearest hundredth of the gallery.
+_NEAR_SHARE = 0.01
+
+
+class RankingGoal(Protocol):
+    """A `Goal` with the name that the papers give it, and what to cite."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def flat_at_clean(self) -> bool: ...  # noqa: D102
+    @property
+    def title(self) -> str: ...  # noqa: D102
+    @property
+    def citation(self) -> str: ...  # noqa: D102
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor | None: ...  # noqa: D102
+    def objective(self, references: References, *, seed: int) -> Objective: ...  # noqa: D102
+
+
+def distances(embeddings: Tensor, items: Tensor) -> Tensor:
+    """Euclidean distances ``(N, M)`` between points of length 1; the gradient at distance 0 is 0."""
+    return (2 - 2 * embeddings @ items.T).clamp_min(1e-12).sqrt()
+
+
+def drawn_rows(allowed: Tensor, ids: Tensor, count: int, *, seed: int, purpose: str) -> Tensor:
+    """``count`` different places of each row of ``allowed``, ``(N, M)`` bool, drawn by seed and id: ``(N, count)``.
+
+    Raises:
+        SpecError: a row allows fewer.
+    """
+    rows = []
+    for mask, item in zip(allowed.cpu().numpy(), ids.tolist(), strict=True):
+        places = np.flatnonzero(mask)
+        if len(places) < count:
+            raise SpecError(f"{count} candidates asked for, there are {len(places)}: ask for fewer")
+        rows.append(stream(seed, purpose, item).choice(places, count, replace=False))
+    return torch.from_numpy(np.stack(rows)).to(ids.device)
+
+
+def nearest_rows(points: Tensor, items: Tensor, allowed: Tensor, count: int) -> Tensor:
+    """The ``count`` nearest allowed items of each point, the nearest first: ``(N, count)`` int64.
+
+    Raises:
+        SpecError: fewer are allowed.
+    """
+    if int(allowed.sum(1).min()) < count:
+        raise SpecError(f"{count} candidates asked for, there are {int(allowed.sum(1).min())}: ask for fewer")
+    nearest: Tensor = (points @ items.T).masked_fill(~allowed, -torch.inf).topk(count, dim=1).indices
+    return nearest
+
+
+def drawn_near_rows(references: References, count: int, *, seed: int, purpose: str) -> Tensor:
+    """``count`` different gallery rows of the query's nearest hundredth (or, in a small gallery, its nearest few)."""
+    gallery, allowed = references.gallery, ~references.own
+    pool = max(int(_NEAR_SHARE * len(gallery)), count)
+    near = nearest_rows(references.embeddings, gallery.embeddings, allowed, pool)
+    places = drawn_rows(torch.ones_like(near, dtype=torch.bool), references.ids, count, seed=seed, purpose=purpose)
+    return near.gather(1, places)
+
+
+def raised(to_candidates: Tensor, to_all: Tensor, counted: Tensor) -> Tensor:
+    """How far candidates are from the first place: the mean of ``[d(q, c) - d(q, x)]+`` over all c and counted x.
+
+    Args:
+        to_candidates: ``(N, T)`` distances.
+        to_all: ``(N, M)`` or ``(N, T, M)`` distances.
+        counted: of the shape of ``to_all``, bool; which items count.
+
+    Returns:
+        ``(N,)``; 0 exactly where every candidate comes before every counted item.
+    """
+    if to_all.ndim == 2:
+        to_all, counted = to_all[:, None], counted[:, None]
+    ahead = (to_candidates[:, :, None] - to_all).clamp_min(0.0) * counted
+    return (ahead.sum(2) / counted.sum(2)).mean(1)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """What the goals on drawn items share.
+
+    Args:
+        candidates: M of the papers (for an attack on the gallery W), how many are drawn, at least 1.
+    """
+
+    candidates: int = 1
+
+    def __post_init__(self) -> None:
+        if self.candidates < 1:
+            raise SpecError(f"candidates={self.candidates} must be at least 1")
+
+    def titled(self, title: str, letter: str = "M") -> str:
+        """The name of the papers, with their letter for the number of items where it is not 1."""
+        return title if self.candidates == 1 else f"{title} {letter}={self.candidates}"
+
+
+def query_loss(references: References, rows: Tensor, sign: float) -> Objective:
+    """Minus how far the rows are from the first place (sign 1) or from the last (-1)."""
+    items, counted = references.gallery.embeddings, ~references.own
+
+    def value(embeddings: Tensor) -> Tensor:
+        to_all = sign * distances(embeddings, items)
+        return -raised(to_all.gather(1, rows), to_all, counted)
+
+    return value

@@ -1,0 +1,77 @@
+"""What all gradient attacks share: value and gradient of a goal, the best image so far, the row in the results."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustdml.results import AttackEntry
+
+from ..entries import entry_spec, with_goal_citation
+from ..goals.embedding import Objective
+
+
+def value_and_gradient(
+    model: nn.Module, objective: Objective, images: Tensor, samples: int = 1
+) -> tuple[Tensor, Tensor]:
+    """The value of each image ``(N,)`` and its gradient ``(N, C, H, W)``, both the mean over ``samples`` passes."""
+    with torch.enable_grad():
+        images = images.detach().requires_grad_()
+        value = objective(model(images))
+        for _ in range(samples - 1):
+            value = value + objective(model(images))
+        if samples > 1:
+            value = value / samples
+        (gradient,) = torch.autograd.grad(value.sum(), images)
+    return value.detach(), gradient
+
+
+@torch.no_grad()
+def value_of(model: nn.Module, objective: Objective, images: Tensor, samples: int = 1) -> Tensor:
+    """The value of each image ``(N,)``, the mean over ``samples`` passes."""
+    value = objective(model(images))
+    for _ in range(samples - 1):
+        value = value + objective(model(images))
+    return value / samples if samples > 1 else value
+
+
+class Best:
+    """Per query, the image with the highest value that was seen.
+
+    Args:
+        images: ``(N, C, H, W)``, what it begins with.
+        values: ``(N,)``, theirs; None makes any other image better.
+    """
+
+    def __init__(self, images: Tensor, values: Tensor | None = None) -> None:
+        self.images = images.clone()
+        self.values = images.new_full((len(images),), -torch.inf) if values is None else values.to(images)
+
+    def keep(self, images: Tensor, values: Tensor) -> Tensor:
+        """Take over the images that are better; returns which, ``(N,)`` bool."""
+        better = values > self.values
+        self.images[better], self.values[better] = images[better], values[better].to(self.values)
+        return better
+
+
+def gradient_entry(kind: str, attack: Any, citation: str, *, family: str | None = None) -> AttackEntry:
+    """The row in the results of a gradient attack with a ``goal`` and a ``norm``.
+
+    Args:
+        kind: its name in the registry.
+        citation: the key of its paper.
+        family: what tables call it, if not ``kind``.
+    """
+    goal, norm = attack.goal.name, attack.norm
+    return AttackEntry(
+        spec=entry_spec(kind, attack),
+        name=f"{family or kind}-{goal.replace('_', '-')}" + ("" if norm == "linf" else f"-{norm}"),
+        library="robustdml",
+        goal=goal,
+        knowledge="gradients",
+        norm=norm,
+        budget="fixed" if attack.threat.eps is not None else "minimum",
+        citations=with_goal_citation(goal, citation),
+    )

@@ -1,0 +1,172 @@
+"""From a spec to an attack: the registry of attacks, and what is refused with a sentence."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+
+from robustdml.config import EFFORTS, Effort
+from robustdml.contracts import Attack
+from robustdml.errors import BudgetError, SpecError, UnknownNameError
+from robustdml.registry import Registry, Spec, parse_spec
+from robustdml.results import AttackEntry
+from robustdml.threat import ThreatModel
+
+from .factory import DEFAULT_EPS, GOALS, AttackFactory, goal_parameters
+from .libraries import art
+from .libraries.torchattacks import adapter as torchattacks
+from .native import (
+    both_sides as poisoning,
+)
+from .native import (
+    patch,
+    universal,
+)
+from .native import (
+    ranking_attacks as ranking,
+)
+from .native import (
+    table as native,
+)
+from .native.transfer import Transfer
+
+_SOURCES = (native, ranking, universal, patch, poisoning, torchattacks, art)
+
+ATTACKS: Registry[AttackFactory] = Registry("attack")
+for _source in _SOURCES:
+    for _name, _factory in _source.FACTORIES.items():
+        ATTACKS.add(_name, _factory)
+
+
+def _transfer(attack: str, eps: float, surrogate: str) -> Transfer:
+    return Transfer(surrogate, build_attack(attack, eps))
+
+
+ATTACKS.add(
+    "transfer",
+    AttackFactory(
+        "another attack, computed on a surrogate model that is given",
+        _transfer,
+        {"surrogate": "", "attack": "margin"},
+        knowledge="transfer",
+        by_name_only="it needs a surrogate, as in transfer(surrogate='runs/other', attack=margin)",
+    ),
+)
+
+#: Attacks of the libraries that are not offered, with the reason why.
+NOT_OFFERED: dict[str, str] = {**torchattacks.NOT_OFFERED, **art.NOT_OFFERED}
+
+
+def build_attack(text: str, eps: float, effort: Effort = "standard") -> Attack:
+    """Build an attack from a spec such as ``"pgd(goal=margin, steps=50)"``.
+
+    Args:
+        text: a name of `ATTACKS`, or ``package.module:name`` of a class or function of your own, with parameters if
+            wanted. ``eps=`` in the spec goes before the argument; goals may be written with hyphens.
+        eps: L-infinity budget in pixels of [0, 1]; 0 is allowed here and makes the attack the identity. Attacks in
+            other norms take theirs from the spec, else `DEFAULT_EPS`; attacks that look for the smallest perturbation
+            have none.
+        effort: how hard it tries; parameters in the spec go before it.
+
+    Raises:
+        UnknownNameError: no such attack or goal.
+        SpecError: the attack has no such parameter, or the value is of the wrong type or out of range.
+        BudgetError: eps outside [0, 1].
+    """
+    ThreatModel(eps)
+    if effort not in EFFORTS:
+        raise UnknownNameError("effort", effort, EFFORTS)
+    if ":" in text.partition("(")[0]:
+        return _foreign(text, eps)
+    spec = parse_spec(text)
+    factory = ATTACKS[spec.name]
+    # Goals are written with hyphens in the literature.
+    goal = str(spec.params.get("goal", factory.goals[0])).replace("-", "_") if factory.goals else None
+    if goal is not None and goal not in factory.goals:
+        raise UnknownNameError(f"goal for {spec.name}", goal, factory.goals)
+    known = factory.parameters(goal)
+    for key, value in spec.params.items():
+        if key not in {*known, "eps"}:
+            raise SpecError(f"'{text}': {spec.name} has no parameter '{key}', it has: {', '.join(known) or 'none'}")
+        if key not in {"goal", "eps"}:
+            _check_type(text, key, value, known[key])
+    params = {**factory.defaults, **factory.effort.get(effort, {}), **spec.params}
+    budget = _budget(text, factory, params, eps)
+    params = {key: value for key, value in params.items() if key not in {"goal", "eps"}}
+    if goal is not None:
+        own = {key: params.pop(key) for key in goal_parameters(goal) if key in params}
+        params["goal"] = GOALS[goal](**own)
+    if factory.budget == "fixed":
+        params["eps"] = budget
+    return factory.make(**params)
+
+
+def _budget(text: str, factory: AttackFactory, params: Mapping[str, object], eps: float) -> float | None:
+    norm = str(params.get("norm", factory.norms[0]))
+    if norm not in factory.norms:
+        raise UnknownNameError(f"norm in '{text}':", norm, factory.norms)
+    given = params.get("eps")
+    if factory.budget != "fixed":
+        if given is not None:
+            looks = "looks for the smallest perturbation" if factory.budget == "minimum" else "is bound by no norm"
+            raise SpecError(f"'{text}': this attack {looks} and takes no eps: leave it out")
+        return None
+    if given is None:
+        return eps if norm == "linf" else DEFAULT_EPS[norm]
+    if isinstance(given, bool) or not isinstance(given, int | float) or not given > 0:
+        raise BudgetError(f"'{text}': eps={given!r} must be a number above 0, such as 8/255")
+    return ThreatModel(float(given), norm).eps
+
+
+_WORDS: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+
+
+def _check_type(text: str, key: str, value: object, default: object) -> None:
+    """Refuse a value that the parameter cannot hold, before a library meets it deep inside."""
+    if default is None:
+        fits, wanted = value is None or _is_number(value), "a number or none"
+    elif isinstance(default, float):
+        fits, wanted = _is_number(value), _WORDS[float]
+    else:
+        fits, wanted = type(value) is type(default), _WORDS.get(type(default), f"a {type(default).__name__}")
+    if not fits:
+        raise SpecError(f"'{text}': {key}={value!r} must be {wanted}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _foreign(text: str, eps: float) -> Attack:
+    """An attack of the user's own: ``package.module:name(x=1)``, called with its parameters and eps."""
+    path, _, call = text.partition(":")
+    spec = parse_spec(call)
+    try:
+        make = getattr(importlib.import_module(path.strip()), spec.name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise SpecError(
+            f"'{text}': cannot import '{spec.name}' from '{path.strip()}' ({error}): write package.module:Name(x=1) "
+            "with a package that Python finds"
+        ) from None
+    try:
+        attack: Attack = make(**{"eps": eps, **spec.params})
+    except TypeError as error:
+        raise SpecError(f"'{text}': {error}: it must take eps and the parameters given") from None
+    for part in ("threat", "entry", "target_rows", "__call__"):
+        if not hasattr(attack, part):
+            raise SpecError(f"'{text}' is no attack, it has no '{part}': see robustdml.contracts.Attack")
+    if not isinstance(attack.entry(), AttackEntry):
+        raise SpecError(f"entry() of '{text}' must return a robustdml.results.AttackEntry")
+    return attack
+
+
+def spec_name(text: str) -> str:
+    """The name in a spec, without its parameters.
+
+    Raises:
+        SpecError: the text is no spec.
+    """
+    module, colon, call = text.partition(":")
+    if colon and "(" not in module:
+        return f"{module}:{parse_spec(call).name}"
+    return Spec(parse_spec(text).name).name

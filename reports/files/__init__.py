@@ -1,0 +1,1 @@
+"""The other files that a run can be written as."""

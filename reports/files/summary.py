@@ -1,0 +1,89 @@
+"""A run in a few lines of Markdown, fit for a comment on a pull request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from robustdml.results import Caution, ModelEntry, Results
+
+from .. import text
+from ..measurements import Measurement, measurements, weakest
+from ..thresholds import Violation
+from .leaderboard import Index
+from .markdown import escape, table
+
+#: Longer names are cut, and more lines only counted: a comment is read at a glance, the report has them all.
+_NAME, _LINES = 60, 20
+
+
+def markdown_summary(results: Results, missed: Sequence[Violation] | None = None) -> str:
+    """The verdict, the hardest attack of each model and the warnings.
+
+    Args:
+        missed: the bars that were missed; None where none was set.
+    """
+    index = Index.of(results)
+    dataset = results.dataset
+    lines = [
+        f"### Retrieval under attack: {escape(dataset.name)}",
+        "",
+        *table(("Model", "Clean R@1", "NMI", "π ratio", _worst_head(index), "Kept", "Hardest attack"), _rows(index)),
+        "",
+        f"{text.counted(dataset.queries, 'query', 'queries')}, {text.counted(dataset.gallery, 'gallery image')}; "
+        f"chance {text.fraction(dataset.chance_recall_at_1)}; 95 % intervals from a bootstrap over classes. "
+        "NMI and π ratio are of the clean gallery. Worst case: each query under the attack that hurts it most.",
+    ]
+    if missed is not None:
+        lines += ["", "**Thresholds:** " + (f"{len(missed)} missed" if missed else "all reached"), ""]
+        lines += _listed([escape(violation.sentence) for violation in missed])
+    failed = sum(cell.status == "failed" for cell in results.cells)
+    if failed:
+        lines += ["", f"**{failed} of {text.counted(len(results.cells), 'attack run')} failed.**"]
+    # Failures are counted above; one warning for each would bury the others.
+    warnings = [caution for caution in results.warnings if caution.slug != "attack-failed"]
+    if warnings:
+        lines += ["", "**Warnings**", "", *_listed([_warning(caution) for caution in warnings])]
+    lines += [
+        "",
+        f"robustdml {escape(results.robustdml_version)}, {escape(text.moment(results.created))}, "
+        f"fingerprint {escape(results.fingerprint)}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _worst_head(index: Index) -> str:
+    return "Worst-case R@1" if index.headline is None else f"Worst-case R@1 at {index.headline.text}"
+
+
+def _rows(index: Index) -> list[list[str]]:
+    return [_row(index, model, measurements(index, model)) for model in index.results.models]
+
+
+def _row(index: Index, model: ModelEntry, own: tuple[Measurement, ...]) -> list[str]:
+    worst = None if index.headline is None else index.worst.get((model.name, index.headline))
+    hardest = weakest(own, index.headline)
+    name = escape(text.shortened(model.name, _NAME))
+    return [
+        f"{name} (collapsed)" if model.health.collapsed else name,
+        f"{text.fraction(model.clean.metrics.recall_at_1)} ({text.interval(model.clean)})",
+        text.fraction(model.nmi),
+        text.fraction(model.pi_ratio),
+        text.ABSENT
+        if worst is None
+        else f"{text.fraction(worst.score.metrics.recall_at_1)} ({text.interval(worst.score)})",
+        text.ABSENT if worst is None or worst.relative_recall is None else text.percent(worst.relative_recall),
+        text.ABSENT
+        if hardest is None or hardest.score is None
+        else f"{escape(text.shortened(hardest.attack_name or '', _NAME))} "
+        f"{text.fraction(hardest.score.metrics.recall_at_1)}",
+    ]
+
+
+def _warning(caution: Caution) -> str:
+    about = "" if caution.model is None else f" ({escape(text.shortened(caution.model, _NAME))})"
+    return f"**{escape(caution.slug)}**{about}: {escape(caution.message)} {escape(caution.remedy)}"
+
+
+def _listed(lines: Sequence[str]) -> list[str]:
+    more = [f"and {len(lines) - _LINES} more, in the report"] if len(lines) > _LINES else []
+    return [f"- {line}" for line in (*lines[:_LINES], *more)]

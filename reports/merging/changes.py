@@ -1,0 +1,219 @@
+"""What got better or worse from one run to another, and whether by more than chance explains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from robustdml.errors import RunFolderError, UnknownNameError
+from robustdml.results import ModelEntry, Results, Score
+
+from ..files.leaderboard import Index
+from ..measurements import METRICS, Measurement, measurements, metric
+from ..statistics import compare_all
+
+Verdict = Literal["better", "worse", "unclear"]
+Measured = tuple[Measurement, ...]
+
+#: How many attacks of one side a note names before it only counts them.
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Change:
+    """One condition (clean, a worst case, an attack) before and after.
+
+    Args:
+        label: the condition for a reader.
+        condition: which kind it is.
+        before: its score; None where the attack failed or was skipped.
+        after: the same.
+        reason: why there is no comparison; None where there is.
+        lost: queries that were right before and are wrong after; None where the queries are not the same.
+        won: queries that were wrong before and are right after.
+        p_value: of McNemar's exact test on these, corrected by Holm over all tests of the comparison.
+        verdict: on R@1; None where there is no comparison.
+    """
+
+    label: str
+    condition: Literal["clean", "worst", "attack"]
+    before: Score | None
+    after: Score | None
+    reason: str | None = None
+    lost: int | None = None
+    won: int | None = None
+    p_value: float | None = None
+    verdict: Verdict | None = None
+
+    @property
+    def differences(self) -> dict[str, float] | None:
+        """After less before in each of `METRICS`; None where one of them is missing."""
+        if self.before is None or self.after is None:
+            return None
+        return {name: metric(self.after.metrics, name) - metric(self.before.metrics, name) for name in METRICS}
+
+
+@dataclass(frozen=True)
+class ModelChanges:
+    """One model before, and the one that it is compared with.
+
+    Args:
+        before: the name of the first.
+        after: the name of the second.
+        same_weights: whether they are the same by their hash.
+        notes: what makes the comparison less than it seems.
+        changes: clean first, then budget by budget the worst case and the attacks.
+    """
+
+    before: str
+    after: str
+    same_weights: bool
+    notes: tuple[str, ...]
+    changes: tuple[Change, ...]
+
+    def count(self, verdict: Verdict) -> int:
+        """Conditions with a verdict."""
+        return sum(change.verdict == verdict for change in self.changes)
+
+
+@dataclass(frozen=True)
+class RunChanges:
+    """Two runs.
+
+    Args:
+        before: the first, as it was named.
+        after: the second.
+        unpaired: why the queries cannot be compared one by one; None where they can. Then a change counts where the
+            95 % intervals of R@1 do not overlap, which is stricter than a test.
+        models: the pairs.
+        unmatched: models of one run that the other does not have.
+    """
+
+    before: str
+    after: str
+    unpaired: str | None
+    models: tuple[ModelChanges, ...]
+    unmatched: tuple[str, ...]
+
+
+def compare_runs(before: str, after: str) -> RunChanges:
+    """Compare two runs, or two models of them.
+
+    Args:
+        before: a run folder, or ``folder:model``.
+        after: the same. Models are matched by name, unless there is one on either side.
+
+    Raises:
+        RunFolderError: a folder has no readable results, or no model is in both.
+        UnknownNameError: a run has no model of the name given.
+    """
+    (first, ours), (second, theirs) = _open(before), _open(after)
+    pairs, unmatched = _matched(ours, theirs)
+    if not pairs:
+        raise RunFolderError(
+            f"no model is in both '{before}' and '{after}': name one of each, as in '{before}:{ours[0].name}' "
+            f"and '{after}:{theirs[0].name}'"
+        )
+    unpaired = _unpaired(first, second)
+    sides = Index.of(first), Index.of(second)
+    measured = [(measurements(sides[0], one), measurements(sides[1], two)) for one, two in pairs]
+    judge = _judge_by_test if unpaired is None else _judge_by_intervals
+    changes = judge([pair for own in measured for pair in _shared(*own)])
+    models = []
+    for (one, two), own in zip(pairs, measured, strict=True):
+        count = len(_shared(*own))
+        same, notes = one.fingerprint == two.fingerprint, tuple(_notes(*own))
+        models.append(ModelChanges(one.name, two.name, same, notes, tuple(changes[:count])))
+        changes = changes[count:]
+    return RunChanges(before, after, unpaired, tuple(models), unmatched)
+
+
+def _open(text: str) -> tuple[Results, tuple[ModelEntry, ...]]:
+    """A run and those of its models that are meant."""
+    path = Path(text)
+    for place in reversed([place for place, mark in enumerate(text) if mark == ":"]):
+        # Folders and names may hold colons themselves: the longest path that exists is meant.
+        if not path.exists() and Path(text[:place]).exists():
+            name, results = text[place + 1 :], Results.load(Path(text[:place]))
+            found = tuple(model for model in results.models if model.name == name)
+            if not found:
+                raise UnknownNameError("model", name, [model.name for model in results.models])
+            return results, found
+    results = Results.load(path)
+    return results, results.models
+
+
+def _matched(
+    ours: Sequence[ModelEntry], theirs: Sequence[ModelEntry]
+) -> tuple[list[tuple[ModelEntry, ModelEntry]], tuple[str, ...]]:
+    if len(ours) == len(theirs) == 1:
+        return [(ours[0], theirs[0])], ()
+    names = {model.name: model for model in theirs}
+    pairs = [(model, names[model.name]) for model in ours if model.name in names]
+    both = {model.name for model, _ in pairs}
+    return pairs, tuple(model.name for model in (*ours, *theirs) if model.name not in both)
+
+
+def _unpaired(first: Results, second: Results) -> str | None:
+    if first.dataset.fingerprint != second.dataset.fingerprint:
+        return f"the data differ ({first.dataset.name} and {second.dataset.name}, by their hashes)"
+    if first.queries != second.queries:
+        return f"the queries differ ({first.dataset.queries} and {second.dataset.queries} of them)"
+    return None
+
+
+def _shared(ours: Measured, theirs: Measured) -> list[tuple[Measurement, Measurement]]:
+    """What was measured on both sides."""
+    found = {item.key: item for item in theirs}
+    return [(item, found[item.key]) for item in ours if item.key in found]
+
+
+def _notes(ours: Measured, theirs: Measured) -> Iterator[str]:
+    sides = [
+        {item.key: item.label for item in own if item.condition == "attack" and item.score} for own in (ours, theirs)
+    ]
+    for own, other, where in ((sides[0], sides[1], "before"), (sides[1], sides[0], "after")):
+        alone = [label for key, label in own.items() if key not in other]
+        if alone:
+            more = f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
+            yield (
+                f"only judged {where}: {', '.join(alone[:_NAMED])}{more}; "
+                "the worst cases are over different attacks, so that their difference may come from that alone"
+            )
+
+
+def _judge_by_test(pairs: Sequence[tuple[Measurement, Measurement]]) -> list[Change]:
+    tests = iter(compare_all((one.hits, two.hits) for one, two in pairs if one.hits and two.hits))
+    changes = []
+    for one, two in pairs:
+        change = _unjudged(one, two)
+        if one.hits and two.hits:
+            test = next(tests)
+            better = test.only_second > test.only_first
+            verdict: Verdict = ("better" if better else "worse") if test.significant else "unclear"
+            change = replace(change, lost=test.only_first, won=test.only_second, p_value=test.p_value, verdict=verdict)
+        changes.append(change)
+    return changes
+
+
+def _judge_by_intervals(pairs: Sequence[tuple[Measurement, Measurement]]) -> list[Change]:
+    return [replace(_unjudged(one, two), verdict=_apart(one.score, two.score)) for one, two in pairs]
+
+
+def _apart(before: Score | None, after: Score | None) -> Verdict | None:
+    if before is None or after is None:
+        return None
+    if after.recall_at_1_low > before.recall_at_1_high:
+        return "better"
+    return "worse" if after.recall_at_1_high < before.recall_at_1_low else "unclear"
+
+
+def _unjudged(one: Measurement, two: Measurement) -> Change:
+    reasons = [
+        f"{item.status} {where}: {item.reason or 'no reason was recorded'}"
+        for item, where in ((one, "before"), (two, "after"))
+        if item.score is None
+    ]
+    return Change(one.label, one.condition, one.score, two.score, reason="; ".join(reasons) or None)

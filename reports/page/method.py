@@ -1,0 +1,114 @@
+"""How it was measured: in words, the attacks in full, where it ran, and whom to cite."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from robustdml.results import AttackEntry, Results
+from robustdml.threat import NORMS
+
+from .. import text
+from ..files.leaderboard import ANY_SIZE, Index
+from .goals import explain
+from .sections import Section
+
+KNOWLEDGE = {
+    "gradients": "gradients (white-box)",
+    "scores": "scores only",
+    "decisions": "decisions only",
+    "transfer": "another model (transfer)",
+    "none": "nothing of the model",
+}
+
+
+@dataclass(frozen=True)
+class AttackRow:
+    """The full configuration of an attack."""
+
+    name: str
+    spec: str
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What was done, the attacks, the machine and the citations.
+
+    Args:
+        norms: the norms in which budgets were given, as they are written.
+        unbounded: whether attacks without a budget were run.
+        gallery_attacks: whether attacks were run that change the gallery.
+        goals: each goal that was pursued, and what it means.
+        sampled: whether only a part of the queries was used.
+    """
+
+    protocol: str
+    queries: str
+    sampled: bool
+    gallery: str
+    leave_self_out: bool
+    chance: str
+    norms: tuple[str, ...]
+    unbounded: bool
+    gallery_attacks: bool
+    goals: tuple[text.Fact, ...]
+    attacks: tuple[AttackRow, ...]
+    record: tuple[text.Fact, ...]
+    citations: str
+
+
+def method_section(index: Index, folder: Path) -> Section:
+    """How the run was measured."""
+    results = index.results
+    dataset = results.dataset
+    data = Method(
+        protocol=dataset.protocol,
+        queries=text.counted(dataset.queries, "query", "queries"),
+        sampled=dataset.queries < dataset.queries_available,
+        gallery=text.counted(dataset.gallery, "image"),
+        leave_self_out=dataset.leave_self_out,
+        chance=text.fraction(dataset.chance_recall_at_1),
+        norms=tuple(dict.fromkeys(NORMS[budget.norm] for budget in index.budgets if budget != ANY_SIZE)),
+        unbounded=ANY_SIZE in index.budgets,
+        gallery_attacks=any(attack.side != "query" for attack in results.attacks),
+        goals=explain(attack.goal for attack in results.attacks),
+        attacks=tuple(_attack(attack) for attack in results.attacks),
+        record=_record(results),
+        citations="\n\n".join(entry.strip() for entry in results.citations.values()),
+    )
+    return Section("method", "Method", "method.html.j2", data)
+
+
+def _attack(attack: AttackEntry) -> AttackRow:
+    columns = (
+        attack.library,
+        attack.goal,
+        KNOWLEDGE[attack.knowledge],
+        NORMS[attack.norm],
+        ", ".join(attack.citations) or text.ABSENT,
+    )
+    return AttackRow(attack.name, attack.spec, columns)
+
+
+def _record(results: Results) -> tuple[text.Fact, ...]:
+    """What it takes to repeat the run, and what it cost."""
+    environment = results.environment
+    packages = ", ".join(f"{name} {version}" for name, version in sorted(environment.packages.items()))
+    images = sum(cell.forward_images for cell in results.cells)
+    gradients = sum(cell.gradient_images for cell in results.cells)
+    seconds = sum(cell.seconds for cell in results.cells)
+    return (
+        text.Fact("robustdml", results.robustdml_version),
+        text.Fact("Run", results.fingerprint),
+        text.Fact("Data set", f"{results.dataset.name}, {results.dataset.fingerprint}"),
+        text.Fact("Seed", str(results.spec.seed)),
+        text.Fact("Python", environment.python),
+        text.Fact("Platform", environment.platform),
+        text.Fact("Device", environment.device),
+        text.Fact(
+            "Cost of the attacks",
+            f"{text.counted(images, 'image')} forward, {text.count(gradients)} backward, {text.duration(seconds)}",
+        ),
+        text.Fact("Packages", packages or text.ABSENT),
+    )

@@ -1,0 +1,125 @@
+"""What the papers of ranking attacks report beside recall: places in lists, cosines, and ERS with all its terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import text
+from ..files.leaderboard import Index
+from .sections import Section
+
+#: What each measure is called, and what it means; ``…_clean`` is the same before the attack.
+_MEANINGS = {
+    "rank_percentile": (
+        "rank percentile",
+        "mean place of the chosen items in the list, from 0 (first) to 100 (last)",
+    ),
+    "kept_rank_percentile": ("kept rank percentile", "mean place of the items that were to keep theirs, 0 to 100"),
+    "target_cosine": ("target cosine", "mean cosine similarity to the item aimed at"),
+    "embedding_shift": ("embedding shift", "mean distance of the embedding from its clean place, 0 to 2"),
+    "first_hit_retained": (
+        "first hit retained",
+        "share of queries whose clean first result is still among the first 4",
+    ),
+    "kendall_tau": ("Kendall's tau", "agreement of the order with the one wanted, from -1 to 1"),
+    "poisoned_first": ("poisoned first", "share of queries whose first result is a changed item of another class"),
+}
+_BEFORE = "_clean"
+
+#: The terms of ERS as the papers write them.
+_TERMS = {
+    "ca_plus": "CA+", "ca_minus": "CA-", "qa_plus": "QA+", "qa_minus": "QA-", "tma": "TMA", "es_d": "ES:D",
+    "es_r": "ES:R", "ltm": "LTM", "gtm": "GTM", "gtt": "GTT",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One measure of one attack on one model."""
+
+    model: str
+    attack: str
+    budget: str
+    measure: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Term:
+    """A term of ERS as measured, and on the scale from 0 to 100."""
+
+    name: str
+    measured: str
+    normalised: str
+
+
+@dataclass(frozen=True)
+class Score:
+    """The ERS of a model, and what must stand beside it."""
+
+    model: str
+    collapsed: bool
+    profile: str
+    value: str
+    clean: str
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True)
+class PublishedMeasures:
+    """What the section prints."""
+
+    scores: tuple[Score, ...]
+    measured: tuple[Measured, ...]
+    meanings: tuple[text.Fact, ...]
+
+
+def published_measures_section(index: Index, folder: Path) -> Section | None:
+    """The section; none where no attack of the run has measures of its own."""
+    rows = tuple(_measured(index))
+    scores = _scores(index)
+    if not rows and not scores:
+        return None
+    shown = {row.measure for row in rows}
+    meanings = tuple(text.Fact(name, meaning) for name, meaning in _MEANINGS.values() if name in shown)
+    data = PublishedMeasures(scores, rows, meanings)
+    return Section("published-measures", "Ranking", "published_measures.html.j2", data)
+
+
+def _scores(index: Index) -> tuple[Score, ...]:
+    return tuple(
+        Score(
+            model=ers.model,
+            collapsed=ers.collapsed,
+            profile=f"{ers.profile}{', as RobRank computes it' if ers.compat else ''}",
+            value=f"{ers.value:.1f}",
+            clean=text.fraction(ers.clean_recall_at_1),
+            terms=tuple(
+                Term(_TERMS.get(name, name), f"{value:.3g}", f"{ers.normalised[name]:.1f}")
+                for name, value in ers.terms.items()
+            ),
+        )
+        for ers in index.results.ers
+    )
+
+
+def _measured(index: Index) -> list[Measured]:
+    rows = []
+    for cell in index.results.cells:
+        for name, value in cell.measures.items():
+            if name.endswith(_BEFORE):
+                continue
+            before = cell.measures.get(name + _BEFORE)
+            rows.append(
+                Measured(
+                    model=cell.model,
+                    attack=index.attack_name(cell.attack),
+                    budget=index.budget(cell).text,
+                    measure=_MEANINGS.get(name, (name, ""))[0],
+                    before=text.ABSENT if before is None else f"{before:.3g}",
+                    after=f"{value:.3g}",
+                )
+            )
+    return rows

@@ -1,0 +1,133 @@
+"""Results turned into what the page shows: frozen dataclasses of finished text, so that templates only print."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from dataclasses import dataclass
+from pathlib import Path
+
+from robustdml.results import DatasetEntry, ModelEntry, Results
+from robustdml.threat import NORMS, format_eps
+
+from .. import text
+from ..files.leaderboard import ANY_SIZE, Budget, Index
+from .charts import CHART_SECTIONS
+from .flags import cautions_section
+from .gallery import gallery_section
+from .method import method_section
+from .published_measures import published_measures_section
+from .sections import Builder, Section
+from .tables import tables_section
+from .verdicts import verdict_section
+
+SECTIONS: tuple[Builder, ...] = (
+    verdict_section,
+    cautions_section,
+    tables_section,
+    *CHART_SECTIONS,
+    published_measures_section,
+    gallery_section,
+    method_section,
+)
+
+
+#: Results of more bytes are compressed: a page with many models and attacks would be too large for mail.
+_LARGE_DOWNLOAD = 1_000_000
+
+
+@dataclass(frozen=True)
+class Download:
+    """The results as a file that the page carries."""
+
+    name: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything on the page."""
+
+    subject: str
+    dataset: str
+    facts: tuple[text.Fact, ...]
+    sections: tuple[Section, ...]
+    version: str
+    download: Download
+
+
+def build_page(results: Results, folder: Path) -> Page:
+    """Turn results into a page, with the pictures of ``folder``.
+
+    Raises:
+        RunFolderError: a picture of the results is missing from the folder, or is none.
+    """
+    index = Index.of(results)
+    return Page(
+        subject=_subject(results.models),
+        dataset=results.dataset.name,
+        facts=_facts(index),
+        sections=tuple(section for build in SECTIONS if (section := build(index, folder)) is not None),
+        version=results.robustdml_version,
+        download=_download(results),
+    )
+
+
+def _subject(models: tuple[ModelEntry, ...]) -> str:
+    return models[0].name if len(models) == 1 else text.counted(len(models), "model")
+
+
+def _facts(index: Index) -> tuple[text.Fact, ...]:
+    results = index.results
+    dataset = results.dataset
+    size = f"{dataset.image_size} \N{MULTIPLICATION SIGN} {dataset.image_size} pixels"
+    return (
+        text.Fact("Data set", f"{dataset.name}: {text.counted(dataset.classes, 'class', 'classes')}, {size}"),
+        text.Fact("Queries", f"{text.count(dataset.queries)} of {text.count(dataset.queries_available)} available"),
+        text.Fact("Gallery", _gallery_size(dataset)),
+        text.Fact("Threat model", _threat(index)),
+        text.Fact("Attacks", _runs(results)),
+        text.Fact("Created", f"{text.moment(results.created)}, in {text.duration(results.seconds)}"),
+    )
+
+
+def _gallery_size(dataset: DatasetEntry) -> str:
+    size = text.counted(dataset.gallery, "image")
+    return f"{size}; a query never finds itself" if dataset.leave_self_out else f"{size}, separate from the queries"
+
+
+def _threat(index: Index) -> str:
+    if not index.budgets:
+        return "no attack was run"
+    bounded: dict[str, list[Budget]] = {}
+    for budget in index.budgets:
+        bounded.setdefault(budget.norm, []).append(budget)
+    parts = []
+    for norm, budgets in bounded.items():
+        if norm == ANY_SIZE.norm:
+            parts.append("attacks without a budget")
+            continue
+        sizes = ", ".join(format_eps(item.eps or 0.0) if norm == "linf" else f"{item.eps:g}" for item in budgets)
+        parts.append(f"{NORMS[norm]} up to eps = {sizes}")
+    return "; ".join(parts) + "; pixels in [0, 1]"
+
+
+def _runs(results: Results) -> str:
+    if not results.cells:
+        return "none"
+    failed = sum(cell.status == "failed" for cell in results.cells)
+    skipped = sum(cell.status == "skipped" for cell in results.cells)
+    runs = text.counted(len(results.cells), "run")
+    outcome = f"{text.count(failed)} failed" if failed else "none failed"
+    outcome += f", {text.count(skipped)} skipped" if skipped else ""
+    return f"{text.counted(len(results.attacks), 'attack')}, {runs} over models and eps, {outcome}"
+
+
+def _download(results: Results) -> Download:
+    # The results file without its spaces, which would be a third of it.
+    data = results.model_dump_json().encode()
+    name, kind = "results.json", "application/json"
+    if len(data) > _LARGE_DOWNLOAD:
+        # Without a time of its own: the same results give the same page.
+        data, name, kind = gzip.compress(data, mtime=0), f"{name}.gz", "application/gzip"
+    return Download(name, f"data:{kind};base64,{base64.b64encode(data).decode()}")

@@ -1,0 +1,1 @@
+"""What is derived from a finished model run beside its recalls."""

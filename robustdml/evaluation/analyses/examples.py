@@ -1,0 +1,125 @@
+"""Which attacked queries the report shows, and their pictures in the run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from robustdml.data import RetrievalDataset
+from robustdml.data.tensors import ImageTensors
+from robustdml.evaluation.analyses.pictures import amplification, picture, thumbnail
+from robustdml.evaluation.assemble import ModelRecords, best_attack
+from robustdml.evaluation.records import Records
+from robustdml.files import content_hash, write_bytes
+from robustdml.results import AttackEntry, Cell, Example, Hit
+from robustdml.threat import NORMS, headline_eps
+
+EXAMPLES_FOLDER = "examples"
+_HITS, _TARGETS = 5, 5
+#: The most queries that are kept, up to which image side; pictures grow with the square of the side.
+_POOL = ((24, 64), (12, 128), (8, None))
+
+
+def pictured_queries(dataset: RetrievalDataset, image_size: int, seed: int) -> frozenset[int]:
+    """The queries whose attacked images are kept: few, of different classes, drawn before any result is known.
+
+    A report picks from them those that broke and those that held; it cannot pick from all queries.
+    """
+    size = next(size for size, side in _POOL if side is None or image_size <= side)
+    return frozenset(dataset.subset_queries(size, seed).query.tolist())
+
+
+def shown_attacks(cells: Sequence[Cell], attacks: Sequence[AttackEntry]) -> list[tuple[AttackEntry, float]]:
+    """What the pictures of a model show, at the headline budget: its strongest attack, the strongest MTAX.
+
+    The budget is in L-infinity, or in the first norm (of `robustdml.threat.NORMS`) that an attack was run in.
+
+    Args:
+        cells: of one model.
+    """
+    entries = {entry.spec: entry for entry in attacks}
+    bounded = [cell for cell in cells if cell.score and cell.eps is not None]
+    norm = next((norm for norm in NORMS if any(entries[cell.attack].norm == norm for cell in bounded)), None)
+    judged = [cell for cell in bounded if entries[cell.attack].norm == norm]
+    eps = headline_eps(cell.eps for cell in judged if cell.eps is not None)
+    if eps is None:
+        return []
+    own = [cell for cell in judged if cell.eps == eps]
+    strongest = best_attack(own)
+    targeted = best_attack(cell for cell in own if entries[cell.attack].goal == "mtax")
+    return [(entries[spec], eps) for spec in dict.fromkeys(cell.attack for cell in (strongest, targeted) if cell)]
+
+
+class ExampleWriter:
+    """Writes pictures into a run folder and describes them.
+
+    Args:
+        run: the run folder.
+    """
+
+    def __init__(self, run: Path, dataset: RetrievalDataset, tensors: ImageTensors) -> None:
+        self._run, self._dataset, self._tensors = run, dataset, tensors
+
+    def examples(
+        self,
+        model: str,
+        clean: Records,
+        attacked: ModelRecords,
+        shown: Sequence[tuple[AttackEntry, float]],
+    ) -> list[Example]:
+        """The examples of one model under the attacks of `shown_attacks`."""
+        return [
+            self._example(model, attack, eps, clean, records, row)
+            for attack, eps in shown
+            for records in [attacked[attack.spec, eps]]
+            for row, item in enumerate(records.ids.tolist())
+            if item in records.pictures
+        ]
+
+    def _example(
+        self, model: str, attack: AttackEntry, eps: float, clean: Records, records: Records, row: int
+    ) -> Example:
+        item, label = int(records.ids[row]), int(records.labels[row])
+        adversarial, perturbation = records.pictures[item]
+        return Example(
+            model=model,
+            attack=attack.spec,
+            eps=eps,
+            query_id=item,
+            class_name=self._dataset.class_names[label],
+            image=self._clean(item),
+            adversarial_image=self._write(adversarial),
+            perturbation_image=self._write(perturbation),
+            amplification=amplification(eps, attack.norm, float(records.norms["linf"][row])),
+            clean_top=self._hits(clean.top[row][:_HITS], label),
+            adversarial_top=self._hits(records.top[row][:_HITS], label),
+            targets=self._hits(records.targets[row][:_TARGETS], label),
+        )
+
+    def _hits(self, ids: np.ndarray[tuple[int], np.dtype[np.int64]], label: int) -> tuple[Hit, ...]:
+        hits = []
+        for item in ids.tolist():
+            if item >= 0:
+                other = int(self._dataset.labels[item])
+                name = self._dataset.class_names[other]
+                hits.append(Hit(id=item, class_name=name, relevant=other == label, image=self._item(item)))
+        return tuple(hits)
+
+    def _item(self, item: int) -> str:
+        name = f"{EXAMPLES_FOLDER}/item-{item}.png"
+        if not (self._run / name).is_file():
+            write_bytes(self._run / name, thumbnail(self._tensors.batch([item])[0]))
+        return name
+
+    def _clean(self, item: int) -> str:
+        name = f"{EXAMPLES_FOLDER}/image-{item}.png"
+        if not (self._run / name).is_file():
+            write_bytes(self._run / name, picture(self._tensors.batch([item])[0]))
+        return name
+
+    def _write(self, data: bytes) -> str:
+        name = f"{EXAMPLES_FOLDER}/attacked-{content_hash(data)}.png"
+        write_bytes(self._run / name, data)
+        return name

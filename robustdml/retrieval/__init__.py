@@ -1,0 +1,7 @@
+"""What a clean retrieval is: embeddings, exact search, metrics, and the space that the embeddings lie in."""
+
+from robustdml.retrieval.clean import clean_health as clean_health
+from robustdml.retrieval.clean import clean_recall as clean_recall
+from robustdml.retrieval.metrics import per_query as per_query
+
+__all__ = ["clean_health", "clean_recall", "per_query"]

@@ -1,0 +1,37 @@
+"""Clean retrieval of one model, and whether its space is alive: the short way, for validation and whoever asks."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from robustdml.data import RetrievalSplit
+from robustdml.data.tensors import ImageTensors
+from robustdml.models import evaluation_mode
+from robustdml.results import Health
+from robustdml.retrieval.collapse import health
+from robustdml.retrieval.embed import Embedder, embed_rows
+from robustdml.retrieval.metrics import RECALL_RANKS, per_query
+from robustdml.retrieval.search import GalleryIndex
+
+
+def clean_recall(model: torch.nn.Module, split: RetrievalSplit, tensors: ImageTensors, device: torch.device) -> float:
+    """R@1 of ``model`` on ``split``, in [0, 1]; the model comes back as it was."""
+    with evaluation_mode(model):
+        rows = np.union1d(split.query, split.gallery)
+        embeddings = embed_rows(Embedder(model), tensors, rows, device=device)
+    place = {int(row): index for index, row in enumerate(rows)}
+    query = embeddings[[place[int(row)] for row in split.query]]
+    gallery = embeddings[[place[int(row)] for row in split.gallery]]
+    ranked = GalleryIndex(gallery, split.gallery).rank(query, split.query, max(RECALL_RANKS))
+    relevant = (split.labels[ranked] == split.labels[split.query][:, None]) & (ranked >= 0)
+    return float(per_query(relevant, split.relevant_counts())["recall_at_1"].mean())
+
+
+def clean_health(
+    model: torch.nn.Module, rows: npt.NDArray[np.int64], tensors: ImageTensors, device: torch.device
+) -> Health:
+    """Whether the embeddings of some rows are alive; the model comes back as it was."""
+    with evaluation_mode(model):
+        return health(embed_rows(Embedder(model), tensors, rows, device=device))
