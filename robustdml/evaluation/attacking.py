@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -17,6 +19,8 @@ from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.records import Records
 from robustdml.models import untouched
 from robustdml.retrieval.embed import Embedder
+
+Integers = npt.NDArray[np.int64]
 
 
 @dataclass
@@ -83,7 +87,7 @@ def attack_shard(
     judge: Judge,
     attack: Attack,
     images: Tensor,
-    part: slice,
+    part: Integers,
     *,
     seed: int,
     pictured: frozenset[int],
@@ -93,7 +97,7 @@ def attack_shard(
 
     Args:
         images: ``(N, 3, H, W)`` in [0, 1], the clean queries, on the judge's device.
-        part: which of the split's queries they are.
+        part: ``(N,)``, which of the split's queries they are.
         seed: of the attack; its randomness is per query.
         pictured: ids of the queries whose images are kept for the report.
         mapped: ids of the queries whose embeddings are kept for the report.

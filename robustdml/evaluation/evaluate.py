@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor, nn
 
 from robustdml._version import __version__
@@ -29,7 +29,8 @@ from robustdml.evaluation.entries import attack_entries, describe, environment, 
 from robustdml.evaluation.flags import cautions
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.poisoning import Prepared, poison_gallery, prepare
-from robustdml.evaluation.records import Records, read_shards, shard_path, write_shard
+from robustdml.evaluation.records import Records
+from robustdml.evaluation.store import CellKey, Failure, Store
 from robustdml.evaluation.subjects import Subject, subjects_from_modules
 from robustdml.files import claim_run_folder
 from robustdml.models import check_image_size, evaluation_mode, weights_fingerprint
@@ -40,6 +41,8 @@ from robustdml.retrieval.collapse import health
 from robustdml.retrieval.embed import Embedder
 from robustdml.retrieval.metrics import score
 from robustdml.seeding import derive_seed
+
+Integers = npt.NDArray[np.int64]
 
 
 def evaluate(
@@ -152,12 +155,14 @@ class _Evaluation:
             version=__version__,
         )
         self.fingerprint = claim_run_folder(out, {"kind": "evaluate", **self.spec.model_dump(mode="json")})
+        self.store = Store(out, self.fingerprint)
         self.tensors = ImageTensors(dataset.images, image_size)
         self.pictured = pictured_queries(self.dataset, image_size, seed)
         self.mapped = mapped_queries(self.dataset, seed)
         self.queries = query_entry(self.dataset)
         count = len(self.dataset.query)
-        self.parts = [slice(start, min(start + shard_size, count)) for start in range(0, count, shard_size)]
+        #: The queries of each shard, as places in ``dataset.query``.
+        self.shards = np.split(np.arange(count), range(shard_size, count, shard_size))
 
     def go(self) -> Results:
         started = time.monotonic()
@@ -213,8 +218,11 @@ class _Evaluation:
                     raise
                 except Exception as error:  # A foreign attack may raise anything; its cell says so, the rest goes on.
                     module.load_state_dict(weights)
-                    status: Literal["failed", "skipped"] = "skipped" if isinstance(error, AttackSkipped) else "failed"
-                    cells.append(Cell(model=name, attack=key[0], eps=key[1], status=status, reason=_reason(error)))
+                    failure = Failure("skipped" if isinstance(error, AttackSkipped) else "failed", _reason(error))
+                    self.store.write_failure(CellKey(name, key[0], attack.threat), failure)
+                    cells.append(
+                        Cell(model=name, attack=key[0], eps=key[1], status=failure.status, reason=failure.reason)
+                    )
                 else:
                     entry = entries[key[0]]
                     cells.append(cell(name, entry, key[1], attacked[key], clean, seed=self.spec.seed))
@@ -242,45 +250,49 @@ class _Evaluation:
         return _Outcome(model_entry, cells, worst, examples, maps)
 
     def _attack(self, judge: Judge, name: str, attack: Attack, advance: Advance) -> Records:
-        spec = attack.entry().spec
-        paths: list[Path] = []
-        spent = 0.0
+        cell_key = CellKey(name, attack.entry().spec, attack.threat)
+        there = set(self.store.shards(cell_key))
+        spent = sum(self.store.read(cell_key, shard).seconds for shard in there) if self.time_limit else 0.0
+        # What is done once for all shards is counted once, also where a stopped run had done and counted it before.
+        counted = bool(there)
+        done = 0
         prepared: Prepared | None = None
         # Clean queries in a changed gallery are judged all at once.
-        whole = slice(0, self.parts[-1].stop)
-        for number, part in enumerate([whole] if isinstance(attack, GalleryAttack) else self.parts):
-            path = shard_path(self.out, name, spec, attack.threat.eps, number)
-            if path.is_file():
-                spent += read_shards([path]).seconds if self.time_limit else 0.0
-            else:
+        whole = np.concatenate(self.shards)
+        for shard, rows in enumerate([whole] if isinstance(attack, GalleryAttack) else self.shards):
+            if shard not in there:
                 judge.model.limit_seconds(None if self.time_limit is None else self.time_limit - spent)
-                seed = derive_seed(self.spec.seed, spec)
+                seed = derive_seed(self.spec.seed, cell_key.attack)
                 try:
                     if isinstance(attack, GalleryAttack):
                         records = poison_gallery(judge, attack, seed=seed).records()
                     else:
-                        first, prepared = prepared is None, prepared or prepare(judge, attack, seed=seed)
-                        records = prepared.complete(self._shard(prepared, part, seed), first=first)
+                        prepared = prepared or prepare(judge, attack, seed=seed)
+                        records = prepared.complete(self._shard(prepared, rows, seed), first=not counted)
+                        counted = True
                 except AttackTimeout:
                     raise AttackTimeout(
-                        f"stopped after the limit of {self.time_limit:g} s, with {part.start} of "
-                        f"{self.parts[-1].stop} queries done: raise --attack-time-limit"
+                        f"stopped after the limit of {self.time_limit:g} s, with {done} of {len(whole)} queries done: "
+                        "raise --attack-time-limit"
                     ) from None
                 finally:
                     judge.model.limit_seconds(None)
-                write_shard(path, records)
+                self.store.write(cell_key, shard, records)
                 spent += records.seconds
-            paths.append(path)
-            advance(part.stop - part.start)
-        return read_shards(paths)
+            done += len(rows)
+            advance(len(rows))
+        found = self.store.read_all(cell_key)
+        if found is None or not np.array_equal(found.ids, self.dataset.query):
+            raise RunFolderError(f"the records of {cell_key.attack} on {name} are not those of the run's queries")
+        return found
 
-    def _shard(self, prepared: Prepared, part: slice, seed: int) -> Records:
-        images: Tensor = self.tensors.batch(self.dataset.query[part]).to(self.device)
+    def _shard(self, prepared: Prepared, rows: Integers, seed: int) -> Records:
+        images: Tensor = self.tensors.batch(self.dataset.query[rows]).to(self.device)
         return attack_shard(
             prepared.judge,
             prepared.attack,
             images,
-            part,
+            rows,
             seed=seed,
             pictured=self.pictured,
             mapped=self.mapped,

@@ -70,8 +70,8 @@ class Judge:
             images=lambda rows: tensors.batch(split.gallery[rows.cpu().numpy()]).to(device),
         )
 
-    def references(self, part: slice) -> References:
-        """What an attack on these queries may know."""
+    def references(self, part: Integers) -> References:
+        """What an attack on the queries at these places, ``(N,)``, may know."""
         rows = self.split.query[part]
         return References(
             self._gallery,
@@ -147,11 +147,11 @@ class Judge:
         zeros = np.zeros(count)
         norms = dict.fromkeys(NORMS, zeros)
         targets = np.empty((count, 0), np.int64)
-        return self._score(slice(0, count), self.query_embeddings, zeros, norms, zeros > 0, targets)
+        return self._score(np.arange(count), self.query_embeddings, zeros, norms, zeros > 0, targets)
 
     def records(
         self,
-        part: slice,
+        part: Integers,
         images: Tensor,
         delta: Tensor,
         norm_returned: Tensor,
@@ -160,7 +160,7 @@ class Judge:
         goal: str,
         mapped: frozenset[int],
     ) -> Records:
-        """The records of images that were sent instead of the queries of ``part``.
+        """The records of images that were sent instead of the queries at the places ``part``, ``(N,)``.
 
         Args:
             images: ``(N, 3, H, W)`` within the budget.
@@ -190,7 +190,7 @@ class Judge:
 
     def _score(
         self,
-        part: slice,
+        part: Integers,
         embeddings: Floats,
         norm_returned: npt.NDArray[np.float64],
         norms: dict[str, npt.NDArray[np.float64]],

@@ -20,7 +20,8 @@ from robustdml.data.tensors import ImageTensors
 from robustdml.errors import AttackSkipped, CheckpointError, RunFolderError, SpecError
 from robustdml.evaluation import Subject, evaluate
 from robustdml.evaluation import flags as checks
-from robustdml.evaluation.records import read_shards
+from robustdml.evaluation.records import merged
+from robustdml.evaluation.store import read_shard
 from robustdml.results import Results, unpack_hits
 from robustdml.retrieval.clustering import nmi, pi_ratio
 from robustdml.threat import ThreatModel
@@ -194,7 +195,8 @@ def test_the_worst_case_is_per_query_and_keeps_what_a_smaller_budget_broke(squar
     recalls = [cell.score.metrics.recall_at_1 for cell in results.cells]
     worst = results.worst[0].score.metrics.recall_at_1
     records = [
-        read_shards(sorted((tmp_path / "two" / "records").glob(f"net-*/first-{x}-*/*/*"))) for x in (True, False)
+        merged([read_shard(path)[0] for path in sorted((tmp_path / "two" / "records").glob(f"net-*/first-{x}-*/*/*"))])
+        for x in (True, False)
     ]
     by_hand = np.minimum(records[0].values["recall_at_1"], records[1].values["recall_at_1"]).mean()
     assert worst == pytest.approx(by_hand)
@@ -233,7 +235,7 @@ def test_results_survive_the_file_and_records_are_per_query(squares, tmp_path):
     assert Results.load(tmp_path) == results
     shards = sorted((tmp_path / "records").rglob("*.parquet"))
     assert len(shards) == 3
-    records = read_shards(shards)
+    records = merged([read_shard(path)[0] for path in shards])
     assert records.ids.tolist() == squares.query.tolist()
     assert records.values["recall_at_1"].mean() == pytest.approx(results.cells[0].score.metrics.recall_at_1)
     assert ((squares.labels[records.top[:, 0]] == records.labels) == (records.values["recall_at_1"] == 1)).all()

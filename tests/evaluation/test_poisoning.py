@@ -202,3 +202,16 @@ def test_it_is_skipped_where_every_gallery_item_is_a_query(squares, tmp_path):
     cells = run(squares, build_suite("universal,patch", EPS), tmp_path).cells
     assert [cell.status for cell in cells] == ["skipped", "skipped"]
     assert all("attack fewer queries (--max-queries)" in cell.reason for cell in cells)
+
+
+@pytest.mark.parametrize("spec", ["universal(steps=3)", "both_sides(steps=2, items=2)"])
+def test_what_is_done_once_is_counted_once_in_a_resumed_run_too(squares, tmp_path, spec):
+    data = replace(squares, query=squares.query[:12])
+    (attack,) = build_suite(spec, "8/255")
+    whole = run(data, [attack], tmp_path, shard_size=4).cells[0]
+    (tmp_path / "results.json").unlink()
+    for path in sorted(tmp_path.rglob("*.parquet"))[1:]:
+        path.unlink()
+    resumed = run(data, [attack], tmp_path, shard_size=4).cells[0]
+    assert (resumed.forward_images, resumed.gradient_images) == (whole.forward_images, whole.gradient_images)
+    assert resumed.hits == whole.hits

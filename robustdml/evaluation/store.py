@@ -1,0 +1,270 @@
+"""The record files of a run: the only place that writes them, and that says what of a run is there.
+
+One Parquet file per model, attack, budget and shard, one small file where a cell failed or was skipped. Each holds
+whose it is (the run, the cell, the shard) and a checksum over all that it says: a file of another cell, or one whose
+content has changed, is refused and never counted. Files are whole or absent; any process can read them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from robustdml.errors import RunFolderError
+from robustdml.evaluation.records import Records, merged
+from robustdml.files import write_bytes, write_text
+from robustdml.threat import ThreatModel
+
+RECORDS_FOLDER = "records"
+#: Says why a cell has no records.
+FAILURE_FILE = "failure.json"
+
+_ABOUT, _CHECKSUM = b"robustdml.about", b"robustdml.checksum"
+_COST = ("forward_images", "gradient_images", "seconds")
+_METRIC, _NORM = "metric.", "norm."
+
+
+@dataclass(frozen=True)
+class CellKey:
+    """One model under one attack at one budget.
+
+    Args:
+        model: its name in the run.
+        attack: the attack's spec.
+        threat: the budget.
+    """
+
+    model: str
+    attack: str
+    threat: ThreatModel
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell has no records.
+
+    Args:
+        status: failed: it raised, ran out of time or returned no image; skipped: it was not tried.
+        reason: one sentence.
+    """
+
+    status: Literal["failed", "skipped"]
+    reason: str
+
+
+class Store:
+    """The record files of one run.
+
+    Args:
+        run: the run folder.
+        fingerprint: the identity of the run, which every file must have.
+    """
+
+    def __init__(self, run: Path, fingerprint: str) -> None:
+        self._root, self._fingerprint = run / RECORDS_FOLDER, fingerprint
+
+    def shards(self, cell: CellKey) -> list[int]:
+        """The numbers of the shards that are there, ascending."""
+        return sorted(int(path.stem) for path in self._folder(cell).glob("[0-9]*.parquet"))
+
+    def write(self, cell: CellKey, shard: int, records: Records) -> None:
+        """Keep the records of a shard; what was said of an earlier failure of the cell goes."""
+        about = {
+            **self._identity(cell),
+            "shard": shard,
+            **{name: getattr(records, name) for name in _COST},
+            "measures": records.measures,
+        }
+        text = json.dumps(about, sort_keys=True).encode()
+        table = _table(records).replace_schema_metadata({_ABOUT: text, _CHECKSUM: _checksum(records, text).encode()})
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, write_page_checksum=True)
+        write_bytes(self._path(cell, shard), sink.getvalue().to_pybytes())
+        (self._folder(cell) / FAILURE_FILE).unlink(missing_ok=True)
+
+    def read(self, cell: CellKey, shard: int) -> Records:
+        """The records of a shard.
+
+        Raises:
+            RunFolderError: the file is damaged, was changed, or belongs to another run, cell or shard.
+        """
+        path = self._path(cell, shard)
+        records, about = read_shard(path)
+        wanted = {**self._identity(cell), "shard": shard}
+        wrong = [name for name, value in wanted.items() if about.get(name) != value]
+        if wrong:
+            raise RunFolderError(
+                f"'{path}' holds the records of another {wrong[0]}: delete that file and evaluate again"
+            )
+        return records
+
+    def read_all(self, cell: CellKey) -> Records | None:
+        """The records of all shards that are there, by shard; None where there are none.
+
+        Raises:
+            RunFolderError: see `read`; or a query is in two shards.
+        """
+        parts = [self.read(cell, shard) for shard in self.shards(cell)]
+        if not parts:
+            return None
+        try:
+            return merged(parts)
+        except (ValueError, KeyError) as error:
+            raise RunFolderError(f"the shards in '{self._folder(cell)}' do not fit each other ({error})") from None
+
+    def write_failure(self, cell: CellKey, failure: Failure) -> None:
+        """Keep why a cell has no records; the next run tries it again."""
+        about = {**self._identity(cell), **asdict(failure)}
+        text = json.dumps(about, sort_keys=True)
+        content = {"about": about, "checksum": hashlib.sha256(text.encode()).hexdigest()}
+        write_text(self._folder(cell) / FAILURE_FILE, json.dumps(content, indent=1))
+
+    def read_failure(self, cell: CellKey) -> Failure | None:
+        """Why the cell has no records; None where nothing is said.
+
+        Raises:
+            RunFolderError: the file is damaged, was changed, or belongs to another run or cell.
+        """
+        path = self._folder(cell) / FAILURE_FILE
+        if not path.is_file():
+            return None
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            about = content["about"]
+            text = json.dumps(about, sort_keys=True)
+            genuine = hashlib.sha256(text.encode()).hexdigest() == content["checksum"]
+            failure = Failure(about["status"], about["reason"])
+        except (OSError, ValueError, KeyError, TypeError):
+            genuine = False
+        if not genuine or any(about.get(name) != value for name, value in self._identity(cell).items()):
+            raise RunFolderError(f"'{path}' is damaged or belongs to another run: delete that file and evaluate again")
+        return failure
+
+    def _identity(self, cell: CellKey) -> dict[str, Any]:
+        return {
+            "run": self._fingerprint,
+            "model": cell.model,
+            "attack": cell.attack,
+            "norm": cell.threat.norm,
+            "eps": cell.threat.eps,
+        }
+
+    def _folder(self, cell: CellKey) -> Path:
+        # Readable names, made unique and safe for file systems by a short hash.
+        eps = cell.threat.eps
+        budget = "any" if eps is None else f"{eps:.6f}"
+        return self._root / _slug(cell.model) / _slug(cell.attack) / budget
+
+    def _path(self, cell: CellKey, shard: int) -> Path:
+        return self._folder(cell) / f"{shard:05d}.parquet"
+
+
+def read_shard(path: Path) -> tuple[Records, dict[str, Any]]:
+    """The records of one file, and whose they are: run, model, attack, norm, eps, shard.
+
+    Raises:
+        RunFolderError: the file is damaged or was changed.
+    """
+    try:
+        # By a handle: pyarrow has its own ideas of "~" and ":" in a path.
+        table = pq.read_table(io.BytesIO(path.read_bytes()), page_checksum_verification=True)
+        text = table.schema.metadata[_ABOUT]
+        about = json.loads(text)
+        records = _records(table, about)
+        genuine = table.schema.metadata[_CHECKSUM].decode() == _checksum(records, text)
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise RunFolderError(f"'{path}' is damaged ({reason}): delete that file and evaluate again") from None
+    if not genuine:
+        raise RunFolderError(
+            f"'{path}' is damaged (its content does not fit its checksum): delete that file and evaluate again"
+        )
+    return records, about
+
+
+def _slug(text: str) -> str:
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", text)[:48].strip("-.")
+    return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _table(records: Records) -> pa.Table:
+    ids = records.ids.tolist()
+    pictures = [records.pictures.get(item) for item in ids]
+    return pa.table(
+        {
+            "query_id": pa.array(records.ids),
+            "label": pa.array(records.labels),
+            **{_METRIC + name: pa.array(values) for name, values in records.values.items()},
+            "top_ids": pa.array(list(records.top), pa.list_(pa.int64())),
+            "norm_returned": pa.array(records.norm_returned),
+            **{_NORM + name: pa.array(values) for name, values in records.norms.items()},
+            "projected": pa.array(records.projected),
+            "target_ids": pa.array(list(records.targets), pa.list_(pa.int64())),
+            "embedding": pa.array([records.embeddings.get(item) for item in ids], pa.list_(pa.float32())),
+            "adversarial_png": pa.array([pair and pair[0] for pair in pictures], pa.binary()),
+            "perturbation_png": pa.array([pair and pair[1] for pair in pictures], pa.binary()),
+        }
+    )
+
+
+def _records(table: pa.Table, about: dict[str, Any]) -> Records:
+    def column(name: str, kind: type) -> npt.NDArray[Any]:
+        return np.asarray(table[name].to_numpy()).astype(kind)
+
+    def columns(prefix: str) -> dict[str, npt.NDArray[np.float64]]:
+        names = [name for name in table.column_names if name.startswith(prefix)]
+        return {name.removeprefix(prefix): column(name, np.float64) for name in names}
+
+    ids = table["query_id"].to_pylist()
+    pairs = zip(ids, table["adversarial_png"].to_pylist(), table["perturbation_png"].to_pylist(), strict=True)
+    points = zip(ids, table["embedding"].to_pylist(), strict=True)
+    return Records(
+        ids=column("query_id", np.int64),
+        labels=column("label", np.int64),
+        values=columns(_METRIC),
+        top=np.array(table["top_ids"].to_pylist(), dtype=np.int64),
+        norm_returned=column("norm_returned", np.float64),
+        norms=columns(_NORM),
+        projected=column("projected", np.bool_),
+        targets=np.array(table["target_ids"].to_pylist(), dtype=np.int64).reshape(len(ids), -1),
+        pictures={item: (image, delta) for item, image, delta in pairs if image is not None},
+        embeddings={item: np.array(values, dtype=np.float32) for item, values in points if values is not None},
+        **{name: about[name] for name in _COST},
+        measures={name: (total, count) for name, (total, count) in about["measures"].items()},
+    )
+
+
+def _checksum(records: Records, about: bytes) -> str:
+    """Over what the records say, and not over how the file says it: other pyarrow versions write other bytes."""
+    digest = hashlib.sha256(about)
+
+    def add(name: str, values: npt.NDArray[Any]) -> None:
+        digest.update(f"\0{name}{values.shape}{values.dtype}\0".encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+
+    add("ids", records.ids)
+    add("labels", records.labels)
+    for name in sorted(records.values):
+        add(_METRIC + name, records.values[name])
+    add("top", records.top)
+    add("returned", records.norm_returned)
+    for name in sorted(records.norms):
+        add(_NORM + name, records.norms[name])
+    add("projected", records.projected)
+    add("targets", records.targets)
+    for item in sorted(records.pictures):
+        for picture in records.pictures[item]:
+            add(f"picture {item}", np.frombuffer(picture, np.uint8))
+    for item in sorted(records.embeddings):
+        add(f"embedding {item}", records.embeddings[item])
+    return digest.hexdigest()

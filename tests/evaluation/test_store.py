@@ -1,0 +1,134 @@
+"""Records prove themselves: whose they are, and that nobody changed them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from robustdml.errors import RunFolderError
+from robustdml.evaluation.records import TOP, Records, merged
+from robustdml.evaluation.store import CellKey, Failure, Store
+from robustdml.threat import NORMS, ThreatModel
+
+CELL = CellKey("net", "margin", ThreatModel(8 / 255))
+
+
+def records(first: int = 0, count: int = 4) -> Records:
+    random = np.random.default_rng(first)
+    ids = np.arange(first, first + count)
+    return Records(
+        ids=ids,
+        labels=ids % 2,
+        values={name: random.random(count) for name in ("recall_at_1", "map_at_r")},
+        top=random.integers(0, 99, (count, TOP)),
+        norm_returned=random.random(count),
+        norms={name: random.random(count) for name in NORMS},
+        projected=random.random(count) > 0.5,
+        targets=random.integers(0, 99, (count, 2)),
+        pictures={first: (b"an image", b"a change")},
+        embeddings={first: random.random(3).astype(np.float32)},
+        forward_images=9,
+        gradient_images=7,
+        seconds=0.25,
+        measures={"embedding_shift": (1.5, count)},
+    )
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path, "this run")
+
+
+def test_records_come_back_as_they_were(store):
+    store.write(CELL, 0, records())
+    found = store.read(CELL, 0)
+    np.testing.assert_equal(vars(found), vars(records()))
+
+
+def test_records_without_targets_come_back_so(store):
+    store.write(CELL, 0, replace(records(), targets=np.empty((4, 0), np.int64)))
+    assert store.read(CELL, 0).targets.shape == (4, 0)
+
+
+def test_shards_are_merged_by_number_and_their_cost_adds_up(store):
+    store.write(CELL, 1, records(4))
+    store.write(CELL, 0, records(0))
+    assert store.shards(CELL) == [0, 1]
+    found = store.read_all(CELL)
+    assert found.ids.tolist() == list(range(8))
+    assert (found.forward_images, found.seconds, found.measures["embedding_shift"]) == (18, 0.5, (3.0, 8))
+
+
+def test_a_query_in_two_shards_is_refused(store):
+    store.write(CELL, 0, records(0))
+    store.write(CELL, 1, records(2))
+    with pytest.raises(RunFolderError, match="a query is in two shards"):
+        store.read_all(CELL)
+    with pytest.raises(ValueError, match="no shard"):
+        merged([])
+
+
+def test_no_flipped_bit_changes_what_is_believed(store, tmp_path):
+    store.write(CELL, 0, records())
+    (path,) = tmp_path.rglob("*.parquet")
+    whole, random = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for place in random.integers(0, 8 * len(whole), 300).tolist():
+        damaged = bytearray(whole)
+        damaged[place // 8] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            np.testing.assert_equal(vars(store.read(CELL, 0)), vars(records()))
+        except RunFolderError:
+            refused += 1
+    assert refused > 150
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        (replace(CELL, model="other"), "model"),
+        (replace(CELL, attack="shift"), "attack"),
+        (replace(CELL, threat=ThreatModel(16 / 255)), "eps"),
+        (replace(CELL, threat=ThreatModel(8 / 255, "l2")), "norm"),
+    ],
+)
+def test_a_file_of_another_cell_is_refused(store, tmp_path, other, named):
+    store.write(other, 0, records())
+    (theirs,) = tmp_path.rglob("*.parquet")
+    content = theirs.read_bytes()
+    store.write(CELL, 0, records())
+    store._path(CELL, 0).write_bytes(content)
+    with pytest.raises(RunFolderError, match=f"holds the records of another {named}: delete that file"):
+        store.read(CELL, 0)
+
+
+def test_a_file_of_another_run_or_shard_is_refused(store, tmp_path):
+    store.write(CELL, 0, records())
+    with pytest.raises(RunFolderError, match="another run"):
+        Store(tmp_path, "another run").read(CELL, 0)
+    store._path(CELL, 1).write_bytes(store._path(CELL, 0).read_bytes())
+    with pytest.raises(RunFolderError, match="another shard"):
+        store.read(CELL, 1)
+
+
+def test_a_failure_is_a_record_too_and_goes_when_the_cell_succeeds(store):
+    assert store.read_failure(CELL) is None
+    store.write_failure(CELL, Failure("skipped", "too large"))
+    assert store.read_failure(CELL) == Failure("skipped", "too large")
+    store.write(CELL, 0, records())
+    assert store.read_failure(CELL) is None
+
+
+@pytest.mark.parametrize("change", [{"status": "skipped"}, {"reason": "none"}, {"model": "other"}])
+def test_a_changed_failure_is_refused(store, tmp_path, change):
+    store.write_failure(CELL, Failure("failed", "it raised"))
+    (path,) = tmp_path.rglob("failure.json")
+    content = json.loads(path.read_text())
+    content["about"].update(change)
+    path.write_text(json.dumps(content))
+    with pytest.raises(RunFolderError, match="damaged or belongs to another run"):
+        store.read_failure(CELL)
