@@ -10,7 +10,8 @@ from typing import Any
 
 from robustdml.errors import RunFolderError
 
-SPEC_FILE = "spec.json"
+#: Whose the run folder is; and, of an evaluation, what it is going to do.
+SPEC_FILE, PLAN_FILE = "spec.json", "plan.json"
 
 
 def write_bytes(path: Path, data: bytes) -> Path:

@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 
 from robustdml.cli.thresholds import end_below, fail_under_option, read_thresholds
+from robustdml.files import PLAN_FILE
+from robustdml.results import RESULTS_FILE
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -26,13 +28,20 @@ def report(
     cards: Path | None,
     fail_under: tuple[str, ...],
 ) -> None:
-    """Render the HTML report of finished evaluations. Needs no torch and no models.
+    """Render the HTML report of evaluations. Needs no torch and no models.
 
-    Several FOLDERs become one report, where their queries are the same.
+    Several FOLDERs become one report, where their queries are the same. Of an evaluation that was stopped, what is
+    there is shown, and the rest is named as not run.
     """
     from robustdml.reports import write_outputs
 
     thresholds = read_thresholds(fail_under)
+    for folder in folders:
+        if (folder / PLAN_FILE).is_file() and not (folder / RESULTS_FILE).is_file():
+            from robustdml.evaluation import assemble
+
+            assemble(folder).save(folder)
+            click.echo(f"'{folder}' was stopped before its end: the report shows what is there of it.")
     written = write_outputs(folders, page=out, markdown=markdown, junit=junit, cards=cards, thresholds=thresholds)
     click.echo(f"Report: {written.page}")
     for path in written.others:

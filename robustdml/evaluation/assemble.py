@@ -1,19 +1,115 @@
-"""From per-query records to the numbers of the results."""
+"""From the records of a run to its results. Needs the run folder alone, so that any process can do it at any time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from robustdml._version import __version__
+from robustdml.citations import citations
+from robustdml.errors import RunFolderError
+from robustdml.evaluation.analyses.ers import ers_records
+from robustdml.evaluation.flags import cautions
+from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.records import Records
-from robustdml.results import AttackEntry, Cell, Norm, WorstCase, pack_hits
+from robustdml.evaluation.store import CellKey, Store
+from robustdml.results import AttackEntry, Caution, Cell, Norm, Results, WorstCase, pack_hits
 from robustdml.retrieval.metrics import METRIC_NAMES, score
 from robustdml.threat import NORMS, ThreatModel
 
 #: The records of one model by (attack spec, eps).
 ModelRecords = Mapping[tuple[str, float | None], Records]
+
+
+def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
+    """The results of what is there of a run; what is not there is named as not run.
+
+    Args:
+        run: the run folder of an evaluation, finished or not.
+        seconds: that the call took which finished the run.
+
+    Raises:
+        RunFolderError: there is no plan or no model in it yet, or a file is damaged or belongs to another run.
+    """
+    run = Path(run)
+    plan = Plan.load(run)
+    store = Store(run, plan.fingerprint)
+    seed = plan.spec.seed
+    models, cells, worst, examples, maps, missing = [], [], [], [], [], []
+    for name, _ in plan.spec.models:
+        found = store.read_model(name)
+        if found is None:
+            missing.append(name)
+            continue
+        entry, clean = found
+        models.append(entry)
+        own, attacked = model_cells(plan, store, name, clean)
+        cells += own
+        worst += worst_cases(name, plan.attacks, clean, attacked, own, seed=seed)
+        shown = store.read_shown(name)
+        examples += shown[0]
+        maps += shown[1]
+    if not models:
+        raise RunFolderError(f"no model of the evaluation in '{run}' was begun: repeat its command")
+    return Results(
+        robustdml_version=__version__,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        fingerprint=plan.fingerprint,
+        spec=plan.spec,
+        dataset=plan.dataset,
+        queries=plan.queries,
+        models=tuple(models),
+        attacks=plan.attacks,
+        cells=tuple(cells),
+        worst=tuple(worst),
+        ers=ers_records(models, plan.attacks, cells),
+        warnings=(*map(_not_run, missing), *cautions(plan.dataset, models, plan.attacks, cells)),
+        examples=tuple(examples),
+        maps=tuple(maps),
+        environment=plan.environment,
+        citations=citations(key for entry in plan.attacks for key in entry.citations),
+        seconds=round(seconds, 3),
+    )
+
+
+def model_cells(plan: Plan, store: Store, model: str, clean: Records) -> tuple[list[Cell], ModelRecords]:
+    """The cells of a model, and the records of those that were judged, without pictures."""
+    cells, attacked = [], {}
+    for key in plan.cells(model):
+        entry, eps = plan.attack_of(key.attack), key.threat.eps
+        records = store.read_all(key)
+        if records is not None and records.ids.tolist() == list(plan.queries.ids):
+            attacked[key.attack, eps] = replace(records, pictures={}, embeddings={})
+            cells.append(cell(model, entry, eps, records, clean, seed=plan.spec.seed))
+        else:
+            cells.append(_without_score(store, key, records, len(plan.queries.ids)))
+    return cells, attacked
+
+
+def _without_score(store: Store, key: CellKey, records: Records | None, queries: int) -> Cell:
+    failure = store.read_failure(key)
+    done = 0 if records is None else len(records)
+    reason = f"not run: the evaluation was stopped before it, with {done} of {queries} queries done"
+    return Cell(
+        model=key.model,
+        attack=key.attack,
+        eps=key.threat.eps,
+        status="skipped" if failure is None else failure.status,
+        reason=reason if failure is None else failure.reason,
+    )
+
+
+def _not_run(model: str) -> Caution:
+    return Caution(
+        slug="model-not-run",
+        message=f"{model} is not among these results: the evaluation was stopped before it.",
+        remedy="Repeat the command to go on with it.",
+    )
 
 
 def relative(recall: float, clean: float) -> float | None:

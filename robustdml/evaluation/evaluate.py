@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
 from robustdml._version import __version__
-from robustdml.citations import citations
 from robustdml.config import DEFAULT_OPTIONS, RunOptions
 from robustdml.contracts import Attack, GalleryAttack
 from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors
 from robustdml.devices import choose_device
 from robustdml.errors import AttackError, AttackSkipped, AttackTimeout, RunFolderError, SpecError
-from robustdml.evaluation.analyses.ers import ers_records
 from robustdml.evaluation.analyses.examples import ExampleWriter, pictured_queries, shown_attacks
 from robustdml.evaluation.analyses.maps import embedding_maps, mapped_queries
-from robustdml.evaluation.assemble import cell, hits, worst_cases
+from robustdml.evaluation.assemble import assemble, hits, model_cells
 from robustdml.evaluation.attacking import attack_shard
 from robustdml.evaluation.entries import attack_entries, describe, environment, query_entry
-from robustdml.evaluation.flags import cautions
 from robustdml.evaluation.judge import Judge
+from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.poisoning import Prepared, poison_gallery, prepare
 from robustdml.evaluation.records import Records
 from robustdml.evaluation.store import CellKey, Failure, Store
@@ -35,12 +32,13 @@ from robustdml.evaluation.subjects import Subject, subjects_from_modules
 from robustdml.files import claim_run_folder
 from robustdml.models import check_image_size, evaluation_mode, weights_fingerprint
 from robustdml.progress import Advance, progress
-from robustdml.results import Cell, EmbeddingMap, EvalSpec, Example, ModelEntry, Results, WorstCase
+from robustdml.results import EvalSpec, ModelEntry, Results
 from robustdml.retrieval.clustering import nmi, pi_ratio
 from robustdml.retrieval.collapse import health
 from robustdml.retrieval.embed import Embedder
 from robustdml.retrieval.metrics import score
 from robustdml.seeding import derive_seed
+from robustdml.threat import ThreatModel
 
 Integers = npt.NDArray[np.int64]
 
@@ -104,17 +102,6 @@ def _common_size(subjects: Sequence[Subject]) -> int | None:
     return next(iter(sizes.values()), None)
 
 
-@dataclass
-class _Outcome:
-    """What became of one model."""
-
-    entry: ModelEntry
-    cells: list[Cell]
-    worst: list[WorstCase]
-    examples: list[Example]
-    maps: list[EmbeddingMap]
-
-
 class _Evaluation:
     """One call of `evaluate`: its parts, and the order in which they are used."""
 
@@ -137,7 +124,6 @@ class _Evaluation:
         self.options, self.device = options, choose_device(options.device)
         #: Not part of the run's identity: a repeated call with more time may finish what failed.
         self.time_limit = time_limit
-        self.entries = attack_entries(attack.entry() for attack in attacks)
         keys = [(attack.entry().spec, attack.threat.eps) for attack in attacks]
         if len(set(keys)) < len(keys):
             repeated = next(key for key in keys if keys.count(key) > 1)
@@ -159,98 +145,88 @@ class _Evaluation:
         self.tensors = ImageTensors(dataset.images, image_size)
         self.pictured = pictured_queries(self.dataset, image_size, seed)
         self.mapped = mapped_queries(self.dataset, seed)
-        self.queries = query_entry(self.dataset)
+        self.plan = Plan(
+            fingerprint=self.fingerprint,
+            spec=self.spec,
+            dataset=describe(self.dataset, self.spec, self.available),
+            queries=query_entry(self.dataset),
+            attacks=tuple(attack_entries(attack.entry() for attack in attacks)),
+            budgets=tuple((attack.entry().spec, attack.threat.norm, attack.threat.eps) for attack in attacks),
+            environment=environment(self.device),
+        )
         count = len(self.dataset.query)
         #: The queries of each shard, as places in ``dataset.query``.
         self.shards = np.split(np.arange(count), range(shard_size, count, shard_size))
 
     def go(self) -> Results:
         started = time.monotonic()
+        self.plan.save(self.out)
         unique = len(np.union1d(self.dataset.query, self.dataset.gallery))
         total = len(self.subjects) * (unique + len(self.attacks) * len(self.dataset.query))
         with progress("evaluate", total, enabled=self.options.progress) as advance:
-            outcomes = [self._model(subject, advance) for subject in self.subjects]
-        entries = tuple(outcome.entry for outcome in outcomes)
-        cells = tuple(item for outcome in outcomes for item in outcome.cells)
-        dataset_entry = describe(self.dataset, self.spec, self.available)
-        results = Results(
-            robustdml_version=__version__,
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            fingerprint=self.fingerprint,
-            spec=self.spec,
-            dataset=dataset_entry,
-            queries=self.queries,
-            models=entries,
-            attacks=tuple(self.entries),
-            cells=cells,
-            worst=tuple(item for outcome in outcomes for item in outcome.worst),
-            ers=ers_records(entries, self.entries, cells),
-            warnings=cautions(dataset_entry, entries, self.entries, cells),
-            examples=tuple(item for outcome in outcomes for item in outcome.examples),
-            maps=tuple(item for outcome in outcomes for item in outcome.maps),
-            environment=environment(self.device),
-            citations=citations(key for entry in self.entries for key in entry.citations),
-            seconds=round(time.monotonic() - started, 3),
-        )
+            for subject in self.subjects:
+                self._model(subject, advance)
+        results = assemble(self.out, seconds=time.monotonic() - started)
         results.save(self.out)
         return results
 
-    def _model(self, subject: Subject, advance: Advance) -> _Outcome:
+    def _model(self, subject: Subject, advance: Advance) -> None:
+        """Run everything on one model and keep it in the store."""
         home = next((parameter.device for parameter in subject.module.parameters()), self.device)
         module = subject.module.to(self.device)
         weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
         model = Embedder(module)
         name = subject.name
-        entries = {entry.spec: entry for entry in self.entries}
         with evaluation_mode(model):
             advance(0, f"{name}: clean")
             judge = Judge(model, self.dataset.test, self.tensors, self.device, name=name, advance=advance)
             clean = judge.clean()
-            clean_score = score(clean.values, clean.labels, seed=self.spec.seed)
-            attacked: dict[tuple[str, float | None], Records] = {}
-            cells: list[Cell] = []
+            self.store.write_model(self._entry(subject, judge, clean), clean)
             for attack in self.attacks:
-                key = (attack.entry().spec, attack.threat.eps)
+                key = CellKey(name, attack.entry().spec, attack.threat)
                 advance(0, f"{name}: {attack.entry().name}")
                 try:
-                    attacked[key] = self._attack(judge, name, attack, advance)
+                    self._attack(judge, key, attack, advance)
                 except RunFolderError:  # A damaged record is the run folder's fault, not the attack's.
                     raise
                 except Exception as error:  # A foreign attack may raise anything; its cell says so, the rest goes on.
                     module.load_state_dict(weights)
-                    failure = Failure("skipped" if isinstance(error, AttackSkipped) else "failed", _reason(error))
-                    self.store.write_failure(CellKey(name, key[0], attack.threat), failure)
-                    cells.append(
-                        Cell(model=name, attack=key[0], eps=key[1], status=failure.status, reason=failure.reason)
-                    )
-                else:
-                    entry = entries[key[0]]
-                    cells.append(cell(name, entry, key[1], attacked[key], clean, seed=self.spec.seed))
+                    status: Literal["failed", "skipped"] = "skipped" if isinstance(error, AttackSkipped) else "failed"
+                    self.store.write_failure(key, Failure(status, _reason(error)))
         module.to(home)  # one model at a time on the device, and each back where its owner had it
-        classes = self.dataset.labels[self.dataset.gallery]
-        model_entry = ModelEntry(
-            name=name,
+        self._show(name, judge, clean)
+
+    def _entry(self, subject: Subject, judge: Judge, clean: Records) -> ModelEntry:
+        embeddings, classes = judge.gallery_embeddings, self.dataset.labels[self.dataset.gallery]
+        return ModelEntry(
+            name=subject.name,
             source=subject.source,
-            fingerprint=dict(self.spec.models)[name],
+            fingerprint=dict(self.spec.models)[subject.name],
             architecture=subject.architecture,
             method=subject.method,
-            embedding_dim=judge.gallery_embeddings.shape[1],
-            parameters=sum(parameter.numel() for parameter in module.parameters()),
-            clean=clean_score,
+            embedding_dim=embeddings.shape[1],
+            parameters=sum(parameter.numel() for parameter in subject.module.parameters()),
+            clean=score(clean.values, clean.labels, seed=self.spec.seed),
             clean_hits=hits(clean.values["recall_at_1"]),
-            health=health(judge.gallery_embeddings),
-            nmi=nmi(judge.gallery_embeddings, classes),
-            pi_ratio=pi_ratio(judge.gallery_embeddings, classes),
+            health=health(embeddings),
+            nmi=nmi(embeddings, classes),
+            pi_ratio=pi_ratio(embeddings, classes),
         )
-        worst = worst_cases(name, self.entries, clean, attacked, cells, seed=self.spec.seed)
-        on_queries = [item for item in cells if entries[item.attack].side == "query"]
-        shown = shown_attacks(on_queries, self.entries)
-        examples = ExampleWriter(self.out, self.dataset, self.tensors).examples(name, clean, attacked, shown)
-        maps = embedding_maps(name, judge, self.queries, clean, attacked, shown, seed=self.spec.seed)
-        return _Outcome(model_entry, cells, worst, examples, maps)
 
-    def _attack(self, judge: Judge, name: str, attack: Attack, advance: Advance) -> Records:
-        cell_key = CellKey(name, attack.entry().spec, attack.threat)
+    def _show(self, name: str, judge: Judge, clean: Records) -> None:
+        """Keep what the report shows of a finished model run beside its recalls."""
+        cells = model_cells(self.plan, self.store, name, clean)[0]
+        shown = shown_attacks([c for c in cells if self.plan.attack_of(c.attack).side == "query"], self.plan.attacks)
+        attacked: dict[tuple[str, float | None], Records] = {}
+        for entry, eps in shown:
+            records = self.store.read_all(CellKey(name, entry.spec, ThreatModel(eps, entry.norm)))
+            assert records is not None  # only what was judged is shown
+            attacked[entry.spec, eps] = records
+        examples = ExampleWriter(self.out, self.dataset, self.tensors).examples(name, clean, attacked, shown)
+        maps = embedding_maps(name, judge, self.plan.queries, clean, attacked, shown, seed=self.spec.seed)
+        self.store.write_shown(name, examples, maps)
+
+    def _attack(self, judge: Judge, cell_key: CellKey, attack: Attack, advance: Advance) -> None:
         there = set(self.store.shards(cell_key))
         spent = sum(self.store.read(cell_key, shard).seconds for shard in there) if self.time_limit else 0.0
         # What is done once for all shards is counted once, also where a stopped run had done and counted it before.
@@ -281,10 +257,6 @@ class _Evaluation:
                 spent += records.seconds
             done += len(rows)
             advance(len(rows))
-        found = self.store.read_all(cell_key)
-        if found is None or not np.array_equal(found.ids, self.dataset.query):
-            raise RunFolderError(f"the records of {cell_key.attack} on {name} are not those of the run's queries")
-        return found
 
     def _shard(self, prepared: Prepared, rows: Integers, seed: int) -> Records:
         images: Tensor = self.tensors.batch(self.dataset.query[rows]).to(self.device)

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +24,14 @@ import pyarrow.parquet as pq
 from robustdml.errors import RunFolderError
 from robustdml.evaluation.records import Records, merged
 from robustdml.files import write_bytes, write_text
+from robustdml.results import EmbeddingMap, Example, ModelEntry
 from robustdml.threat import ThreatModel
 
 RECORDS_FOLDER = "records"
 #: Says why a cell has no records.
 FAILURE_FILE = "failure.json"
+#: Describe a model, and what of its finished run is shown beside its recalls.
+MODEL_FILE, SHOWN_FILE = "model.json", "shown.json"
 
 _ABOUT, _CHECKSUM = b"robustdml.about", b"robustdml.checksum"
 _COST = ("forward_images", "gradient_images", "seconds")
@@ -124,10 +128,7 @@ class Store:
 
     def write_failure(self, cell: CellKey, failure: Failure) -> None:
         """Keep why a cell has no records; the next run tries it again."""
-        about = {**self._identity(cell), **asdict(failure)}
-        text = json.dumps(about, sort_keys=True)
-        content = {"about": about, "checksum": hashlib.sha256(text.encode()).hexdigest()}
-        write_text(self._folder(cell) / FAILURE_FILE, json.dumps(content, indent=1))
+        _write(self._folder(cell) / FAILURE_FILE, self._identity(cell), asdict(failure))
 
     def read_failure(self, cell: CellKey) -> Failure | None:
         """Why the cell has no records; None where nothing is said.
@@ -135,20 +136,41 @@ class Store:
         Raises:
             RunFolderError: the file is damaged, was changed, or belongs to another run or cell.
         """
-        path = self._folder(cell) / FAILURE_FILE
-        if not path.is_file():
-            return None
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            about = content["about"]
-            text = json.dumps(about, sort_keys=True)
-            genuine = hashlib.sha256(text.encode()).hexdigest() == content["checksum"]
-            failure = Failure(about["status"], about["reason"])
-        except (OSError, ValueError, KeyError, TypeError):
-            genuine = False
-        if not genuine or any(about.get(name) != value for name, value in self._identity(cell).items()):
-            raise RunFolderError(f"'{path}' is damaged or belongs to another run: delete that file and evaluate again")
-        return failure
+        found = _read(self._folder(cell) / FAILURE_FILE, self._identity(cell))
+        return None if found is None else Failure(found["status"], found["reason"])
+
+    def write_model(self, entry: ModelEntry, clean: Records) -> None:
+        """Keep a model's description and the records of its clean queries."""
+        self.write(_clean(entry.name), 0, clean)
+        _write(self._root / _slug(entry.name) / MODEL_FILE, {"run": self._fingerprint}, entry.model_dump(mode="json"))
+
+    def read_model(self, model: str) -> tuple[ModelEntry, Records] | None:
+        """A model's description and the records of its clean queries; None where it was not begun.
+
+        Raises:
+            RunFolderError: a file is damaged, was changed, or belongs to another run.
+        """
+        found = _read(self._root / _slug(model) / MODEL_FILE, {"run": self._fingerprint})
+        return None if found is None else (ModelEntry.model_validate(found), self.read(_clean(model), 0))
+
+    def write_shown(self, model: str, examples: Sequence[Example], maps: Sequence[EmbeddingMap]) -> None:
+        """Keep what of a finished model run is shown beside its recalls."""
+        content = {
+            "examples": [part.model_dump(mode="json") for part in examples],
+            "maps": [part.model_dump(mode="json") for part in maps],
+        }
+        _write(self._root / _slug(model) / SHOWN_FILE, {"run": self._fingerprint, "model": model}, content)
+
+    def read_shown(self, model: str) -> tuple[list[Example], list[EmbeddingMap]]:
+        """What of a model run is shown beside its recalls; nothing where it has not finished.
+
+        Raises:
+            RunFolderError: the file is damaged, was changed, or belongs to another run.
+        """
+        path = self._root / _slug(model) / SHOWN_FILE
+        found = _read(path, {"run": self._fingerprint, "model": model}) or {"examples": [], "maps": []}
+        examples = [Example.model_validate(part) for part in found["examples"]]
+        return examples, [EmbeddingMap.model_validate(part) for part in found["maps"]]
 
     def _identity(self, cell: CellKey) -> dict[str, Any]:
         return {
@@ -167,6 +189,33 @@ class Store:
 
     def _path(self, cell: CellKey, shard: int) -> Path:
         return self._folder(cell) / f"{shard:05d}.parquet"
+
+
+def _clean(model: str) -> CellKey:
+    return CellKey(model, "clean", ThreatModel(0.0))
+
+
+def _write(path: Path, identity: Mapping[str, Any], content: Mapping[str, Any]) -> None:
+    about = {"identity": dict(identity), "content": dict(content)}
+    write_text(path, json.dumps({**about, "checksum": _json_checksum(about)}, indent=1))
+
+
+def _read(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        about = {"identity": dict(found["identity"]), "content": dict(found["content"])}
+        genuine = found["checksum"] == _json_checksum(about) and about["identity"] == dict(identity)
+    except (OSError, ValueError, KeyError, TypeError):
+        genuine = False
+    if not genuine:
+        raise RunFolderError(f"'{path}' is damaged or belongs to another run: delete that file and evaluate again")
+    return about["content"]
+
+
+def _json_checksum(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def read_shard(path: Path) -> tuple[Records, dict[str, Any]]:

@@ -233,7 +233,7 @@ def test_another_run_in_the_folder_is_refused(squares, tmp_path):
 def test_results_survive_the_file_and_records_are_per_query(squares, tmp_path):
     results = run(squares, build_suite("margin", "8/255"), tmp_path, shard_size=10)
     assert Results.load(tmp_path) == results
-    shards = sorted((tmp_path / "records").rglob("*.parquet"))
+    shards = sorted((tmp_path / "records").glob("*/[!c]*/*/*.parquet"))
     assert len(shards) == 3
     records = merged([read_shard(path)[0] for path in shards])
     assert records.ids.tolist() == squares.query.tolist()

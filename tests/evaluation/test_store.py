@@ -123,12 +123,12 @@ def test_a_failure_is_a_record_too_and_goes_when_the_cell_succeeds(store):
     assert store.read_failure(CELL) is None
 
 
-@pytest.mark.parametrize("change", [{"status": "skipped"}, {"reason": "none"}, {"model": "other"}])
+@pytest.mark.parametrize("change", [{"status": "skipped"}, {"reason": "none"}])
 def test_a_changed_failure_is_refused(store, tmp_path, change):
     store.write_failure(CELL, Failure("failed", "it raised"))
     (path,) = tmp_path.rglob("failure.json")
     content = json.loads(path.read_text())
-    content["about"].update(change)
+    content["content"].update(change)
     path.write_text(json.dumps(content))
     with pytest.raises(RunFolderError, match="damaged or belongs to another run"):
         store.read_failure(CELL)

@@ -1,0 +1,60 @@
+"""What a run is going to do, as plain data in the run folder: any process can read it and say what is there of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from robustdml.errors import RunFolderError
+from robustdml.evaluation.store import CellKey
+from robustdml.files import PLAN_FILE, write_text
+from robustdml.results import AttackEntry, DatasetEntry, Environment, EvalSpec, Queries
+from robustdml.threat import ThreatModel
+
+
+class Plan(BaseModel):
+    """The models, attacks, budgets and queries of one evaluation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    #: The identity of the run (see `robustdml.files.claim_run_folder`).
+    fingerprint: str
+    spec: EvalSpec
+    dataset: DatasetEntry
+    queries: Queries
+    attacks: tuple[AttackEntry, ...]
+    #: Spec, norm and eps of each cell of a model, in the order in which they are run.
+    budgets: tuple[tuple[str, str, float | None], ...]
+    environment: Environment
+
+    def cells(self, model: str) -> list[CellKey]:
+        """What is run on a model, in order."""
+        return [CellKey(model, spec, ThreatModel(eps, norm)) for spec, norm, eps in self.budgets]
+
+    def attack_of(self, spec: str) -> AttackEntry:
+        """The attack of that spec."""
+        return next(entry for entry in self.attacks if entry.spec == spec)
+
+    def save(self, run: Path) -> None:
+        """Write the plan into the run folder in one step."""
+        write_text(run / PLAN_FILE, self.model_dump_json(indent=1))
+
+    @classmethod
+    def load(cls, run: Path) -> Plan:
+        """Read the plan of a run folder.
+
+        Raises:
+            RunFolderError: there is none, or it is damaged.
+        """
+        path = run / PLAN_FILE
+        if not path.is_file():
+            raise RunFolderError(f"no {PLAN_FILE} in '{run}': give the --out folder of 'robustdml evaluate'")
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the file"
+            raise RunFolderError(
+                f"'{path}' is damaged ({where}: {first['msg']}): repeat the command of that run"
+            ) from None
