@@ -106,7 +106,10 @@ def attack_shard(
         AttackError: wrong shape, values that are not finite, or a changed model.
     """
     references, threat = judge.references(part), attack.threat
-    sent = send(judge.model, attack, images, references, seed=seed)
+    try:
+        sent = send(judge.model, attack, images, references, seed=seed)
+    finally:
+        judge.check_copies()
     records = judge.records(
         part,
         sent.images,

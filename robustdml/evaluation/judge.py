@@ -29,8 +29,11 @@ Floats = npt.NDArray[np.float32]
 class Judge:
     """Embeds the clean gallery and queries of a split once, and scores whatever is sent instead of the queries.
 
+    It shares nothing with attacks: they are handed ``model`` and copies of the gallery, while images are judged by a
+    copy of the model that no attack has seen, in the gallery as it was embedded.
+
     Args:
-        model: in evaluation mode, on ``device``.
+        model: the victim, in evaluation mode, on ``device``.
         split: queries and gallery.
         tensors: their pixels.
         name: of the model, for messages.
@@ -50,6 +53,7 @@ class Judge:
         advance: Advance | None = None,
     ) -> None:
         self.model, self.split, self.device = model, split, device
+        self._own = _copied(model)
         rows = np.union1d(split.query, split.gallery)
         embeddings = embed_rows(model, tensors, rows, device=device, name=name, advance=advance)
         place = np.searchsorted(rows, split.gallery)
@@ -57,16 +61,16 @@ class Judge:
         self.query_embeddings: Floats = embeddings[np.searchsorted(rows, split.query)]
         self._index = GalleryIndex(self.gallery_embeddings, split.gallery)
         self._queries = Gallery(
-            torch.from_numpy(self.query_embeddings).to(device),
-            torch.from_numpy(split.labels[split.query]).to(device),
-            torch.from_numpy(split.query).to(device),
+            torch.tensor(self.query_embeddings, device=device),
+            torch.tensor(split.labels[split.query], device=device),
+            torch.tensor(split.query, device=device),
         )
         self._counts = split.relevant_counts()
         self._depth = max(*RECALL_RANKS, TOP, int(self._counts.max()))
         self._gallery = Gallery(
-            torch.from_numpy(self.gallery_embeddings).to(device),
-            torch.from_numpy(split.labels[split.gallery]).to(device),
-            torch.from_numpy(split.gallery).to(device),
+            torch.tensor(self.gallery_embeddings, device=device),
+            torch.tensor(split.labels[split.gallery], device=device),
+            torch.tensor(split.gallery, device=device),
             images=lambda rows: tensors.batch(split.gallery[rows.cpu().numpy()]).to(device),
         )
 
@@ -75,10 +79,43 @@ class Judge:
         rows = self.split.query[part]
         return References(
             self._gallery,
-            torch.from_numpy(self.query_embeddings[part]).to(self.device),
-            torch.from_numpy(self.split.labels[rows]).to(self.device),
-            torch.from_numpy(rows).to(self.device),
+            torch.tensor(self.query_embeddings[part], device=self.device),
+            torch.tensor(self.split.labels[rows], device=self.device),
+            torch.tensor(rows, device=self.device),
         )
+
+    def check_copies(self) -> None:
+        """Put back what an attack has changed of its copies of the gallery and the queries.
+
+        Raises:
+            AttackError: it had changed something: what it returned cannot be trusted, and nobody after it may see that.
+        """
+        split, changed = self.split, False
+        for copy_, embeddings, rows in (
+            (self._gallery, self.gallery_embeddings, split.gallery),
+            (self._queries, self.query_embeddings, split.query),
+        ):
+            for tensor, values in (
+                (copy_.embeddings, embeddings),
+                (copy_.labels, split.labels[rows]),
+                (copy_.ids, rows),
+            ):
+                genuine = torch.tensor(values, device=self.device)
+                if tensor.shape != genuine.shape or not torch.equal(tensor, genuine):
+                    changed = True
+                    tensor.set_(genuine)  # type: ignore[call-overload]
+        if changed:
+            raise AttackError(
+                "the attack changed the gallery or the queries that it was shown: it must leave them alone"
+            )
+
+    def embed(self, images: Tensor) -> Floats:
+        """Embeddings ``(N, D)`` of images, by the model that no attack has seen.
+
+        Raises:
+            CheckpointError: one of them is not finite.
+        """
+        return embed(self._own, images)
 
     @property
     def gallery(self) -> Gallery:
@@ -119,7 +156,7 @@ class Judge:
             found[at.any(1)] = images[at.int().argmax(1)[at.any(1)]]
             return found
 
-        points = torch.from_numpy(other.gallery_embeddings).to(self.device)
+        points = torch.tensor(other.gallery_embeddings, device=self.device)
         other._gallery = Gallery(points, self._gallery.labels, self._gallery.ids, load)
         return other
 
@@ -175,7 +212,7 @@ class Judge:
             AttackError: an image's embedding is not finite.
         """
         try:
-            embeddings = embed(self.model, images)
+            embeddings = self.embed(images)
         except CheckpointError:
             raise AttackError(
                 "an attacked image has an embedding that is not finite: no ranking can be judged"
@@ -203,3 +240,12 @@ class Judge:
         relevant = (self.split.labels[ranked] == labels[:, None]) & (ranked >= 0)
         values = per_query(relevant, self._counts[part])
         return Records(rows, labels, values, ranked[:, :TOP], norm_returned, norms, projected, targets)
+
+
+def _copied(model: Embedder) -> Embedder:
+    try:
+        return copy.deepcopy(model)
+    except (
+        Exception
+    ):  # Compiled and exported modules, locks, generators: there is one of them, which the guard restores.
+        return Embedder(model.module).eval()

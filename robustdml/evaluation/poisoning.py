@@ -17,7 +17,6 @@ from robustdml.errors import AttackError, AttackSkipped, CheckpointError
 from robustdml.evaluation.attacking import Cost, metered, send
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.records import Records, totals
-from robustdml.retrieval.embed import embed
 from robustdml.threat import NORMS, norm_of
 
 Floats = npt.NDArray[np.float64]
@@ -91,9 +90,12 @@ def poison_gallery(judge: Judge, attack: GalleryAttack, *, seed: int) -> Poisone
     with metered(judge.model) as cost:
         for part in rows.split(_BATCH):
             images, references = load(part), judge.item_references(part)
-            sent = send(judge.model, attack, images, references, seed=seed)
             try:
-                points.append(embed(judge.model, sent.images))
+                sent = send(judge.model, attack, images, references, seed=seed)
+            finally:
+                judge.check_copies()
+            try:
+                points.append(judge.embed(sent.images))
             except CheckpointError:
                 raise AttackError("a changed gallery item has an embedding that is not finite") from None
             clean.append(images)
@@ -160,6 +162,9 @@ def prepare(judge: Judge, attack: Attack, *, seed: int) -> Prepared:
         return Prepared(poisoned.judge, attack, poisoned, poisoned.cost)
     if isinstance(attack, FittedAttack):
         with metered(judge.model) as cost:
-            fitted = attack.fitted(judge.model, judge.gallery, judge.query_ids, seed=seed)
+            try:
+                fitted = attack.fitted(judge.model, judge.gallery, judge.query_ids, seed=seed)
+            finally:
+                judge.check_copies()
         return Prepared(judge, fitted, None, cost)
     return Prepared(judge, attack, None, Cost())

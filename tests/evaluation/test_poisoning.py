@@ -163,7 +163,7 @@ def test_poisoned_items_come_first_for_strangers_and_more_of_them_hurt_more(squa
     for cell in (one, eight):
         assert cell.measures["poisoned_first"] > cell.measures["poisoned_first_clean"]
     assert eight.score.metrics.recall_at_1 < one.score.metrics.recall_at_1 < clean
-    assert eight.forward_images == 8 * 22  # 21 of the attack, and one of the result
+    assert eight.forward_images == 8 * 21  # of the attack; its result is judged outside of the count
 
 
 def test_ca_moves_items_in_the_lists_of_its_queries(squares, tmp_path):

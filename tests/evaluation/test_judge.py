@@ -1,0 +1,79 @@
+"""The judge shares nothing with attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from squares import QUIET, SmallNet
+
+from robustdml.attacks import build_attack
+from robustdml.evaluation import evaluate
+from robustdml.results import AttackEntry
+from robustdml.threat import ThreatModel
+
+EPS = 8 / 255
+
+
+@dataclass(frozen=True)
+class Spoiler:
+    """An attack that returns its images and changes what it was shown."""
+
+    spoil: Callable[[Any, Any], None]
+    threat = ThreatModel(EPS)
+
+    def entry(self) -> AttackEntry:
+        return AttackEntry(
+            spec="spoiler",
+            name="spoiler",
+            library="mine",
+            goal="margin",
+            knowledge="gradients",
+            norm="linf",
+            citations=(),
+        )
+
+    def target_rows(self, references, *, seed):
+        return None
+
+    def __call__(self, model, images, references, *, seed):
+        self.spoil(model, references)
+        return images
+
+
+SPOILERS = {
+    "embeddings": lambda model, references: references.gallery.embeddings.zero_(),
+    "embeddings past the version counter": lambda model, references: references.gallery.embeddings.data.mul_(-1),
+    "embeddings through NumPy": lambda model, references: references.gallery.embeddings.numpy().fill(0.5),
+    "labels": lambda model, references: references.gallery.labels.fill_(0),
+    "ids": lambda model, references: references.gallery.ids.add_(1),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILERS.values(), ids=SPOILERS)
+def test_an_attack_that_changes_the_gallery_has_failed_and_the_others_are_as_without_it(squares, tmp_path, spoil):
+    margin = build_attack("margin", EPS)
+    alone = evaluate({"net": SmallNet()}, squares, [margin], out=tmp_path / "alone", options=QUIET)
+    both = evaluate({"net": SmallNet()}, squares, [Spoiler(spoil), margin], out=tmp_path / "both", options=QUIET)
+    spoiled, judged = both.cells
+    assert spoiled.status == "failed"
+    assert spoiled.reason == "the attack changed the gallery or the queries that it was shown: it must leave them alone"
+    assert judged.hits == alone.cells[0].hits
+    assert both.models[0].clean == alone.models[0].clean
+
+
+WEIGHTS = {
+    "past the version counter": lambda model, references: model.module.head.weight.data.mul_(-1),
+    "a hook left behind": lambda model, references: model.module.register_forward_hook(lambda *_: torch.ones(24, 8)),
+    "a patched forward": lambda model, references: setattr(model.module, "forward", lambda x: torch.ones(len(x), 8)),
+}
+
+
+@pytest.mark.parametrize("spoil", WEIGHTS.values(), ids=WEIGHTS)
+def test_what_an_attack_does_to_its_model_does_not_reach_the_judge(squares, tmp_path, spoil):
+    """It returns its images as they are: R@1 under it is the clean one, whatever became of the victim."""
+    found = evaluate({"net": SmallNet()}, squares, [Spoiler(spoil)], out=tmp_path, options=QUIET)
+    assert found.cells[0].status == "failed" or found.cells[0].hits == found.models[0].clean_hits
