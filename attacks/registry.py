@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 
 from robustdml.config import EFFORTS, Effort
 from robustdml.contracts import Attack
 from robustdml.errors import BudgetError, SpecError, UnknownNameError
+from robustdml.importing import load_object
 from robustdml.registry import Registry, Spec, parse_spec
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
@@ -142,8 +142,8 @@ def _foreign(text: str, eps: float) -> Attack:
     path, _, call = text.partition(":")
     spec = parse_spec(call)
     try:
-        make = getattr(importlib.import_module(path.strip()), spec.name)
-    except (ImportError, AttributeError, ValueError) as error:
+        make = load_object(f"{path.strip()}:{spec.name}")
+    except (ImportError, ValueError) as error:
         raise SpecError(
             f"'{text}': cannot import '{spec.name}' from '{path.strip()}' ({error}): write package.module:Name(x=1) "
             "with a package that Python finds"

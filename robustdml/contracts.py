@@ -146,6 +146,15 @@ class TwoSidedAttack(Attack, Protocol):
         ...
 
 
+@runtime_checkable
+class IdentifiedAttack(Attack, Protocol):
+    """An attack whose images depend on something that its spec only names, such as a surrogate model."""
+
+    def identity(self) -> str:
+        """A hash of the content of what the spec names: another one makes it another attack."""
+        ...
+
+
 class Raised(Protocol):
     """What a gradient attack raises, without the attack around it."""
 

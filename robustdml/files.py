@@ -65,11 +65,22 @@ def claim_run_folder(folder: Path, spec: dict[str, Any]) -> str:
             if spec.get("kind") != there[0].get("kind"):
                 raise RunFolderError(f"'{folder}' holds a run of another command: choose another --out")
             differing = sorted(key for key in {*spec, *there[0]} if spec.get(key) != there[0].get(key))
+            named = [f"{key}{_parts(there[0].get(key), spec.get(key))}" for key in differing]
             raise RunFolderError(
-                f"'{folder}' holds another run (it differs in: {', '.join(differing)}): "
+                f"'{folder}' holds another run (it differs in: {', '.join(named)}): "
                 "choose another --out, delete that folder, or repeat that run's command to resume it"
             )
     elif others:
         raise RunFolderError(f"'{folder}' is not empty and holds no run of robustdml: choose another --out")
     write_text(path, json.dumps({"fingerprint": identity, "spec": spec}, indent=1))
     return identity
+
+
+def _parts(before: Any, after: Any) -> str:
+    """Of two tables of names and values, the names whose value is another; empty for other things."""
+    try:
+        old, new = dict(before), dict(after)
+    except (TypeError, ValueError):
+        return ""
+    changed = [str(name) for name in old if name in new and old[name] != new[name]]
+    return f" of {', '.join(changed)}" if changed and set(old) == set(new) else ""

@@ -314,6 +314,10 @@ class EvalSpec(_Record):
     seed: int
     shard_size: int
     version: str
+    #: Spec of each attack whose images depend on code of others or on what its spec only names, with a hash of that.
+    foreign: tuple[tuple[str, str], ...] = ()
+    #: Versions of the packages that numbers depend on.
+    packages: tuple[tuple[str, str], ...] = ()
 
 
 class Results(_Record):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +13,8 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from robustdml.contracts import Attack, Gallery, References
 from robustdml.errors import AttackSkipped, CheckpointError, SpecError
-from robustdml.models import load_checkpoint
+from robustdml.importing import code_digest, load_object
+from robustdml.models import load_checkpoint, weights_fingerprint
 from robustdml.registry import Spec
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
@@ -75,6 +74,11 @@ class Transfer:
             }
         )
 
+    def identity(self) -> str:
+        """See `robustdml.contracts.IdentifiedAttack`: the surrogate's weights, and the code that makes it."""
+        code = "" if Path(self.surrogate).exists() else code_digest(load_object(self.surrogate))
+        return f"{weights_fingerprint(_load(self.surrogate))} {code}".strip()
+
     def target_rows(self, references: References, *, seed: int) -> Tensor | None:
         """Those of the attack."""
         return self.attack.target_rows(references, seed=seed)
@@ -83,7 +87,7 @@ class Transfer:
         """See `robustdml.contracts.Attack`; ``model`` is not called."""
         surrogate = _load(self.surrogate).to(images.device)
         with torch.no_grad():
-            embeddings = _gallery_embeddings(self.surrogate, surrogate, references.gallery)
+            embeddings = _gallery_embeddings(surrogate, references.gallery)
             known = replace(
                 references,
                 gallery=replace(references.gallery, embeddings=embeddings),
@@ -103,14 +107,12 @@ class _OnSphere(nn.Module):
         return F.normalize(self.module(images).float(), dim=1)
 
 
-@lru_cache(maxsize=4)
 def _load(surrogate: str) -> nn.Module:
     if Path(surrogate).exists():
         module: nn.Module = load_checkpoint(surrogate).deployed()
     else:
-        path, _, name = surrogate.partition(":")
         try:
-            module = getattr(importlib.import_module(path), name)()
+            module = load_object(surrogate)()
         except Exception as error:
             raise CheckpointError(
                 f"the surrogate '{surrogate}' cannot be loaded ({type(error).__name__}: {error}): it must name a "
@@ -119,15 +121,17 @@ def _load(surrogate: str) -> nn.Module:
     return _OnSphere(module).eval()
 
 
-# The gallery as each surrogate sees it, kept as long as the gallery is: every shard of an evaluation asks for it.
+# The gallery as each surrogate sees it, kept as long as the gallery is: every shard of an evaluation asks for it. What
+# is kept goes by the surrogate's weights and not by its path, behind which another may lie now.
 _seen: WeakIdKeyDictionary = WeakIdKeyDictionary()
 
 
-def _gallery_embeddings(name: str, surrogate: nn.Module, gallery: Gallery) -> Tensor:
+def _gallery_embeddings(surrogate: nn.Module, gallery: Gallery) -> Tensor:
     if gallery.images is None:
         raise AttackSkipped("the images of the gallery are not at hand, which the surrogate has to see")
-    by_name: dict[str, Tensor] = _seen.setdefault(gallery.embeddings, {})
-    if name not in by_name:
+    by_weights: dict[str, Tensor] = _seen.setdefault(gallery.embeddings, {})
+    weights = weights_fingerprint(surrogate)
+    if weights not in by_weights:
         rows = torch.arange(len(gallery), device=gallery.ids.device)
-        by_name[name] = torch.cat([surrogate(gallery.images(part)) for part in rows.split(_BATCH)])
-    return by_name[name]
+        by_weights[weights] = torch.cat([surrogate(gallery.images(part)) for part in rows.split(_BATCH)])
+    return by_weights[weights]

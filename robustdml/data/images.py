@@ -82,22 +82,23 @@ class FileImages:
         return self._paths[index].relative_to(self._root).as_posix()
 
     def digest(self) -> str:
-        """SHA-256 of the names, the sizes and the boxes of all files.
+        """SHA-256 of the names, the contents and the boxes of all files.
 
         Raises:
-            DataError: a file is missing.
+            DataError: a file is missing or cannot be read.
         """
         hashed = hashlib.sha256()
         for index, path in enumerate(self._paths):
             try:
-                size = path.stat().st_size
+                with path.open("rb") as file:
+                    content = hashlib.sha256(file.read())
             except OSError as cause:
                 raise DataError(
                     f"cannot find the image '{path}' ({_reason(cause)}): restore the file, or take it out of the set"
                 ) from cause
             box = self._boxes[index]
             cut = "" if box is None else f"{box}\0"
-            hashed.update(f"{self.name(index)}\0{size}\0{cut}".encode("utf-8", "surrogateescape"))
+            hashed.update(f"{self.name(index)}\0{content.hexdigest()}\0{cut}".encode("utf-8", "surrogateescape"))
         return hashed.hexdigest()
 
 

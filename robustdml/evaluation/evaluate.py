@@ -23,6 +23,7 @@ from robustdml.evaluation.analyses.maps import embedding_maps, mapped_queries
 from robustdml.evaluation.assemble import assemble, hits, model_cells
 from robustdml.evaluation.attacking import attack_shard
 from robustdml.evaluation.entries import attack_entries, describe, environment, query_entry
+from robustdml.evaluation.identity import answers, foreign_code, package_versions
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.poisoning import Prepared, poison_gallery, prepare
@@ -139,6 +140,8 @@ class _Evaluation:
             seed=seed,
             shard_size=shard_size,
             version=__version__,
+            foreign=foreign_code(attacks),
+            packages=package_versions(),
         )
         self.fingerprint = claim_run_folder(out, {"kind": "evaluate", **self.spec.model_dump(mode="json")})
         self.store = Store(out, self.fingerprint)
@@ -181,6 +184,7 @@ class _Evaluation:
             advance(0, f"{name}: clean")
             judge = Judge(model, self.dataset.test, self.tensors, self.device, name=name, advance=advance)
             clean = judge.clean()
+            self.store.check_answers(name, answers(model, self.tensors, self.dataset.query, self.device))
             self.store.write_model(self._entry(subject, judge, clean), clean)
             for attack in self.attacks:
                 key = CellKey(name, attack.entry().spec, attack.threat)

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from robustdml.errors import RunFolderError
+from robustdml.evaluation.identity import alike
 from robustdml.evaluation.records import Records, merged
 from robustdml.files import write_bytes, write_text
 from robustdml.results import EmbeddingMap, Example, ModelEntry
@@ -32,6 +33,8 @@ RECORDS_FOLDER = "records"
 FAILURE_FILE = "failure.json"
 #: Describe a model, and what of its finished run is shown beside its recalls.
 MODEL_FILE, SHOWN_FILE = "model.json", "shown.json"
+#: What a model answered to a few images.
+ANSWERS_FILE = "answers.json"
 
 _ABOUT, _CHECKSUM = b"robustdml.about", b"robustdml.checksum"
 _COST = ("forward_images", "gradient_images", "seconds")
@@ -152,6 +155,28 @@ class Store:
         """
         found = _read(self._root / _slug(model) / MODEL_FILE, {"run": self._fingerprint})
         return None if found is None else (ModelEntry.model_validate(found), self.read(_clean(model), 0))
+
+    def check_answers(self, model: str, answers: Mapping[str, list[float]]) -> None:
+        """Keep what a model answered to a few images, or compare it with what it answered before.
+
+        Args:
+            answers: see `robustdml.evaluation.identity.answers`; empty where they are not repeatable.
+
+        Raises:
+            RunFolderError: it answers differently: the records here are those of another model.
+        """
+        path, identity = self._root / _slug(model) / ANSWERS_FILE, {"run": self._fingerprint, "model": model}
+        before = _read(path, identity)
+        if before is None:
+            _write(path, identity, answers)
+            return
+        different = [name for name in before if answers and not alike(before[name], answers.get(name, []))]
+        if different:
+            raise RunFolderError(
+                f"'{self._root.parent}' holds records of another model: '{model}' has the same weights and other "
+                f"{different[0]} on the same images, so that its code or its preprocessing has changed: choose another "
+                "--out"
+            )
 
     def write_shown(self, model: str, examples: Sequence[Example], maps: Sequence[EmbeddingMap]) -> None:
         """Keep what of a finished model run is shown beside its recalls."""

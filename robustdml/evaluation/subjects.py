@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +11,7 @@ from torch import nn
 
 from robustdml.config import BRANCH_CHOICES, BranchChoice
 from robustdml.errors import CheckpointError, SpecError
+from robustdml.importing import load_object
 from robustdml.models import Checkpoint, EmbeddingModel, branch_names, fold, load_checkpoint
 
 
@@ -90,9 +89,9 @@ def load_subjects(
     paths = [Path(source) for _, source in named]
     subjects = []
     for (name, source), path in zip(named, paths, strict=True):
-        module_name, colon, factory = source.partition(":")
+        _, colon, factory = source.partition(":")
         if colon and not path.exists():
-            module = _call_factory(source, module_name, factory)
+            module = _call_factory(source)
             deployed = Subject(name or factory, module, source)
         else:
             checkpoint = load_checkpoint(path, trust_code=trust_code)
@@ -133,22 +132,14 @@ def _short_name(path: Path, others: Sequence[Path]) -> str:
     return path.name
 
 
-def _call_factory(source: str, module_name: str, factory: str) -> nn.Module:
-    # A user's module lies in the folder where the command is given, which a console script does not search.
-    here = str(Path.cwd())
-    added = here not in sys.path
-    if added:
-        sys.path.insert(0, here)
+def _call_factory(source: str) -> nn.Module:
     try:
-        module = getattr(importlib.import_module(module_name), factory)()
+        module = load_object(source)()
     except Exception as error:
         raise CheckpointError(
             f"'{source}' cannot be loaded ({type(error).__name__}: {error}): it must name a module and a function "
             "without arguments that returns a torch module"
         ) from error
-    finally:
-        if added:
-            sys.path.remove(here)
     if not isinstance(module, nn.Module):
         raise CheckpointError(f"'{source}' returned {type(module).__name__}: it must return a torch module")
     return module

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from robustdml.errors import MissingPackageError, SpecError, UnknownNameError
+from robustdml.importing import load_object
 
 
 def _package(name: str, extra: str) -> ModuleType:
@@ -98,9 +99,8 @@ def factory_backbone(path: str, pretrained: bool, image_size: int) -> tuple[nn.M
     """
     if pretrained:
         raise SpecError(f"'{path}' brings its own weights: leave --pretrained out")
-    module, _, name = path.partition(":")
     try:
-        network = getattr(importlib.import_module(module), name)()
+        network = load_object(path)()
     except Exception as error:  # Foreign code may raise anything.
         raise SpecError(f"cannot make the backbone '{path}' ({_line(error)}): write package.module:factory") from None
     features = getattr(network, "num_features", None)
