@@ -1,4 +1,4 @@
-"""Records are believed for what they were made of: another model, image, surrogate, attack or library is another run."""
+"""Records are believed for what they were made of: another model, image, surrogate or library is another run."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_model_whose_code_changed_is_refused(squares, tmp_path, change, what):
     run(squares, tmp_path, _Changed(lambda net, x: net(x)))
     with pytest.raises(RunFolderError, match=f"'net' has the same weights and other {what} on the same images"):
         run(squares, tmp_path, _Changed(change))
-    with pytest.raises(RunFolderError, match="holds another run .*models of net"):
+    with pytest.raises(RunFolderError, match=r"holds another run .*models of net"):
         run(squares, tmp_path, SmallNet(1))
 
 
