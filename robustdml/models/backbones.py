@@ -14,6 +14,15 @@ from robustdml.errors import SpecError
 from robustdml.models.small import SmallResNet
 from robustdml.registry import Registry
 
+#: Mean and standard deviation of each channel, of pixels in [0, 1].
+Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def _imagenet(network: nn.Module) -> Statistics:
+    return IMAGENET
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -24,11 +33,14 @@ class Backbone:
         build: ``build(pretrained, image_size) -> (network, number of features F)``; ``image_size`` is the side in
             pixels, for networks that must know it.
         pretrained: whether weights exist that ``pretrained=True`` downloads.
+        statistics: what the images of a network are normalised by: those that its published weights were trained with,
+            ImageNet's where it has none.
     """
 
     summary: str
     build: Callable[[bool, int], tuple[nn.Module, int]]
     pretrained: bool
+    statistics: Callable[[nn.Module], Statistics] = _imagenet
 
 
 def _small(
@@ -72,6 +84,16 @@ def _torchvision(name: str, pretrained: bool, image_size: int) -> tuple[nn.Modul
     return network, last.in_features
 
 
+def _torchvision_statistics(name: str, network: nn.Module) -> Statistics:
+    transforms = torchvision_models.get_model_weights(name)["DEFAULT"].transforms()
+    return _three(transforms.mean), _three(transforms.std)
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    first, second, third = (float(value) for value in values)
+    return first, second, third
+
+
 BACKBONES: Registry[Backbone] = Registry("backbone")
 
 _STRIDES = (1, 2, 2, 2)
@@ -85,7 +107,15 @@ for _name, _summary, _widths, _stem_stride, _blocks in [
         _name, Backbone(_summary, partial(_small, _widths, _STRIDES, _stem_stride, _blocks), pretrained=False)
     )
 for _name in torchvision_models.list_models(module=torchvision_models):
-    BACKBONES.add(_name, Backbone(f"torchvision's {_name}", partial(_torchvision, _name), pretrained=True))
+    BACKBONES.add(
+        _name,
+        Backbone(
+            f"torchvision's {_name}",
+            partial(_torchvision, _name),
+            pretrained=True,
+            statistics=partial(_torchvision_statistics, _name),
+        ),
+    )
 
 
 def _timm(name: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
@@ -106,6 +136,26 @@ def _factory(path: str, pretrained: bool, image_size: int) -> tuple[nn.Module, i
     return hub.factory_backbone(path, pretrained, image_size)
 
 
+def _timm_statistics(network: nn.Module) -> Statistics:
+    about = getattr(network, "pretrained_cfg", {})
+    return (_three(about["mean"]), _three(about["std"])) if "mean" in about and "std" in about else IMAGENET
+
+
+def _hugging_face_statistics(name: str, network: nn.Module) -> Statistics:
+    from robustdml.models import external
+
+    found = external.hugging_face_statistics(name)
+    return IMAGENET if found is None else (_three(found[0]), _three(found[1]))
+
+
+def _factory_statistics(network: nn.Module) -> Statistics:
+    """Those that it says as its attributes ``mean`` and ``std``, three numbers each; else ImageNet's."""
+    try:
+        return _three(network.mean), _three(network.std)  # type: ignore[arg-type]
+    except (AttributeError, TypeError, ValueError):
+        return IMAGENET
+
+
 def find_backbone(name: str) -> Backbone:
     """The backbone of that name: one of `BACKBONES`, ``timm.NAME``, ``hf.NAME`` or ``package.module:factory``.
 
@@ -113,10 +163,15 @@ def find_backbone(name: str) -> Backbone:
         UnknownNameError: none of these.
     """
     if ":" in name:
-        return Backbone(f"made by {name}", partial(_factory, name), pretrained=False)
+        return Backbone(f"made by {name}", partial(_factory, name), pretrained=False, statistics=_factory_statistics)
     library, dot, rest = name.partition(".")
     if dot and library == "timm":
-        return Backbone(f"timm's {rest}", partial(_timm, rest), pretrained=True)
+        return Backbone(f"timm's {rest}", partial(_timm, rest), pretrained=True, statistics=_timm_statistics)
     if dot and library == "hf":
-        return Backbone(f"{rest} of Hugging Face", partial(_hugging_face, rest), pretrained=True)
+        return Backbone(
+            f"{rest} of Hugging Face",
+            partial(_hugging_face, rest),
+            pretrained=True,
+            statistics=partial(_hugging_face_statistics, rest),
+        )
     return BACKBONES[name]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import nn
 
 from robustdml.errors import CheckpointError, RobustDMLError
 from robustdml.files import write_bytes, write_text
+from robustdml.models.backbones import IMAGENET
 from robustdml.models.embedding import EmbeddingModel, ModelConfig
 from robustdml.models.multibn import branch_names, convert_to_multibn, fold
 
@@ -25,6 +26,8 @@ WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "model.json"
 #: What a training run needs to go on; written by `robustdml.training`.
 STATE_FILE = "state.pt"
 _FORMAT = "robustdml-embedding-model"
+#: Version 1 did not say by what the model normalises: it was ImageNet's statistics for every backbone.
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def save_checkpoint(model: EmbeddingModel, folder: Path, training: dict[str, Any
     write_bytes(folder / WEIGHTS_FILE, safetensors.torch.save(tensors))
     about = {
         "format": _FORMAT,
-        "version": 1,
+        "version": _VERSION,
         "model": model.config.to_dict(),
         "branches": branch_names(model),
         "training": training,
@@ -95,9 +98,11 @@ def load_checkpoint(folder: str | Path, *, trust_code: bool = False) -> Checkpoi
         )
     try:
         about = json.loads(config.read_text())
-        if about["format"] != _FORMAT or about["version"] != 1:
+        if about["format"] != _FORMAT or about["version"] not in {1, _VERSION}:
             raise ValueError(f"its format is '{about['format']}', version {about['version']}")
         model_config = ModelConfig(**about["model"])
+        if about["version"] == 1:
+            model_config = replace(model_config, mean=IMAGENET[0], std=IMAGENET[1])
         if ":" in model_config.backbone and not trust_code:
             raise CheckpointError(
                 f"the backbone of '{folder}' is code, '{model_config.backbone}': if you trust it, give --trust-code"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -14,8 +14,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from robustdml.errors import SpecError
 from robustdml.models.backbones import find_backbone
-
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def check_image_size(image_size: int) -> None:
@@ -36,29 +34,45 @@ class ModelConfig:
         backbone: a name of `robustdml.models.BACKBONES`, or another that `find_backbone` knows.
         embedding_dim: D, at least 1.
         image_size: side of the square images that it was made for, in pixels.
+        mean: of the pixels of each channel, in [0, 1], which the model takes away; None stands for the backbone's own.
+        std: of the pixels of each channel, above 0, by which it then divides; None stands for the backbone's own.
+
+    Raises:
+        SpecError: a value out of its range.
     """
 
     backbone: str
     embedding_dim: int = 128
     image_size: int = 64
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.embedding_dim < 1:
             raise SpecError(f"embedding_dim {self.embedding_dim} must be at least 1")
         check_image_size(self.image_size)
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is None:
+                continue
+            object.__setattr__(self, name, tuple(values))  # JSON has lists
+            least = 0.0 if name == "mean" else 1e-6
+            if len(values) != 3 or not all(least <= value <= 1.0 for value in values):
+                raise SpecError(
+                    f"{name}={tuple(values)} must be three numbers, one for each channel, in [{least:g}, 1]"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
 
 class EmbeddingModel(nn.Module):
     """Normalise, backbone without its classifier, linear embedding, L2 norm.
 
-    Normalisation (ImageNet's mean and standard deviation) is inside, so that a budget always means pixels.
+    Normalisation is inside, so that a budget always means pixels.
 
     Args:
-        config: what to build.
+        config: what to build; the model's own ``config`` has the statistics that were left to the backbone.
         pretrained: start from the backbone's published weights (downloaded by torchvision).
 
     Raises:
@@ -71,11 +85,13 @@ class EmbeddingModel(nn.Module):
 
     def __init__(self, config: ModelConfig, *, pretrained: bool = False) -> None:
         super().__init__()
-        self.config = config
-        self.backbone, features = find_backbone(config.backbone).build(pretrained, config.image_size)
+        backbone = find_backbone(config.backbone)
+        self.backbone, features = backbone.build(pretrained, config.image_size)
+        mean, std = backbone.statistics(self.backbone)
+        self.config = config = replace(config, mean=config.mean or mean, std=config.std or std)
         self.head = nn.Linear(features, config.embedding_dim)
-        self.register_buffer("mean", torch.tensor(_IMAGENET_MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(_IMAGENET_STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings ``(N, D)`` of length 1 from ``images``, ``(N, 3, H, W)`` in [0, 1]."""

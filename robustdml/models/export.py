@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from robustdml.models.multibn import branch_names, fold
 def to_torchvision(model: EmbeddingModel, branch: str | None = None) -> nn.Module:
     """The model as torchvision builds it, its classifier being the embedding layer.
 
-    It maps normalised images (ImageNet's mean and standard deviation) to ``(N, D)``; embeddings are these, divided by
+    It maps images normalised by the model's mean and standard deviation to ``(N, D)``; embeddings are these, divided by
     their length. The names in its ``state_dict`` are torchvision's own.
 
     Args:
@@ -63,7 +64,9 @@ def export(model: EmbeddingModel, path: Path, branch: str | None = None) -> Path
     network = to_torchvision(model, branch)
     about = {
         "model": f"torchvision.models.{model.config.backbone}(num_classes={model.config.embedding_dim})",
-        "input": f"images in [0, 1] of {model.config.image_size} pixels, normalised by ImageNet's mean and deviation",
+        "input": f"images in [0, 1] of {model.config.image_size} pixels, normalised by mean and std",
+        "mean": json.dumps(model.config.mean),
+        "std": json.dumps(model.config.std),
         "output": "divide by its L2 norm",
     }
     tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -87,6 +88,17 @@ def hugging_face_backbone(name: str, pretrained: bool, image_size: int) -> tuple
     if features is None or "pixel_values" not in str(network.main_input_name):
         raise SpecError(f"'{name}' of Hugging Face is no image encoder: choose one such as facebook/dinov2-small")
     return _ImageEncoder(network), int(features)
+
+
+def hugging_face_statistics(name: str) -> tuple[Sequence[float], Sequence[float]] | None:
+    """Mean and standard deviation of a model's own image processor; None where it has none at hand."""
+    transformers: Any = _package("transformers", "hf")
+    try:
+        about, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name)
+    except Exception:  # The hub raises errors of whichever client it uses, and many models have no processor.
+        return None
+    mean, std = about.get("image_mean"), about.get("image_std")
+    return None if mean is None or std is None or len(mean) != 3 or len(std) != 3 else (mean, std)
 
 
 def factory_backbone(path: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:

@@ -153,7 +153,7 @@ class Executed:
         lambda folder: (folder / CONFIG_FILE).write_text('{"architectures": ["BertModel"], "vocab_size": 30522}'),
         lambda folder: (folder / CONFIG_FILE).write_bytes(b"\xff\xfe\x00\x01"),
         lambda folder: edit(folder, format="someone-elses-model"),
-        lambda folder: edit(folder, version=2),
+        lambda folder: edit(folder, version=3),
         lambda folder: edit(folder, model={"backbone": "resnet-tiny", "depth": 3}),
         lambda folder: edit(folder, model={"backbone": "resnet-unknown"}),
         lambda folder: edit(folder, model={"backbone": "resnet-tiny", "embedding_dim": "7"}),
@@ -186,8 +186,8 @@ def test_what_is_damaged_or_foreign_is_refused_in_one_sentence(folder, damage):
     ("fields", "reason"),
     [
         ({"model": {"backbone": "resnet-tny"}}, r"unknown backbone 'resnet-tny': did you mean 'resnet-tiny'"),
-        ({"version": 2}, r"its format is 'robustdml-embedding-model', version 2\)"),
-        ({"format": "other"}, r"its format is 'other', version 1\)"),
+        ({"version": 3}, r"its format is 'robustdml-embedding-model', version 3\)"),
+        ({"format": "other"}, r"its format is 'other', version 2\)"),
         ({"branches": ["clean", "stax"]}, r"Error\(s\) in loading state_dict"),
     ],
 )
@@ -257,4 +257,25 @@ def test_a_file_of_another_program_is_told_what_it_lacks(tmp_path):
     (tmp_path / CONFIG_FILE).write_text('{"format": "other"}')
     (tmp_path / WEIGHTS_FILE).write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"\(model.json has no 'version'\)"):
+        load_checkpoint(tmp_path)
+
+
+def test_a_checkpoint_of_version_1_normalises_by_imagenets_statistics(folder, embedding_model):
+    about = json.loads((folder / CONFIG_FILE).read_text())
+    assert about["version"] == 2
+    model = {key: value for key, value in about["model"].items() if key not in {"mean", "std"}}
+    edit(folder, version=1, model=model)
+    found = load_checkpoint(folder).model
+    assert found.config.mean == (0.485, 0.456, 0.406)
+    assert torch.equal(found(IMAGES), embedding_model(IMAGES))
+
+
+def test_statistics_come_back(tmp_path):
+    model = EmbeddingModel(ModelConfig("resnet-tiny", 5, 16, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3))).eval()
+    save_checkpoint(model, tmp_path, TRAINING)
+    found = load_checkpoint(tmp_path).model
+    assert found.config == model.config
+    torch.testing.assert_close(found(IMAGES), model(IMAGES))
+    edit(tmp_path, model={**model.config.to_dict(), "std": [0.1, 0.0, 0.3]})
+    with pytest.raises(CheckpointError, match=r"std=\(0.1, 0.0, 0.3\) must be three numbers"):
         load_checkpoint(tmp_path)

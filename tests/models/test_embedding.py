@@ -67,7 +67,11 @@ def test_config_refuses_sizes_that_cannot_be(field):
 
 def test_config_as_json_values_rebuilds_it():
     config = ModelConfig("resnet18", embedding_dim=64, image_size=224)
-    assert config.to_dict() == {"backbone": "resnet18", "embedding_dim": 64, "image_size": 224}
+    ours = {"backbone": "resnet18", "embedding_dim": 64, "image_size": 224}
+    assert config.to_dict() == {**ours, "mean": None, "std": None}
+    own = EmbeddingModel(config).config
+    assert own.to_dict() == {**ours, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    assert ModelConfig(**own.to_dict()) == own
     assert ModelConfig(**config.to_dict()) == config
 
 
@@ -137,3 +141,33 @@ def test_two_models_of_one_config_share_nothing(embedding_model):
         for parameter in embedding_model.parameters():
             parameter.add_(1)
     assert all(torch.equal(value, before[name]) for name, value in twin.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "mean"),
+    [
+        ("resnet-tiny", 0.485),
+        ("resnet18", 0.485),
+        ("timm.tf_efficientnet_lite0", 0.5),
+        ("timm.efficientnet_lite0", 0.485),
+        ("timm.resnet10t", 0.485),
+        ("own_backbones:Own", 0.485),
+    ],
+)
+def test_a_backbone_brings_its_own_statistics(name, mean):
+    model = EmbeddingModel(ModelConfig(name, embedding_dim=5, image_size=64))
+    assert model.config.mean[0] == mean == pytest.approx(float(model.mean[0]))
+    assert model.config.std[0] == (0.5 if mean == 0.5 else 0.229) == pytest.approx(float(model.std[0]))
+
+
+def test_statistics_that_are_given_take_precedence_over_the_backbones():
+    config = ModelConfig("resnet-tiny", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    model = EmbeddingModel(config)
+    assert model.config == config
+    assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("field", [{"mean": (0.5, 0.5)}, {"std": (0.0, 0.5, 0.5)}, {"mean": (0.5, 0.5, 127.5)}])
+def test_statistics_that_cannot_be_are_refused(field):
+    with pytest.raises(SpecError, match="must be three numbers, one for each channel"):
+        ModelConfig("resnet-tiny", **field)
