@@ -59,7 +59,7 @@ class Judge:
         place = np.searchsorted(rows, split.gallery)
         self.gallery_embeddings: Floats = embeddings[place]
         self.query_embeddings: Floats = embeddings[np.searchsorted(rows, split.query)]
-        self._index = GalleryIndex(self.gallery_embeddings, split.gallery)
+        self._index = GalleryIndex(self.gallery_embeddings, split.gallery, split.labels[split.gallery])
         self._queries = Gallery(
             torch.tensor(self.query_embeddings, device=device),
             torch.tensor(split.labels[split.query], device=device),
@@ -145,7 +145,8 @@ class Judge:
         other = copy.copy(self)
         other.gallery_embeddings = self.gallery_embeddings.copy()
         other.gallery_embeddings[rows.cpu().numpy()] = embeddings
-        other._index = GalleryIndex(other.gallery_embeddings, self.split.gallery)
+        labels = self.split.labels[self.split.gallery]
+        other._index = GalleryIndex(other.gallery_embeddings, self.split.gallery, labels)
         clean = self._gallery.images
 
         def load(wanted: Tensor) -> Tensor:
@@ -236,7 +237,7 @@ class Judge:
     ) -> Records:
         rows = self.split.query[part]
         labels = self.split.labels[rows]
-        ranked = self._index.rank(embeddings, rows, self._depth)
+        ranked = self._index.rank(embeddings, rows, labels, self._depth)
         relevant = (self.split.labels[ranked] == labels[:, None]) & (ranked >= 0)
         values = per_query(relevant, self._counts[part])
         return Records(rows, labels, values, ranked[:, :TOP], norm_returned, norms, projected, targets)

@@ -24,7 +24,8 @@ def clean_recall(model: torch.nn.Module, split: RetrievalSplit, tensors: ImageTe
     place = {int(row): index for index, row in enumerate(rows)}
     query = embeddings[[place[int(row)] for row in split.query]]
     gallery = embeddings[[place[int(row)] for row in split.gallery]]
-    ranked = GalleryIndex(gallery, split.gallery).rank(query, split.query, max(RECALL_RANKS))
+    index = GalleryIndex(gallery, split.gallery, split.labels[split.gallery])
+    ranked = index.rank(query, split.query, split.labels[split.query], max(RECALL_RANKS))
     relevant = (split.labels[ranked] == split.labels[split.query][:, None]) & (ranked >= 0)
     return float(per_query(relevant, split.relevant_counts())["recall_at_1"].mean())
 

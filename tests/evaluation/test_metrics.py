@@ -40,7 +40,7 @@ def test_search_equals_sorting_all_similarities():
     random = np.random.default_rng(1)
     gallery, queries = unit(random, 50), unit(random, 7)
     ids = random.permutation(1000)[:50].astype(np.int64)
-    ranked = GalleryIndex(gallery, ids).rank(queries, np.full(7, -5), 12)
+    ranked = GalleryIndex(gallery, ids, ids).rank(queries, np.full(7, -5), np.full(7, -5), 12)
     expected = ids[np.argsort(-(queries @ gallery.T), axis=1)[:, :12]]
     assert (ranked == expected).all()
 
@@ -50,7 +50,7 @@ def test_a_query_never_finds_itself_even_among_exact_duplicates():
     gallery = unit(random, 20)
     gallery[5] = gallery[11]  # an exact duplicate of item 11: ties put either one first
     ids = np.arange(100, 120)
-    ranked = GalleryIndex(gallery, ids).rank(gallery, ids, 19)
+    ranked = GalleryIndex(gallery, ids, ids).rank(gallery, ids, ids, 19)
     for row in range(20):
         assert ids[row] not in ranked[row]
         assert sorted(ranked[row]) == sorted(set(ids) - {ids[row]})
@@ -62,13 +62,53 @@ def test_an_attacked_query_that_left_its_own_item_still_skips_it():
     gallery = np.eye(4, dtype=np.float32)
     ids = np.arange(4)
     moved = gallery[[1]]  # query 0 was moved onto item 1; its own item is far away, at an unknown rank
-    assert GalleryIndex(gallery, ids).rank(moved, np.array([0]), 3)[0].tolist()[0] == 1
-    assert 0 not in GalleryIndex(gallery, ids).rank(moved, np.array([0]), 3)[0]
+    assert GalleryIndex(gallery, ids, ids).rank(moved, np.array([0]), np.array([0]), 3)[0].tolist()[0] == 1
+    assert 0 not in GalleryIndex(gallery, ids, ids).rank(moved, np.array([0]), np.array([0]), 3)[0]
+
+
+def tied(random, count):
+    """Items of few different embeddings, whose inner products are small integers: exact, and equal very often."""
+    return random.integers(-1, 2, size=(count, 3)).astype(np.float32), random.integers(4, size=count)
+
+
+@pytest.mark.parametrize("k", [1, 2, 8, 70])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_relevant_item_ranks_behind_every_foreign_item_of_equal_similarity(seed, k):
+    random = np.random.default_rng(seed)
+    gallery, labels = tied(random, 60)
+    ids = random.permutation(500)[:60]
+    ranked = GalleryIndex(gallery, ids, labels).rank(gallery, ids, labels, k)
+    for row, query in enumerate(gallery):
+        keys = [
+            (-sum(float(a) * float(b) for a, b in zip(query, item, strict=True)), label == labels[row], item_id)
+            for item, label, item_id in zip(gallery, labels, ids, strict=True)
+            if item_id != ids[row]
+        ]
+        expected = [item_id for *_, item_id in sorted(keys)][:k]
+        assert ranked[row].tolist() == expected + [-1] * (k - len(expected))
+
+
+def test_rankings_do_not_depend_on_the_order_of_the_rows():
+    random = np.random.default_rng(9)
+    gallery, labels, ids = np.repeat(unit(random, 40), 3, axis=0), random.integers(4, size=120), np.arange(120)
+    order = random.permutation(120)
+    queries, query_ids, query_labels = unit(random, 30), np.full(30, -5), random.integers(4, size=30)
+    one = GalleryIndex(gallery, ids, labels).rank(queries, query_ids, query_labels, 10)
+    other = GalleryIndex(gallery[order], ids[order], labels[order]).rank(queries, query_ids, query_labels, 10)
+    assert (one == other).all()
+
+
+def test_one_constant_embedding_retrieves_nothing():
+    labels, ids = np.arange(40) % 4, np.arange(40)
+    gallery = np.tile(unit(np.random.default_rng(3), 1), (40, 1))
+    ranked = GalleryIndex(gallery, ids, labels).rank(gallery, ids, labels, 9)
+    values = per_query(labels[ranked] == labels[:, None], np.full(40, 9))
+    assert all((values[name] == 0).all() for name in METRIC_NAMES)
 
 
 def test_ranks_beyond_the_gallery_are_filled_with_minus_one():
     gallery = np.eye(3, dtype=np.float32)
-    ranked = GalleryIndex(gallery, np.arange(3)).rank(gallery, np.arange(3), 8)
+    ranked = GalleryIndex(gallery, np.arange(3), np.arange(3)).rank(gallery, np.arange(3), np.arange(3), 8)
     assert (ranked[:, :2] >= 0).all()
     assert (ranked[:, 2:] == -1).all()
 
