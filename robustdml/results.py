@@ -26,8 +26,9 @@ Norm = Literal["linf", "l2", "l1", "l0"]
 
 
 class _Record(BaseModel):
+    # Fields that a newer robustdml added are passed over: those that change a meaning raise `SCHEMA_VERSION`.
     # NaN and infinity are refused: a number that cannot be shown as one must be absent, with a reason beside it.
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
 def pack_hits(hits: Iterable[bool]) -> str:

@@ -1,0 +1,49 @@
+"""What earlier versions wrote is read for ever: a results file and a checkpoint as they were, kept in tests/fixtures.
+
+Neither is made anew when the code changes; a newer form gets a fixture of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from robustdml.models import load_checkpoint
+from robustdml.results import Results
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+RESULTS = FIXTURES / "results-2.json"
+
+
+def test_results_of_schema_2_are_read_and_equal_what_was_written():
+    results, written = Results.load(RESULTS), json.loads(RESULTS.read_text())
+    found = results.model_dump(mode="json")
+    assert {key: found["spec"].pop(key) for key in ("foreign", "packages")} == {"foreign": [], "packages": []}
+    assert found == written
+    assert {cell.status for cell in results.cells} == {"ok", "failed"}
+    assert results.worst
+    assert results.maps
+
+
+def test_the_checkpoint_of_version_1_embeds_as_it_did():
+    model = load_checkpoint(FIXTURES / "checkpoint-1", trust_code=True).deployed()
+    images = torch.linspace(0, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
+    expected = [
+        [0.16556644, 0.62779111, 0.73542243, 0.12192830, 0.15084207],
+        [-0.18196563, 0.40304074, -0.88344091, 0.09921797, 0.11888897],
+    ]
+    torch.testing.assert_close(model(images).detach(), torch.tensor(expected))
+
+
+@pytest.mark.parametrize("place", [(), ("models", 0), ("cells", 0), ("attacks", 0), ("queries",), ("spec",)])
+def test_fields_of_a_newer_version_are_passed_over(tmp_path, place):
+    content = json.loads(RESULTS.read_text())
+    part = content
+    for step in place:
+        part = part[step]
+    part["of_a_newer_version"] = {"anything": [1, None]}
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    assert Results.load(tmp_path) == Results.load(RESULTS)
