@@ -185,7 +185,8 @@ class _Evaluation:
             judge = Judge(model, self.dataset.test, self.tensors, self.device, name=name, advance=advance)
             clean = judge.clean()
             self.store.check_answers(name, answers(model, self.tensors, self.dataset.query, self.device))
-            self.store.write_model(self._entry(subject, judge, clean), clean)
+            if self.store.read_model(name) is None:
+                self.store.write_model(self._entry(subject, judge, clean), clean)
             for attack in self.attacks:
                 key = CellKey(name, attack.entry().spec, attack.threat)
                 advance(0, f"{name}: {attack.entry().name}")

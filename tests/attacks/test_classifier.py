@@ -181,8 +181,8 @@ def test_the_hardest_classes_of_each_query_are_among_the_candidates(own, rows, h
 def test_the_classifier_is_right_where_retrieval_is(own):
     references = references_of(own, classes=8, rows=10)
     gallery = references.gallery
-    hits = GalleryIndex(gallery.embeddings.numpy(), gallery.ids.numpy()).rank(
-        references.embeddings.numpy(), references.ids.numpy(), 1
+    hits = GalleryIndex(gallery.embeddings.numpy(), gallery.ids.numpy(), gallery.labels.numpy()).rank(
+        references.embeddings.numpy(), references.ids.numpy(), references.labels.numpy(), 1
     )[:, 0]
     labels = dict(zip(gallery.ids.tolist(), gallery.labels.tolist(), strict=True))
     outcomes = []
