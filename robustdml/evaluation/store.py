@@ -148,13 +148,15 @@ class Store:
         _write(self._root / _slug(entry.name) / MODEL_FILE, {"run": self._fingerprint}, entry.model_dump(mode="json"))
 
     def read_model(self, model: str) -> tuple[ModelEntry, Records] | None:
-        """A model's description and the records of its clean queries; None where it was not begun.
+        """A model's description and the records of its clean queries; None where one of them is not there.
 
         Raises:
             RunFolderError: a file is damaged, was changed, or belongs to another run.
         """
         found = _read(self._root / _slug(model) / MODEL_FILE, {"run": self._fingerprint})
-        return None if found is None else (ModelEntry.model_validate(found), self.read(_clean(model), 0))
+        if found is None or not self.shards(_clean(model)):
+            return None
+        return ModelEntry.model_validate(found), self.read(_clean(model), 0)
 
     def check_answers(self, model: str, answers: Mapping[str, list[float]]) -> None:
         """Keep what a model answered to a few images, or compare it with what it answered before.
