@@ -154,7 +154,7 @@ def values_of(*found: Results) -> Values:
         goals = {entry.spec: entry.goal.upper() for entry in results.attacks}
         for cell in results.cells:
             assert cell.score is not None, cell.reason
-            column = f"{goals[cell.attack]} {format_eps(cell.eps)}"
+            column = f"{goals[cell.attack]} {cell.threat.text}"
             values[cell.model.removeprefix("model").strip("[]"), column] = 100 * cell.score.metrics.recall_at_1
     return values
 

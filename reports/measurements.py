@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from robustdml.results import Metrics, ModelEntry, Score
+from robustdml.threat import ThreatModel
 
-from .files.leaderboard import ANY_SIZE, Budget, Index
+from .files.leaderboard import ANY_SIZE, Index
 
 #: The metrics by the names that users write, with their fields in `Metrics`.
 METRICS = {
@@ -42,7 +43,7 @@ class Measurement:
     condition: Literal["clean", "worst", "attack"]
     attack: str | None = None
     attack_name: str | None = None
-    budget: Budget | None = None
+    budget: ThreatModel | None = None
     status: Literal["ok", "failed", "skipped"] = "ok"
     reason: str | None = None
     score: Score | None = None
@@ -51,7 +52,7 @@ class Measurement:
     seconds: float = 0.0
 
     @property
-    def key(self) -> tuple[str, str | None, Budget | None]:
+    def key(self) -> tuple[str, str | None, ThreatModel | None]:
         """What was measured, whatever the model."""
         return self.condition, self.attack, self.budget
 
@@ -104,7 +105,7 @@ def measurements(index: Index, model: ModelEntry) -> tuple[Measurement, ...]:
     return tuple(found)
 
 
-def weakest(found: tuple[Measurement, ...], budget: Budget | None) -> Measurement | None:
+def weakest(found: tuple[Measurement, ...], budget: ThreatModel | None) -> Measurement | None:
     """The attack with the lowest R@1 at a budget, the first of equals; None where none was judged."""
     own = [item for item in found if item.condition == "attack" and item.budget == budget and item.score]
     return min(own, key=lambda item: item.score.metrics.recall_at_1 if item.score else 1.0, default=None)

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 from robustdml.errors import SpecError, UnknownNameError
 from robustdml.results import ModelEntry, Results
-from robustdml.threat import NORMS, format_budget
+from robustdml.threat import NORMS, ThreatModel, format_eps
 
 from . import text as words
-from .files.leaderboard import Budget, Index
+from .files.leaderboard import ANY_SIZE, Index
 from .measurements import METRICS, Measurement, measurements, metric
 
 #: Measured means carry rounding errors of this order; a recall of 3 in 10 reaches a bar of 0.3.
@@ -61,7 +61,7 @@ class Violation:
 
     model: str
     threshold: Threshold
-    key: tuple[str, str | None, Budget | None] | None
+    key: tuple[str, str | None, ThreatModel | None] | None
     problem: str
 
     @property
@@ -144,9 +144,12 @@ def _chosen(index: Index, own: Sequence[Measurement], what: str) -> tuple[list[M
             # A bare number means L-infinity for the worst case, and the attack's own norm for an attack.
             if item.budget.norm == (norm or ("linf" if name == "worst" else item.budget.norm))
         ]
-        return at, f"{label} at {format_budget(size, norm or 'linf')} was not measured"
+        written = format_eps(size) if norm in {None, "linf"} else f"{NORMS[norm]} {size:g}"
+        return at, f"{label} at {written} was not measured"
     headline = index.headline
-    norm_known = headline is not None and any(item.budget and item.budget.norm == headline.norm for item in candidates)
+    norm_known = headline is not None and any(
+        item.budget and item.budget.norm == headline.norm and item.budget != ANY_SIZE for item in candidates
+    )
     if headline is None or not (norm_known or name == "worst"):
         return candidates, missing
     return [item for item in candidates if item.budget == headline], f"{label} at {headline.text} was not measured"

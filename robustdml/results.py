@@ -7,21 +7,25 @@ times are in seconds. What happened to each query stands in bit strings (`pack_h
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from robustdml.errors import RunFolderError
+from robustdml.errors import BudgetError, RunFolderError, SpecError
 from robustdml.files import write_text
+from robustdml.registry import parse_spec
+from robustdml.threat import ThreatModel
 
 #: Raised by one when a field changes its meaning or goes; new optional fields do not raise it.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 RESULTS_FILE = "results.json"
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Scalar = bool | int | float | str | None
 Norm = Literal["linf", "l2", "l1", "l0"]
 
 
@@ -130,6 +134,9 @@ class AttackEntry(_Record):
 
     #: The spec that builds it again, and the key of its cells: ``pgd(goal=margin, steps=20, …)``.
     spec: str
+    #: What ``spec`` says, as data: the name in the registry and the parameters (see `described`).
+    kind: str = ""
+    params: dict[str, Scalar | tuple[Scalar, ...]] = {}
     #: A short name for tables, unique within the run.
     name: str
     library: str
@@ -144,6 +151,14 @@ class AttackEntry(_Record):
     side: Literal["query", "gallery", "both"] = "query"
     citations: tuple[str, ...]
 
+    def described(self) -> AttackEntry:
+        """The entry with ``kind`` and ``params`` filled from ``spec``; a spec that cannot be parsed is all kind."""
+        try:
+            spec = parse_spec(self.spec)
+        except SpecError:
+            return self.model_copy(update={"kind": self.spec})
+        return self.model_copy(update={"kind": spec.name, "params": dict(spec.params)})
+
 
 class Cell(_Record):
     """One model under one attack at one budget."""
@@ -151,8 +166,8 @@ class Cell(_Record):
     model: str
     #: The spec of the attack.
     attack: str
-    #: None where the attack has no budget.
-    eps: float | None
+    #: The budget; its eps is None where the attack has none.
+    threat: ThreatModel
     #: Failed: it raised, ran out of time or returned no image. Skipped: it was not tried, for a reason known before.
     status: Literal["ok", "failed", "skipped"]
     #: Why there is no score; None exactly when there is one.
@@ -194,8 +209,8 @@ class WorstCase(_Record):
     """
 
     model: str
-    eps: float
-    norm: Norm = "linf"
+    #: The ball; its eps is never None.
+    threat: ThreatModel
     score: Score
     #: Bits of R@1 per query.
     hits: str
@@ -226,7 +241,7 @@ class Ers(_Record):
     clean_recall_at_1: Share
 
 
-class Caution(_Record):
+class Flag(_Record):
     """Something that a reader must know before believing the numbers."""
 
     slug: str
@@ -252,7 +267,7 @@ class Example(_Record):
     model: str
     #: The spec of the attack.
     attack: str
-    eps: float | None
+    threat: ThreatModel
     query_id: int
     class_name: str
     image: str
@@ -284,7 +299,7 @@ class EmbeddingMap(_Record):
     model: str
     #: The spec of the attack that took the queries away, and its budget.
     attack: str
-    eps: float | None
+    threat: ThreatModel
     #: Shares of the gallery's variance that the two axes hold.
     explained: tuple[float, float]
     #: A sample of the gallery: x, y, and a place in ``Queries.class_names``.
@@ -337,7 +352,7 @@ class Results(_Record):
     cells: tuple[Cell, ...]
     worst: tuple[WorstCase, ...]
     ers: tuple[Ers, ...] = ()
-    warnings: tuple[Caution, ...]
+    flags: tuple[Flag, ...]
     examples: tuple[Example, ...]
     maps: tuple[EmbeddingMap, ...] = ()
     environment: Environment
@@ -389,17 +404,44 @@ class Results(_Record):
                 f"no {RESULTS_FILE} in '{folder}': give the --out folder of a finished 'robustdml evaluate'"
             )
         try:
-            results = cls.model_validate_json(path.read_bytes())
+            content = json.loads(path.read_bytes())
+            version = content["schema_version"]
+            if version in _UPGRADES or version == SCHEMA_VERSION:
+                return cls.model_validate_json(json.dumps(_upgraded(content)))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
+            reason = f"{where}: {first['msg']}"
+        except (ValueError, KeyError, TypeError, AttributeError, BudgetError) as error:
+            reason = f"{type(error).__name__}: {error}"
+        else:
             raise RunFolderError(
-                f"'{path}' is not a results file of schema {SCHEMA_VERSION} ({where}: {first['msg']}): "
-                "evaluate again, or use the robustdml version that wrote it"
-            ) from None
-        if results.schema_version != SCHEMA_VERSION:
-            raise RunFolderError(
-                f"'{path}' has schema version {results.schema_version}, this robustdml reads {SCHEMA_VERSION}: "
+                f"'{path}' has schema version {version}, this robustdml reads {min(_UPGRADES)} to {SCHEMA_VERSION}: "
                 "use the robustdml version that wrote it, or evaluate again"
             )
-        return results
+        raise RunFolderError(
+            f"'{path}' is not a results file of schema {SCHEMA_VERSION} ({reason}): "
+            "evaluate again, or use the robustdml version that wrote it"
+        )
+
+
+def _from_2(content: dict[str, Any]) -> None:
+    """Schema 2 called flags warnings, wrote attacks as text alone, and budgets without the norm of their attack."""
+    content["flags"] = content.pop("warnings")
+    content["attacks"] = [AttackEntry(**attack).described().model_dump(mode="json") for attack in content["attacks"]]
+    norms = {attack["spec"]: attack["norm"] for attack in content["attacks"]}
+    for part in (*content["cells"], *content["examples"], *content.get("maps", ())):
+        part["threat"] = {"eps": part.pop("eps"), "norm": norms[part["attack"]]}
+    for worst in content["worst"]:
+        worst["threat"] = {"eps": worst.pop("eps"), "norm": worst.pop("norm", "linf")}
+
+
+#: What makes the next schema of one.
+_UPGRADES: dict[int, Callable[[dict[str, Any]], None]] = {2: _from_2}
+
+
+def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    while content["schema_version"] in _UPGRADES:
+        _UPGRADES[content["schema_version"]](content)
+        content["schema_version"] += 1
+    return content

@@ -62,13 +62,6 @@ def format_eps(eps: float) -> str:
     return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:g}"
 
 
-def format_budget(eps: float | None, norm: str) -> str:
-    """Write a budget with its norm where that is not L-infinity: ``"8/255"``, ``"L2 0.5"``, ``"any size"``."""
-    if eps is None:
-        return "any size"
-    return format_eps(eps) if norm == "linf" else f"{NORMS[norm]} {eps:g}"
-
-
 def headline_eps(budgets: Iterable[float]) -> float | None:
     """The budget that a summary quotes: the largest up to 8/255 (the field's), else the smallest; None of none."""
     ordered = sorted(budgets)
@@ -102,6 +95,13 @@ class ThreatModel:
             raise BudgetError(f"eps {self.eps} is outside [0, 1]: pixels are in [0, 1], eight grey levels are 8/255")
         if not 0.0 <= self.eps < math.inf:
             raise BudgetError(f"eps {self.eps} must be a finite number of at least 0")
+
+    @property
+    def text(self) -> str:
+        """The budget with its norm where that is not L-infinity: ``"8/255"``, ``"L2 0.5"``, ``"any size"``."""
+        if self.eps is None:
+            return "any size"
+        return format_eps(self.eps) if self.norm == "linf" else f"{NORMS[self.norm]} {self.eps:g}"
 
     def project(self, adversarial: Tensor, clean: Tensor) -> Tensor:
         """An allowed image beside ``adversarial`` (the nearest one, for L-infinity); both ``(N, C, H, W)``."""

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from robustdml.files import content_hash, write_text
 from robustdml.results import ModelEntry, Results, WorstCase
-from robustdml.threat import format_budget
 
 from .. import text
 from ..measurements import METRICS, Measurement, measurements, metric
@@ -21,7 +20,7 @@ from .leaderboard import Index
 from .markdown import escape, table
 
 #: Raised by one when a field of the JSON changes its meaning or goes.
-CARD_VERSION = 1
+CARD_VERSION = 2
 
 _HEADS = ("R@1", "95 % interval", "R@2", "R@4", "R@8", "MAP@R", "R-precision")
 
@@ -47,8 +46,8 @@ def card_data(index: Index, model: ModelEntry) -> dict[str, object]:
         "dataset": results.dataset.name,
         "architecture": model.architecture,
         "method": model.method,
-        "norm": worst.norm if worst else None,
-        "eps": format_budget(worst.eps, worst.norm) if worst else None,
+        "norm": worst.threat.norm if worst else None,
+        "eps": worst.threat.text if worst else None,
         "clean_recall_at_1": model.clean.metrics.recall_at_1,
         "worst_case_recall_at_1": worst.score.metrics.recall_at_1 if worst else None,
         "model": model.model_dump(mode="json", exclude={"clean_hits"}),
@@ -66,9 +65,9 @@ def card_data(index: Index, model: ModelEntry) -> dict[str, object]:
             if entry.spec == cell.attack
         ],
         "limitations": [
-            caution.model_dump(mode="json", exclude={"model"})
-            for caution in results.warnings
-            if caution.model in {None, model.name}
+            flag.model_dump(mode="json", exclude={"model"})
+            for flag in results.flags
+            if flag.model in {None, model.name}
         ],
         "evaluated": results.created,
         "robustdml_version": results.robustdml_version,
@@ -84,7 +83,7 @@ def card_markdown(index: Index, model: ModelEntry) -> str:
     results, dataset = index.results, index.results.dataset
     own = measurements(index, model)
     attacks = [item for item in own if item.condition == "attack"]
-    limitations = [caution for caution in results.warnings if caution.model in {None, model.name}]
+    limitations = [flag for flag in results.flags if flag.model in {None, model.name}]
     facts = (
         ("Architecture", model.architecture),
         ("Training method", model.method or "not known"),

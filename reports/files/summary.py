@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robustdml.results import Caution, ModelEntry, Results
+from robustdml.results import Flag, ModelEntry, Results
 
 from .. import text
 from ..measurements import Measurement, measurements, weakest
@@ -39,10 +39,10 @@ def markdown_summary(results: Results, missed: Sequence[Violation] | None = None
     failed = sum(cell.status == "failed" for cell in results.cells)
     if failed:
         lines += ["", f"**{failed} of {text.counted(len(results.cells), 'attack run')} failed.**"]
-    # Failures are counted above; one warning for each would bury the others.
-    warnings = [caution for caution in results.warnings if caution.slug != "attack-failed"]
+    # Failures are counted above; one flag for each would bury the others.
+    warnings = [flag for flag in results.flags if flag.slug != "attack-failed"]
     if warnings:
-        lines += ["", "**Warnings**", "", *_listed([_warning(caution) for caution in warnings])]
+        lines += ["", "**Flags**", "", *_listed([_flag(flag) for flag in warnings])]
     lines += [
         "",
         f"robustdml {escape(results.robustdml_version)}, {escape(text.moment(results.created))}, "
@@ -79,9 +79,9 @@ def _row(index: Index, model: ModelEntry, own: tuple[Measurement, ...]) -> list[
     ]
 
 
-def _warning(caution: Caution) -> str:
-    about = "" if caution.model is None else f" ({escape(text.shortened(caution.model, _NAME))})"
-    return f"**{escape(caution.slug)}**{about}: {escape(caution.message)} {escape(caution.remedy)}"
+def _flag(flag: Flag) -> str:
+    about = "" if flag.model is None else f" ({escape(text.shortened(flag.model, _NAME))})"
+    return f"**{escape(flag.slug)}**{about}: {escape(flag.message)} {escape(flag.remedy)}"
 
 
 def _listed(lines: Sequence[str]) -> list[str]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from robustdml.results import AttackEntry, Cell, Score
-from robustdml.threat import NORMS
+from robustdml.threat import NORMS, ThreatModel
 
 from .. import text
-from ..files.leaderboard import ANY_SIZE, Budget, Index
+from ..files.leaderboard import ANY_SIZE, Index
 from ..page.method import KNOWLEDGE
 from ..statistics import Paired, compare_all
 
@@ -131,12 +131,12 @@ class _Line:
 
 def budget_tables(index: Index) -> tuple[BudgetTable, ...]:
     """A table for each budget, the headline first; where nothing was attacked, one of the clean numbers."""
-    largest_first = [*reversed(index.linf), *(budget for budget in index.budgets if budget.norm != "linf")]
+    largest_first = [*reversed(index.linf), *(budget for budget in index.budgets if budget not in index.linf)]
     rest = [budget for budget in largest_first if budget != index.headline]
     return tuple(_budget_table(index, budget) for budget in (index.headline, *rest))
 
 
-def _budget_table(index: Index, budget: Budget | None) -> BudgetTable:
+def _budget_table(index: Index, budget: ThreatModel | None) -> BudgetTable:
     sized = budget != ANY_SIZE
     lines = _lines(index, budget)
     # Without a budget an attack takes what it needs: how far it gets says nothing about who resists it better.
@@ -152,7 +152,7 @@ def _budget_table(index: Index, budget: Budget | None) -> BudgetTable:
     )
 
 
-def _lines(index: Index, budget: Budget | None) -> list[_Line]:
+def _lines(index: Index, budget: ThreatModel | None) -> list[_Line]:
     models = index.results.models
     clean = tuple(_scored(model.clean, model.clean_hits) for model in models)
     lines = [_Line("clean", "R@1 on the images as they are", clean)]
@@ -165,9 +165,9 @@ def _lines(index: Index, budget: Budget | None) -> list[_Line]:
             _Line("worst case", "each query under what hurts it most, of all found within this budget", entries)
         )
     for key, attack in enumerate(index.results.attacks):
-        cells = [index.cells.get((model.name, attack.spec, budget.eps)) for model in models]
-        if any(cell and index.budget(cell) == budget for cell in cells):
-            entries = tuple(_attacked(cell, attack.norm) for cell in cells)
+        cells = [index.cells.get((model.name, attack.spec, budget)) for model in models]
+        if any(cells):
+            entries = tuple(_attacked(cell) for cell in cells)
             lines.append(_Line(attack.name, attack.spec, entries, key, attack))
     return lines
 
@@ -176,15 +176,15 @@ def _scored(score: Score, hits: str) -> _Entry:
     return _Entry(score, hits, text.interval(score))
 
 
-def _attacked(cell: Cell | None, norm: str) -> _Entry:
+def _attacked(cell: Cell | None) -> _Entry:
     if cell is None:
         return _Entry()
     if cell.score is None:
         return _Entry(word=cell.status, missing=cell.reason or text.NO_REASON)
-    if cell.eps is not None:
+    if cell.threat.eps is not None:
         return _scored(cell.score, cell.hits or "")
     median = cell.median_norm_broken
-    note = "broke no query" if median is None else f"median {text.norm(median, norm)}"
+    note = "broke no query" if median is None else f"median {text.norm(median, cell.threat.norm)}"
     return _Entry(cell.score, cell.hits or "", note)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from robustdml.errors import RunFolderError
 from robustdml.results import ModelEntry, Results
-from robustdml.threat import format_budget
 
 
 @dataclass(frozen=True)
@@ -78,13 +77,11 @@ def check_same_numbers(name: str, first: tuple[Run, ModelEntry], second: tuple[R
 def _outcomes(run: Run, model: ModelEntry) -> dict[str, object]:
     """What was measured of a model, by a description of it."""
     results = run.results
-    norms = {attack.spec: attack.norm for attack in results.attacks}
     found: dict[str, object] = {"on clean images": (model.clean, model.clean_hits)}
     for cell in results.cells:
         if cell.model == model.name:
-            budget = format_budget(cell.eps, norms[cell.attack])
-            found[f"under {cell.attack} at {budget}"] = (cell.status, cell.score, cell.hits)
+            found[f"under {cell.attack} at {cell.threat.text}"] = (cell.status, cell.score, cell.hits)
     for worst in results.worst:
         if worst.model == model.name:
-            found[f"in the worst case at {format_budget(worst.eps, worst.norm)}"] = (worst.score, worst.hits)
+            found[f"in the worst case at {worst.threat.text}"] = (worst.score, worst.hits)
     return found

@@ -14,7 +14,7 @@ from robustdml.results import AttackEntry, Environment, EvalSpec, Example, Hit, 
 
 from ..page.pictures import picture_path, read_picture
 from .compatible import Run, check_same_data, check_same_numbers
-from .merged_flags import merged_cautions
+from .merged_flags import merged_flags
 
 
 @contextmanager
@@ -81,7 +81,7 @@ def merge_runs(runs: Sequence[tuple[Path, Results]]) -> Results:
         attacks=attacks,
         cells=cells,
         worst=tuple(worst for part in parts for worst in part.worst),
-        warnings=merged_cautions(every, parts, attacks),
+        flags=merged_flags(every, parts, attacks),
         examples=tuple(example for part in parts for example in part.examples),
         maps=tuple(drawn for part in parts for drawn in part.maps),
         environment=_environment([results.environment for results in every]),
@@ -130,10 +130,10 @@ def _part(run: Run, model: ModelEntry, name: str) -> Results:
             "models": (model.model_copy(update={"name": name}),),
             "cells": tuple(cell.model_copy(update=new) for cell in results.cells if cell.model == model.name),
             "worst": tuple(worst.model_copy(update=new) for worst in results.worst if worst.model == model.name),
-            "warnings": tuple(
-                caution if caution.model is None else caution.model_copy(update=new)
-                for caution in results.warnings
-                if caution.model in {None, model.name}
+            "flags": tuple(
+                flag if flag.model is None else flag.model_copy(update=new)
+                for flag in results.flags
+                if flag.model in {None, model.name}
             ),
             "examples": tuple(
                 _moved(example, run.number).model_copy(update=new)

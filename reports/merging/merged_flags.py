@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from robustdml.results import AttackEntry, Caution, Results
-from robustdml.threat import format_budget
+from robustdml.results import AttackEntry, Flag, Results
 
-#: How many missing attacks a caution names before it only counts them.
+#: How many missing attacks a flag names before it only counts them.
 _NAMED = 5
 
 
-def merged_cautions(
-    runs: Sequence[Results], parts: Sequence[Results], attacks: Sequence[AttackEntry]
-) -> tuple[Caution, ...]:
-    """The cautions of merged runs: about the merging first, then those of the runs, each once.
+def merged_flags(runs: Sequence[Results], parts: Sequence[Results], attacks: Sequence[AttackEntry]) -> tuple[Flag, ...]:
+    """The flags of merged runs: about the merging first, then those of the runs, each once.
 
     Args:
         runs: as they were.
         parts: the results of each model, under its name in the merged results.
         attacks: of all runs, under their names there.
     """
-    own = [caution for part in parts for caution in _of_part(runs, part)]
+    own = [flag for part in parts for flag in _of_part(runs, part)]
     return tuple(dict.fromkeys((*_versions(runs), *_different_attacks(parts, attacks), *own)))
 
 
-def _versions(runs: Sequence[Results]) -> Iterator[Caution]:
+def _versions(runs: Sequence[Results]) -> Iterator[Flag]:
     versions = sorted({results.robustdml_version for results in runs})
     if len(versions) > 1:
-        yield Caution(
+        yield Flag(
             slug="different-versions",
             message=f"The runs were made by robustdml {' and '.join(versions)}, between which numbers may have changed "
             "their meaning.",
@@ -36,21 +33,17 @@ def _versions(runs: Sequence[Results]) -> Iterator[Caution]:
         )
 
 
-def _different_attacks(parts: Sequence[Results], attacks: Sequence[AttackEntry]) -> Iterator[Caution]:
+def _different_attacks(parts: Sequence[Results], attacks: Sequence[AttackEntry]) -> Iterator[Flag]:
     """Who has not met what others have: a worst case over fewer attacks is higher for that reason alone."""
-    met = [{(cell.attack, cell.eps) for cell in part.cells} for part in parts]
+    met = [{(cell.attack, cell.threat) for cell in part.cells} for part in parts]
     known = {entry.spec: entry for entry in attacks}
-    every = dict.fromkeys((cell.attack, cell.eps) for part in parts for cell in part.cells)
+    every = dict.fromkeys((cell.attack, cell.threat) for part in parts for cell in part.cells)
     for part, own in zip(parts, met, strict=True):
-        missing = [
-            f"{known[spec].name} at {format_budget(eps, known[spec].norm)}"
-            for spec, eps in every
-            if (spec, eps) not in own
-        ]
+        missing = [f"{known[spec].name} at {threat.text}" for spec, threat in every if (spec, threat) not in own]
         if missing:
             more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
             name = part.models[0].name
-            yield Caution(
+            yield Flag(
                 slug="different-attacks",
                 message=f"{name} has not met all attacks that others here have (not {', '.join(missing[:_NAMED])}"
                 f"{more}): its worst case is not comparable with theirs, and may be higher for that reason alone.",
@@ -59,11 +52,11 @@ def _different_attacks(parts: Sequence[Results], attacks: Sequence[AttackEntry])
             )
 
 
-def _of_part(runs: Sequence[Results], part: Results) -> Iterator[Caution]:
+def _of_part(runs: Sequence[Results], part: Results) -> Iterator[Flag]:
     """What a run says of itself holds for its own models only, unless all runs say it."""
     name = part.models[0].name
-    for caution in part.warnings:
-        if caution.model is None and not all(caution in results.warnings for results in runs):
-            yield caution.model_copy(update={"model": name})
+    for flag in part.flags:
+        if flag.model is None and not all(flag in results.flags for results in runs):
+            yield flag.model_copy(update={"model": name})
         else:
-            yield caution
+            yield flag

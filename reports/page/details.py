@@ -92,22 +92,22 @@ def detail_rows(index: Index) -> tuple[DetailRow, ...]:
                 values = (*_metrics(worst.score), _fraction(worst.relative_recall), *blanks[1:])
                 rows.append(DetailRow(model.name, "worst case", None, budget.text, float(number), values))
             for key, attack in enumerate(index.results.attacks):
-                cell = index.cells.get((model.name, attack.spec, budget.eps))
-                if cell and index.budget(cell) == budget:
-                    values, measures = _cell_values(cell, attack.norm), _measures(cell)
+                cell = index.cells.get((model.name, attack.spec, budget))
+                if cell:
+                    values, measures = _cell_values(cell), _measures(cell)
                     rows.append(DetailRow(model.name, attack.name, key, budget.text, float(number), values, measures))
     return tuple(rows)
 
 
-def _cell_values(cell: Cell, norm: str) -> tuple[Value, ...]:
+def _cell_values(cell: Cell) -> tuple[Value, ...]:
     if cell.score is None:
         return (Value(cell.status, None, cell.reason or text.NO_REASON), *[_absent()] * (len(DETAIL_COLUMNS) - 1))
     return (
         *_metrics(cell.score),
         _fraction(cell.relative_recall),
-        _norm(cell.largest_norm_returned, norm),
-        _norm(cell.largest_norm, norm),
-        _norm(cell.median_norm_broken, norm),
+        _norm(cell.largest_norm_returned, cell.threat.norm),
+        _norm(cell.largest_norm, cell.threat.norm),
+        _norm(cell.median_norm_broken, cell.threat.norm),
         _count(cell.queries_projected),
         _count(cell.queries_unchanged),
         _count(cell.forward_images),

@@ -1,23 +1,23 @@
-"""What a reader must know before believing the numbers: warnings, and attacks that have no numbers."""
+"""What a reader must know before believing the numbers: flags, and attacks that have no numbers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustdml.results import Caution
+from robustdml.results import Flag
 
 from .. import text
 from ..files.leaderboard import Index
 from .sections import Section
 
-#: The warnings that say again what the list of failures says.
+#: The flags that say again what the list of failures says.
 _OF_FAILURES = "attack-failed"
 
 
 @dataclass(frozen=True)
-class Warned:
-    """A caution with the names of what it is about; the remedy is empty where the whole group shares one."""
+class Raised:
+    """A flag with the names of what it is about; the remedy is empty where the whole group shares one."""
 
     message: str
     remedy: str
@@ -27,11 +27,11 @@ class Warned:
 
 @dataclass(frozen=True)
 class Group:
-    """The cautions of one kind, in the order of the run; ``remedy`` is None where each has its own."""
+    """The flags of one kind, in the order of the run; ``remedy`` is None where each has its own."""
 
     slug: str
     remedy: str | None
-    warnings: tuple[Warned, ...]
+    flags: tuple[Raised, ...]
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class Cautions:
+class FlagsView:
     """All of them, in the order of the run.
 
     Args:
@@ -58,37 +58,37 @@ class Cautions:
     remedy: str
 
 
-def cautions_section(index: Index, folder: Path) -> Section | None:
-    """The warnings and what has no numbers; none in a quiet run."""
+def flags_section(index: Index, folder: Path) -> Section | None:
+    """The flags and what has no numbers; none in a quiet run."""
     failed, skipped = _missing(index, "failed"), _missing(index, "skipped")
-    found = index.results.warnings
-    repeated = [caution for caution in found if failed and caution.slug == _OF_FAILURES]
-    groups = _groups(index, [caution for caution in found if caution not in repeated])
+    found = index.results.flags
+    repeated = [flag for flag in found if failed and flag.slug == _OF_FAILURES]
+    groups = _groups(index, [flag for flag in found if flag not in repeated])
     if not (groups or failed or skipped):
         return None
     remedy = repeated[0].remedy if repeated else ""
-    return Section("warnings-title", "Warnings", "cautions.html.j2", Cautions(groups, failed, skipped, remedy))
+    return Section("flags-title", "Flags", "flags.html.j2", FlagsView(groups, failed, skipped, remedy))
 
 
-def _groups(index: Index, cautions: list[Caution]) -> tuple[Group, ...]:
-    kinds: dict[str, list[Caution]] = {}
-    for caution in cautions:
-        kinds.setdefault(caution.slug, []).append(caution)
+def _groups(index: Index, flags: list[Flag]) -> tuple[Group, ...]:
+    kinds: dict[str, list[Flag]] = {}
+    for flag in flags:
+        kinds.setdefault(flag.slug, []).append(flag)
     return tuple(_group(index, slug, members) for slug, members in kinds.items())
 
 
-def _group(index: Index, slug: str, cautions: list[Caution]) -> Group:
-    shared = cautions[0].remedy if len({caution.remedy for caution in cautions}) == 1 else None
-    warnings = tuple(
-        Warned(
-            message=caution.message,
-            remedy="" if shared is not None else caution.remedy,
-            model=caution.model,
-            attack=None if caution.attack is None else index.attack_name(caution.attack),
+def _group(index: Index, slug: str, flags: list[Flag]) -> Group:
+    shared = flags[0].remedy if len({flag.remedy for flag in flags}) == 1 else None
+    raised = tuple(
+        Raised(
+            message=flag.message,
+            remedy="" if shared is not None else flag.remedy,
+            model=flag.model,
+            attack=None if flag.attack is None else index.attack_name(flag.attack),
         )
-        for caution in cautions
+        for flag in flags
     )
-    return Group(slug, shared, warnings)
+    return Group(slug, shared, raised)
 
 
 def _missing(index: Index, status: str) -> tuple[Missing, ...]:

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from robustdml.results import Example, Hit
-from robustdml.threat import format_budget
+from robustdml.threat import ThreatModel
 
 from .. import text
-from ..files.leaderboard import ANY_SIZE, Budget, Index
+from ..files.leaderboard import Index
 from .pictures import read_picture
 from .sections import Section
 
@@ -159,10 +159,10 @@ def _fair_order(index: Index) -> list[_Told]:
     """The examples to show, such that a cut anywhere leaves every model, attack and outcome about as many."""
     places = {item: place for place, item in enumerate(index.results.queries.ids)}
     told = [_tell(index, places, position, example) for position, example in enumerate(index.results.examples)]
-    seen: Counter[tuple[str, str, float | None, str]] = Counter()
+    seen: Counter[tuple[str, str, ThreatModel, str]] = Counter()
     turns = []
     for item in sorted(told, key=_interest):
-        key = (item.example.model, item.example.attack, item.example.eps, item.outcome)
+        key = (item.example.model, item.example.attack, item.example.threat, item.outcome)
         if seen[key] < SHOWN:
             turns.append((seen[key], item.position, item))
         seen[key] += 1
@@ -178,12 +178,11 @@ def _interest(told: _Told) -> tuple[int, int, int]:
 def _tell(index: Index, places: dict[int, int], position: int, example: Example) -> _Told:
     right, still = (bool(hits) and hits[0].relevant for hits in (example.clean_top, example.adversarial_top))
     outcome = "wrong already" if not right else "held" if still else "broken"
-    budget = ANY_SIZE if example.eps is None else Budget(index.norms[example.attack], example.eps)
     place = places.get(example.query_id)
     judged = [
         cell.hits
         for cell in index.results.cells
-        if cell.hits is not None and cell.model == example.model and index.budget(cell) == budget
+        if cell.hits is not None and cell.model == example.model and index.budget(cell) == index.budget(example)
     ]
     if place is None:
         return _Told(position, example, outcome, 0, 0)
@@ -207,7 +206,7 @@ def _exhibit(told: _Told, index: Index, loader: _Pictures) -> Exhibit:
     return Exhibit(
         query=str(example.query_id),
         attack=index.attack_name(example.attack),
-        eps=format_budget(example.eps, index.norms[example.attack]),
+        eps=example.threat.text,
         class_name=example.class_name,
         outcome=told.outcome,
         toll=f"{told.fallen} of {text.counted(told.attacks, 'attack')} at this budget" if judged else "",

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustdml.results import ModelEntry, Score, WorstCase
+from robustdml.threat import ThreatModel
 
 from .. import text
-from ..files.leaderboard import ANY_SIZE, Budget, Index
+from ..files.leaderboard import ANY_SIZE, Index
 from .ranking_tables import Answers, Pair, Ranking, rank
 from .sections import Section
 
@@ -135,8 +136,8 @@ class Verdicts:
     chance: str
     verdicts: tuple[Verdict, ...]
     comparison: Comparison | None
-    #: The slugs of the warnings, each once.
-    warnings: tuple[str, ...]
+    #: The slugs of the flags, each once.
+    flags: tuple[str, ...]
 
 
 def verdict_section(index: Index, folder: Path) -> Section:
@@ -149,7 +150,7 @@ def verdict_section(index: Index, folder: Path) -> Section:
         chance=text.fraction(results.dataset.chance_recall_at_1),
         verdicts=verdicts(index, ranking),
         comparison=compare(index, ranking),
-        warnings=tuple(dict.fromkeys(caution.slug for caution in results.warnings)),
+        flags=tuple(dict.fromkeys(flag.slug for flag in results.flags)),
     )
     return Section("verdict", "Verdict", "verdict.html.j2", data)
 
@@ -164,7 +165,7 @@ def _ranking(index: Index) -> Ranking:
     return _ranking_at(index, index.headline)
 
 
-def _ranking_at(index: Index, budget: Budget | None) -> Ranking:
+def _ranking_at(index: Index, budget: ThreatModel | None) -> Ranking:
     found = {model.name: index.worst.get((model.name, budget)) for model in index.results.models} if budget else {}
     return rank({name: Answers(worst.score.metrics.recall_at_1, worst.hits) for name, worst in found.items() if worst})
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustdml.results import DatasetEntry, ModelEntry, Results
-from robustdml.threat import NORMS, format_eps
+from robustdml.threat import NORMS, ThreatModel, format_eps
 
 from .. import text
-from ..files.leaderboard import ANY_SIZE, Budget, Index
+from ..files.leaderboard import ANY_SIZE, Index
 from .charts import CHART_SECTIONS
-from .flags import cautions_section
+from .flags import flags_section
 from .gallery import gallery_section
 from .method import method_section
 from .published_measures import published_measures_section
@@ -23,7 +23,7 @@ from .verdicts import verdict_section
 
 SECTIONS: tuple[Builder, ...] = (
     verdict_section,
-    cautions_section,
+    flags_section,
     tables_section,
     *CHART_SECTIONS,
     published_measures_section,
@@ -99,12 +99,12 @@ def _gallery_size(dataset: DatasetEntry) -> str:
 def _threat(index: Index) -> str:
     if not index.budgets:
         return "no attack was run"
-    bounded: dict[str, list[Budget]] = {}
+    bounded: dict[str, list[ThreatModel]] = {}
     for budget in index.budgets:
-        bounded.setdefault(budget.norm, []).append(budget)
+        bounded.setdefault("" if budget == ANY_SIZE else budget.norm, []).append(budget)
     parts = []
     for norm, budgets in bounded.items():
-        if norm == ANY_SIZE.norm:
+        if not norm:
             parts.append("attacks without a budget")
             continue
         sizes = ", ".join(format_eps(item.eps or 0.0) if norm == "linf" else f"{item.eps:g}" for item in budgets)

@@ -10,7 +10,7 @@ import click
 from robustdml.cli.options import data_options, run_options
 from robustdml.cli.thresholds import end_below, fail_under_option, read_thresholds
 from robustdml.config import BRANCH_CHOICES, EFFORTS, BranchChoice, Effort
-from robustdml.threat import format_budget, parse_eps_list
+from robustdml.threat import parse_eps_list
 
 if TYPE_CHECKING:
     from robustdml.results import Results
@@ -101,12 +101,12 @@ def summarise(results: Results) -> None:
     table = Table(title=title, title_justify="left")
     table.add_column("model", overflow="fold")
     table.add_column("clean", justify="right")
-    budgets = list(dict.fromkeys((worst.norm, worst.eps) for worst in results.worst))
-    for norm, eps in budgets:
-        table.add_column(f"worst at {format_budget(eps, norm)}", justify="right")
+    budgets = list(dict.fromkeys(worst.threat for worst in results.worst))
+    for budget in budgets:
+        table.add_column(f"worst at {budget.text}", justify="right")
     for model in results.models:
         own = [item for item in results.worst if item.model == model.name]
-        recalls = {(item.norm, item.eps): f"{item.score.metrics.recall_at_1:.3f}" for item in own}
+        recalls = {item.threat: f"{item.score.metrics.recall_at_1:.3f}" for item in own}
         clean = f"{model.clean.metrics.recall_at_1:.3f}"
         table.add_row(escape(model.name), clean, *(recalls.get(budget, "-") for budget in budgets))
     Console().print(table)

@@ -14,16 +14,16 @@ from robustdml._version import __version__
 from robustdml.citations import citations
 from robustdml.errors import RunFolderError
 from robustdml.evaluation.analyses.ers import ers_records
-from robustdml.evaluation.flags import cautions
+from robustdml.evaluation.flags import flags
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.records import Records
 from robustdml.evaluation.store import CellKey, Store
-from robustdml.results import AttackEntry, Caution, Cell, Norm, Results, WorstCase, pack_hits
+from robustdml.results import AttackEntry, Cell, Flag, Results, WorstCase, pack_hits
 from robustdml.retrieval.metrics import METRIC_NAMES, score
 from robustdml.threat import NORMS, ThreatModel
 
-#: The records of one model by (attack spec, eps).
-ModelRecords = Mapping[tuple[str, float | None], Records]
+#: The records of one model by attack spec and budget.
+ModelRecords = Mapping[tuple[str, ThreatModel], Records]
 
 
 def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
@@ -68,7 +68,7 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
         cells=tuple(cells),
         worst=tuple(worst),
         ers=ers_records(models, plan.attacks, cells),
-        warnings=(*map(_not_run, missing), *cautions(plan.dataset, models, plan.attacks, cells)),
+        flags=(*map(_not_run, missing), *flags(plan.dataset, models, plan.attacks, cells)),
         examples=tuple(examples),
         maps=tuple(maps),
         environment=plan.environment,
@@ -81,11 +81,10 @@ def model_cells(plan: Plan, store: Store, model: str, clean: Records) -> tuple[l
     """The cells of a model, and the records of those that were judged, without pictures."""
     cells, attacked = [], {}
     for key in plan.cells(model):
-        entry, eps = plan.attack_of(key.attack), key.threat.eps
         records = store.read_all(key)
         if records is not None and records.ids.tolist() == list(plan.queries.ids):
-            attacked[key.attack, eps] = replace(records, pictures={}, embeddings={})
-            cells.append(cell(model, entry, eps, records, clean, seed=plan.spec.seed))
+            attacked[key.attack, key.threat] = replace(records, pictures={}, embeddings={})
+            cells.append(cell(key, records, clean, seed=plan.spec.seed))
         else:
             cells.append(_without_score(store, key, records, len(plan.queries.ids)))
     return cells, attacked
@@ -98,14 +97,14 @@ def _without_score(store: Store, key: CellKey, records: Records | None, queries:
     return Cell(
         model=key.model,
         attack=key.attack,
-        eps=key.threat.eps,
+        threat=key.threat,
         status="skipped" if failure is None else failure.status,
         reason=reason if failure is None else failure.reason,
     )
 
 
-def _not_run(model: str) -> Caution:
-    return Caution(
+def _not_run(model: str) -> Flag:
+    return Flag(
         slug="model-not-run",
         message=f"{model} is not among these results: the evaluation was stopped before it.",
         remedy="Repeat the command to go on with it.",
@@ -122,17 +121,17 @@ def hits(values: npt.NDArray[np.float64]) -> str:
     return pack_hits((values > 0.5).tolist())
 
 
-def cell(model: str, attack: AttackEntry, eps: float | None, records: Records, clean: Records, *, seed: int) -> Cell:
+def cell(key: CellKey, records: Records, clean: Records, *, seed: int) -> Cell:
     """One model under one attack at one budget."""
     result = score(records.values, records.labels, seed=seed)
     recall = records.values["recall_at_1"]
-    norm = records.norms[attack.norm]
+    norm = records.norms[key.threat.norm]
     right = clean.values["recall_at_1"] > 0.5
     broken = right & (recall < 0.5)
     return Cell(
-        model=model,
-        attack=attack.spec,
-        eps=eps,
+        model=key.model,
+        attack=key.attack,
+        threat=key.threat,
         status="ok",
         score=result,
         hits=hits(recall),
@@ -160,19 +159,17 @@ def worst_cases(
     seed: int,
 ) -> list[WorstCase]:
     """The worst case of a model at every fixed budget that was run and judged, by norm and size."""
-    norms = {entry.spec: entry.norm for entry in attacks if entry.side == "query"}
-    attacked = {key: records for key, records in attacked.items() if key[0] in norms}
-    cells = [item for item in cells if item.attack in norms]
-    budgets = {(norms[spec], eps) for spec, eps in attacked if eps is not None}
-    ordered = sorted(budgets, key=lambda budget: (list(NORMS).index(budget[0]), budget[1]))
-    return [_worst_case(model, eps, norm, norms, clean, attacked, cells, seed=seed) for norm, eps in ordered]
+    on_query = {entry.spec for entry in attacks if entry.side == "query"}
+    attacked = {key: records for key, records in attacked.items() if key[0] in on_query}
+    cells = [item for item in cells if item.attack in on_query]
+    threats = {threat for _, threat in attacked if threat.eps is not None}
+    ordered = sorted(threats, key=lambda threat: (list(NORMS).index(threat.norm), threat.eps))
+    return [_worst_case(model, threat, clean, attacked, cells, seed=seed) for threat in ordered]
 
 
 def _worst_case(
     model: str,
-    eps: float,
-    norm: Norm,
-    norms: Mapping[str, Norm],
+    threat: ThreatModel,
     clean: Records,
     attacked: ModelRecords,
     cells: Sequence[Cell],
@@ -184,18 +181,16 @@ def _worst_case(
     The minimum is taken per query and only then averaged. An image made under another budget, another norm or none
     counts where it lies in the ball.
     """
-    limit = ThreatModel(eps, norm).limit
     values = {name: clean.values[name].copy() for name in METRIC_NAMES}
     for records in attacked.values():
-        inside = records.norms[norm] <= limit
+        inside = records.norms[threat.norm] <= threat.limit
         for name, lowest in values.items():
             np.minimum(lowest, records.values[name], out=lowest, where=inside)
     result = score(values, clean.labels, seed=seed)
-    own = [item for item in cells if norms[item.attack] == norm and item.eps == eps]
+    own = [item for item in cells if item.threat == threat]
     return WorstCase(
         model=model,
-        eps=eps,
-        norm=norm,
+        threat=threat,
         score=result,
         hits=hits(values["recall_at_1"]),
         relative_recall=relative(result.metrics.recall_at_1, float(clean.values["recall_at_1"].mean())),

@@ -123,7 +123,7 @@ def attack_shard(
     pictures = {}
     for row, item in enumerate(records.ids.tolist()):
         if item in pictured:
-            factor = amplification(threat.eps, threat.norm, float(records.norms["linf"][row]))
+            factor = amplification(threat, float(records.norms["linf"][row]))
             pictures[item] = (
                 picture(sent.images[row]),
                 perturbation_picture(sent.images[row] - images[row], factor),

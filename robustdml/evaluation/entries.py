@@ -61,7 +61,7 @@ def describe(dataset: RetrievalDataset, spec: EvalSpec, available: int) -> Datas
 
 def attack_entries(entries: Iterable[AttackEntry]) -> list[AttackEntry]:
     """One entry per spec; where two share a short name (other steps, say), both are called by their spec."""
-    found = {entry.spec: entry for entry in entries}
+    found = {entry.spec: entry.described() for entry in entries}
     names = Counter(entry.name for entry in found.values())
     return [e if names[e.name] == 1 else e.model_copy(update={"name": e.spec}) for e in found.values()]
 

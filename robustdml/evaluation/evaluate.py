@@ -222,11 +222,11 @@ class _Evaluation:
         """Keep what the report shows of a finished model run beside its recalls."""
         cells = model_cells(self.plan, self.store, name, clean)[0]
         shown = shown_attacks([c for c in cells if self.plan.attack_of(c.attack).side == "query"], self.plan.attacks)
-        attacked: dict[tuple[str, float | None], Records] = {}
-        for entry, eps in shown:
-            records = self.store.read_all(CellKey(name, entry.spec, ThreatModel(eps, entry.norm)))
+        attacked: dict[tuple[str, ThreatModel], Records] = {}
+        for entry, threat in shown:
+            records = self.store.read_all(CellKey(name, entry.spec, threat))
             assert records is not None  # only what was judged is shown
-            attacked[entry.spec, eps] = records
+            attacked[entry.spec, threat] = records
         examples = ExampleWriter(self.out, self.dataset, self.tensors).examples(name, clean, attacked, shown)
         maps = embedding_maps(name, judge, self.plan.queries, clean, attacked, shown, seed=self.spec.seed)
         self.store.write_shown(name, examples, maps)

@@ -7,56 +7,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from robustdml.registry import parse_spec
-from robustdml.results import AttackEntry, Caution, Cell, DatasetEntry, ModelEntry
-from robustdml.threat import format_budget
+from robustdml.results import AttackEntry, Cell, DatasetEntry, Flag, ModelEntry
+from robustdml.threat import ThreatModel
 
 _UNCHANGED_SHARE = 0.05
 #: Half a point: less is noise of the sample.
 _SLACK = 0.005
 
 
-def cautions(
+def flags(
     dataset: DatasetEntry, models: Sequence[ModelEntry], attacks: Sequence[AttackEntry], cells: Sequence[Cell]
-) -> tuple[Caution, ...]:
-    """All cautions of an evaluation, the gravest first."""
+) -> tuple[Flag, ...]:
+    """All flags of an evaluation, the gravest first."""
     # What attacks on the gallery reach says nothing of how strong those on the query are.
     queries = [entry for entry in attacks if entry.side == "query"]
     on_queries = [cell for cell in cells if cell.attack in {entry.spec for entry in queries}]
     return (
-        *_failed(attacks, cells),
+        *_failed(cells),
         *_collapsed(models, dataset),
         *_coverage(queries, on_queries),
         *_masking(queries, on_queries),
-        *_budget(attacks, cells),
-        *_unchanged(attacks, models, cells, dataset),
+        *_budget(cells),
+        *_unchanged(models, cells, dataset),
         *_sample(dataset),
     )
 
 
-def _written(attacks: Sequence[AttackEntry], cell: Cell) -> str:
-    """The budget of a cell, for a sentence."""
-    norm = next(entry.norm for entry in attacks if entry.spec == cell.attack)
-    return format_budget(cell.eps, norm)
-
-
-def _failed(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Caution]:
+def _failed(cells: Sequence[Cell]) -> Iterator[Flag]:
     for cell in cells:
         if cell.status == "failed":
-            yield Caution(
+            yield Flag(
                 slug="attack-failed",
-                message=f"{cell.attack} at {_written(attacks, cell)} failed on {cell.model}: {cell.reason}",
+                message=f"{cell.attack} at {cell.threat.text} failed on {cell.model}: {cell.reason}",
                 remedy="The worst case leaves this attack out and may be too high. Repeat the command to try it again.",
                 model=cell.model,
                 attack=cell.attack,
             )
 
 
-def _collapsed(models: Sequence[ModelEntry], dataset: DatasetEntry) -> Iterator[Caution]:
+def _collapsed(models: Sequence[ModelEntry], dataset: DatasetEntry) -> Iterator[Flag]:
     for model in models:
         recall = model.clean.metrics.recall_at_1
         if model.health.collapsed:
-            yield Caution(
+            yield Flag(
                 slug="collapse",
                 message=f"{model.name}'s embeddings have collapsed (mean cosine {model.health.mean_cosine:.3f}, "
                 f"effective rank {model.health.effective_rank:.1f}): it resists attacks because it retrieves little.",
@@ -64,7 +57,7 @@ def _collapsed(models: Sequence[ModelEntry], dataset: DatasetEntry) -> Iterator[
                 model=model.name,
             )
         elif recall <= 2 * dataset.chance_recall_at_1:
-            yield Caution(
+            yield Flag(
                 slug="near-chance",
                 message=f"{model.name}'s clean R@1 {recall:.3f} is near chance ({dataset.chance_recall_at_1:.3f}).",
                 remedy="There is nothing to be robust about: check preprocessing (images are in [0, 1]) and training.",
@@ -72,18 +65,18 @@ def _collapsed(models: Sequence[ModelEntry], dataset: DatasetEntry) -> Iterator[
             )
 
 
-def _coverage(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Caution]:
+def _coverage(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Flag]:
     """What the gradient attacks that were judged leave untested; one that failed everywhere covers nothing."""
     judged = {cell.attack for cell in cells if cell.score}
     goals = {entry.goal for entry in attacks if entry.knowledge == "gradients" and entry.spec in judged}
     if attacks and "margin" not in goals:
-        yield Caution(
+        yield Flag(
             slug="no-margin-attack",
             message="No gradient attack on the retrieval margin was run; it breaks far more queries than the others.",
             remedy="Add the attack 'margin', or use --attacks all.",
         )
     if len(goals) == 1:
-        yield Caution(
+        yield Flag(
             slug="one-goal",
             message="All gradient attacks pursue one goal: a model may resist it and fall to another.",
             remedy="Run attacks with several goals, or --attacks all.",
@@ -97,23 +90,22 @@ def _margin_steps(entry: AttackEntry) -> int:
     """
     if entry.library != "robustdml" or entry.goal != "margin":
         return 0
-    spec = parse_spec(entry.spec)
-    steps = spec.params.get("steps")
-    return steps if spec.name in {"pgd", "apgd"} and isinstance(steps, int) else 0
+    steps = entry.params.get("steps")
+    return steps if entry.kind in {"pgd", "apgd"} and isinstance(steps, int) else 0
 
 
-def _masking(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Caution]:
+def _masking(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Flag]:
     """Less knowledge must not win: noise against all gradient attacks, one step against many on the margin.
 
     Of the goals the margin alone is what recall measures; a target reached more closely may well cost less recall.
     """
     entries = {entry.spec: entry for entry in attacks}
-    groups: dict[tuple[str, str, float], dict[str, float]] = {}
+    groups: dict[tuple[str, ThreatModel], dict[str, float]] = {}
     for cell in cells:
-        if cell.score and cell.eps is not None:
-            group = groups.setdefault((cell.model, entries[cell.attack].norm, cell.eps), {})
+        if cell.score and cell.threat.eps is not None:
+            group = groups.setdefault((cell.model, cell.threat), {})
             group[cell.attack] = cell.score.metrics.recall_at_1
-    for (model, norm, eps), recalls in groups.items():
+    for (model, threat), recalls in groups.items():
         for spec, recall in recalls.items():
             weak = entries[spec]
             if weak.knowledge == "gradients" and _margin_steps(weak) != 1:
@@ -125,9 +117,9 @@ def _masking(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[
                 and (weak.knowledge != "gradients" or _margin_steps(entries[other]) > 1)
             ]
             if stronger and recall < min(stronger) - _SLACK:
-                yield Caution(
+                yield Flag(
                     slug="gradient-masking",
-                    message=f"{weak.name} at {format_budget(eps, norm)} takes {model} to R@1 {recall:.3f}, below the "
+                    message=f"{weak.name} at {threat.text} takes {model} to R@1 {recall:.3f}, below the "
                     f"{min(stronger):.3f} of the stronger gradient attack: the model's gradients mislead.",
                     remedy="Do not trust gradient attacks on this model; look for steps without a useful gradient.",
                     model=model,
@@ -135,11 +127,11 @@ def _masking(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[
                 )
 
 
-def _budget(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Caution]:
+def _budget(cells: Sequence[Cell]) -> Iterator[Flag]:
     for cell in cells:
         if cell.queries_projected:
-            left = "the range [0, 1]" if cell.eps is None else f"the budget {_written(attacks, cell)}"
-            yield Caution(
+            left = "the range [0, 1]" if cell.threat.eps is None else f"the budget {cell.threat.text}"
+            yield Flag(
                 slug="budget-exceeded",
                 message=f"{cell.attack} left {left} on {cell.model} for "
                 f"{cell.queries_projected} queries (largest norm {cell.largest_norm_returned:.4f}); they were "
@@ -150,16 +142,14 @@ def _budget(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[C
             )
 
 
-def _unchanged(
-    attacks: Sequence[AttackEntry], models: Sequence[ModelEntry], cells: Sequence[Cell], dataset: DatasetEntry
-) -> Iterator[Caution]:
+def _unchanged(models: Sequence[ModelEntry], cells: Sequence[Cell], dataset: DatasetEntry) -> Iterator[Flag]:
     right = {model.name: round(model.clean.metrics.recall_at_1 * dataset.queries) for model in models}
     for cell in cells:
         if cell.queries_unchanged > _UNCHANGED_SHARE * right[cell.model]:
-            yield Caution(
+            yield Flag(
                 slug="no-attempt",
                 message=f"Of the {right[cell.model]} queries that {cell.model} answers rightly when clean, "
-                f"{cell.attack} at {_written(attacks, cell)} returned {cell.queries_unchanged} unchanged: "
+                f"{cell.attack} at {cell.threat.text} returned {cell.queries_unchanged} unchanged: "
                 "that is no attempt, not robustness.",
                 remedy="Look at the attack's settings; the worst case uses the other attacks for these queries.",
                 model=cell.model,
@@ -167,9 +157,9 @@ def _unchanged(
             )
 
 
-def _sample(dataset: DatasetEntry) -> Iterator[Caution]:
+def _sample(dataset: DatasetEntry) -> Iterator[Flag]:
     if dataset.queries < dataset.queries_available:
-        yield Caution(
+        yield Flag(
             slug="sampled-queries",
             message=f"{dataset.queries} of {dataset.queries_available} queries were used (a class-stratified sample).",
             remedy="The intervals say how far a sample can be off. Leave --max-queries out for all queries.",

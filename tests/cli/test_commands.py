@@ -224,7 +224,7 @@ def test_paths_that_cannot_be_written_are_refused(trained, tree, tmp_path):
 def test_report_refuses_a_folder_without_results(tmp_path):
     refused(cli("report", tmp_path), "no results.json in")
     (tmp_path / "results.json").write_text("{}")
-    refused(cli("report", tmp_path), "is not a results file of schema 2")
+    refused(cli("report", tmp_path), "is not a results file of schema 3")
 
 
 def test_a_torchvision_that_does_not_fit_its_torch_gets_a_sentence(trained, tree, tmp_path, monkeypatch):

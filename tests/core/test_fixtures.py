@@ -12,16 +12,28 @@ import pytest
 import torch
 
 from robustdml.models import load_checkpoint
-from robustdml.results import Results
+from robustdml.registry import Spec
+from robustdml.results import SCHEMA_VERSION, Results
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 RESULTS = FIXTURES / "results-2.json"
 
 
-def test_results_of_schema_2_are_read_and_equal_what_was_written():
+def test_results_of_schema_2_are_read_and_say_what_was_written():
     results, written = Results.load(RESULTS), json.loads(RESULTS.read_text())
     found = results.model_dump(mode="json")
     assert {key: found["spec"].pop(key) for key in ("foreign", "packages")} == {"foreign": [], "packages": []}
+    assert (found.pop("schema_version"), written.pop("schema_version")) == (SCHEMA_VERSION, 2)
+    assert found.pop("flags") == written.pop("warnings")
+    assert all(attack.spec == str(Spec(attack.kind, attack.params)) for attack in results.attacks)
+    for attack in found["attacks"]:
+        assert attack.pop("kind")
+        assert attack.pop("params") or "(" not in attack["spec"]
+    norms = {attack["spec"]: attack["norm"] for attack in written["attacks"]}
+    for part in ("cells", "worst", "examples", "maps"):
+        for now, then in zip(found[part], written[part], strict=True):
+            norm = then.pop("norm") if part == "worst" else norms[then["attack"]]
+            assert now.pop("threat") == {"eps": then.pop("eps"), "norm": norm}
     assert found == written
     assert {cell.status for cell in results.cells} == {"ok", "failed"}
     assert results.worst

@@ -8,7 +8,6 @@ from robustdml.threat import (
     NORMS,
     TOLERANCE,
     ThreatModel,
-    format_budget,
     format_eps,
     norm_of,
     parse_eps,
@@ -185,7 +184,7 @@ def test_without_a_budget_only_the_range_of_pixels_binds():
 
 
 def test_budgets_are_written_with_their_norm():
-    assert [format_budget(8 / 255, "linf"), format_budget(0.5, "l2"), format_budget(None, "l2")] == [
+    assert [ThreatModel(8 / 255).text, ThreatModel(0.5, "l2").text, ThreatModel(None, "l2").text] == [
         "8/255",
         "L2 0.5",
         "any size",

@@ -76,7 +76,7 @@ def test_of_a_stopped_run_another_process_assembles_what_is_there(squares, stopp
         ("skipped", "not run: the evaluation was stopped before it, with 8 of 24 queries done"),
         ("skipped", "not run: the evaluation was stopped before it, with 0 of 24 queries done"),
     ]
-    assert found.warnings[0].slug == "model-not-run"
+    assert found.flags[0].slug == "model-not-run"
     assert found.worst[0].attacks == 2
 
 

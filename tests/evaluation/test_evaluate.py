@@ -80,7 +80,7 @@ def test_a_perturbation_beyond_the_budget_is_projected_counted_and_said(squares,
     assert beyond.queries_projected == results.dataset.queries
     assert honest.queries_projected == 0
     assert beyond.score == honest.score
-    assert [caution.slug for caution in results.warnings if caution.attack == "fake"] == ["budget-exceeded"]
+    assert [flag.slug for flag in results.flags if flag.attack == "fake"] == ["budget-exceeded"]
 
 
 def test_pixels_outside_the_range_are_projected(squares, tmp_path):
@@ -128,7 +128,7 @@ def test_an_attack_that_fails_is_recorded_and_stops_nothing(squares, tmp_path, c
     assert judged.score == alone.cells[0].score
     assert results.worst[0].attacks == 1
     assert results.worst[0].attacks_failed == 1
-    assert "attack-failed" in {caution.slug for caution in results.warnings}
+    assert "attack-failed" in {flag.slug for flag in results.flags}
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -206,7 +206,7 @@ def test_the_worst_case_is_per_query_and_keeps_what_a_smaller_budget_broke(squar
 
     with_small = run(squares, [small, FakeAttack(identity, eps=1.0, name="nothing")], tmp_path / "small")
     at_small, at_large = with_small.worst
-    assert at_large.eps > at_small.eps
+    assert at_large.threat.eps > at_small.threat.eps
     assert at_large.score.metrics.recall_at_1 <= at_small.score.metrics.recall_at_1
     assert at_small.score.metrics.recall_at_1 < with_small.models[0].clean.metrics.recall_at_1
 
@@ -271,7 +271,7 @@ def test_attacks_that_share_a_short_name_are_called_by_their_spec(squares, tmp_p
 def test_a_sample_of_queries_is_said(squares, tmp_path):
     results = run(squares, [], tmp_path, max_queries=9)
     assert (results.dataset.queries, results.dataset.queries_available) == (9, 24)
-    assert "sampled-queries" in {caution.slug for caution in results.warnings}
+    assert "sampled-queries" in {flag.slug for flag in results.flags}
     assert results.dataset.chance_recall_at_1 == pytest.approx(7 / 23)
 
 
@@ -290,7 +290,7 @@ class Masked(SmallNet):
 def test_a_collapsed_model_is_marked(squares, tmp_path):
     results = run(squares, [], tmp_path, {"constant": Constant(), "alive": SmallNet()})
     assert [model.health.collapsed for model in results.models] == [True, False]
-    assert [caution.model for caution in results.warnings if caution.slug == "collapse"] == ["constant"]
+    assert [flag.model for flag in results.flags if flag.slug == "collapse"] == ["constant"]
 
 
 def test_the_layout_by_class_is_that_of_the_whole_gallery_whatever_the_sample(tmp_path):
@@ -332,7 +332,7 @@ def test_masked_gradients_are_flagged_where_noise_wins(squares, tmp_path):
         tmp_path,
         {"masked": Masked(), "net": SmallNet()},
     )
-    assert {caution.model for caution in results.warnings if caution.slug == "gradient-masking"} == {"masked"}
+    assert {flag.model for flag in results.flags if flag.slug == "gradient-masking"} == {"masked"}
 
 
 def test_a_budget_of_zero_is_the_clean_evaluation(squares, tmp_path):
@@ -346,7 +346,7 @@ def test_an_attack_that_does_nothing_is_no_attempt(squares, tmp_path):
     right = sum(unpack_hits(results.models[0].clean_hits, 24))
     assert right > 0
     assert results.cells[0].queries_unchanged == right
-    assert [caution.message for caution in results.warnings if caution.slug == "no-attempt"] == [
+    assert [flag.message for flag in results.flags if flag.slug == "no-attempt"] == [
         f"Of the {right} queries that net answers rightly when clean, fake at 8/255 returned {right} unchanged: "
         "that is no attempt, not robustness."
     ]
@@ -358,7 +358,7 @@ def test_a_query_that_is_wrong_when_clean_may_come_back_unchanged(squares, tmp_p
     data = dataclasses.replace(squares, labels=labels)
     images = ImageTensors(data.images, 10).batch(data.query)
     right = unpack_hits(run(data, [], tmp_path / "clean").models[0].clean_hits, 24)
-    assert 2 <= right.count(False) < 24  # more than the share from which on there is a caution
+    assert 2 <= right.count(False) < 24  # more than the share from which on there is a flag
     wrong = [image for image, answered in zip(images, right, strict=True) if not answered]
 
     def moves_what_is_right(_, batch):
@@ -367,12 +367,12 @@ def test_a_query_that_is_wrong_when_clean_may_come_back_unchanged(squares, tmp_p
 
     results = run(data, [FakeAttack(moves_what_is_right)], tmp_path / "attacked")
     assert results.cells[0].queries_unchanged == 0
-    assert "no-attempt" not in {caution.slug for caution in results.warnings}
+    assert "no-attempt" not in {flag.slug for flag in results.flags}
 
 
 def test_no_worst_case_is_claimed_where_every_attack_failed(squares, tmp_path):
     results = run(squares, [FakeAttack(raises, eps=0.5), FakeAttack(identity, eps=0.6, name="ok")], tmp_path)
-    assert [worst.eps for worst in results.worst] == [0.6]
+    assert [worst.threat.eps for worst in results.worst] == [0.6]
     assert run(squares, [FakeAttack(raises)], tmp_path / "none").worst == ()
 
 
@@ -387,10 +387,10 @@ def test_a_damaged_record_stops_with_its_name_instead_of_a_failed_attack(squares
 def test_a_missing_margin_attack_is_flagged(squares, tmp_path):
     without = run(squares, build_suite("shift,stax", "8/255"), tmp_path / "a")
     with_it = run(squares, build_suite("shift,margin", "8/255"), tmp_path / "b")
-    assert "no-margin-attack" in {caution.slug for caution in without.warnings}
-    assert "no-margin-attack" not in {caution.slug for caution in with_it.warnings}
+    assert "no-margin-attack" in {flag.slug for flag in without.flags}
+    assert "no-margin-attack" not in {flag.slug for flag in with_it.flags}
     failed = run(squares, [FakeAttack(raises), *build_suite("noise", "8/255")], tmp_path / "c")
-    assert {caution.slug for caution in failed.warnings} == {"attack-failed", "no-margin-attack"}
+    assert {flag.slug for flag in failed.flags} == {"attack-failed", "no-margin-attack"}
 
 
 @pytest.mark.parametrize(
@@ -489,12 +489,12 @@ def test_an_image_within_a_ball_counts_whatever_budget_it_was_made_under(squares
     hits = {name: np.array(unpack_hits(text, count)) for name, text in {"free": free.hits, "noise": noise.hits}.items()}
     clean = np.array(unpack_hits(results.models[0].clean_hits, count))
     (worst,) = results.worst
-    assert (worst.norm, worst.eps, worst.attacks) == ("linf", 8 / 255, 1)
+    assert (worst.threat, worst.attacks) == (ThreatModel(8 / 255), 1)
     small = np.arange(count) >= count // 2
     expected = clean & hits["noise"] & (hits["free"] | ~small)
     assert np.array_equal(unpack_hits(worst.hits, count), expected)
     assert not np.array_equal(expected, clean & hits["noise"] & hits["free"])
-    assert free.eps is None
+    assert free.threat.eps is None
     assert free.median_norm_broken > 0
 
 
@@ -511,7 +511,7 @@ def test_results_that_contradict_themselves_are_refused(squares, tmp_path):
         change(data)
         (tmp_path / "edited").mkdir(exist_ok=True)
         (tmp_path / "edited" / "results.json").write_text(json.dumps(data))
-        with pytest.raises(RunFolderError, match="is not a results file of schema 2"):
+        with pytest.raises(RunFolderError, match="is not a results file of schema 3"):
             Results.load(tmp_path / "edited")
 
 
@@ -536,6 +536,6 @@ def test_one_step_on_the_margin_must_not_win_whatever_the_attacks_are_called(squ
     )
     recalls = {cell.attack: cell.score.metrics.recall_at_1 for cell in results.cells}
     one = next(spec for spec in recalls if "steps=1," in spec)
-    weak = checks.cautions(results.dataset, results.models, results.attacks[:2], results.cells[:2])
+    weak = checks.flags(results.dataset, results.models, results.attacks[:2], results.cells[:2])
     assert recalls[one] < min(value for spec, value in recalls.items() if "steps=2," in spec)
-    assert [caution.attack for caution in weak if caution.slug == "gradient-masking"] == [one]
+    assert [flag.attack for flag in weak if flag.slug == "gradient-masking"] == [one]

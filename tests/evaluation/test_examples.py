@@ -13,6 +13,7 @@ from squares import make_dataset
 from robustdml.evaluation.analyses.examples import pictured_queries, shown_attacks
 from robustdml.evaluation.analyses.pictures import thumbnail
 from robustdml.results import AttackEntry, Cell, Metrics, Score
+from robustdml.threat import ThreatModel
 
 
 def entry(name, **changes):
@@ -23,10 +24,10 @@ def entry(name, **changes):
     )
 
 
-def cell(attack, eps, recall):
+def cell(attack, eps, recall, norm="linf"):
     metrics = dict.fromkeys(Metrics.model_fields, recall)
     score = Score(metrics=Metrics(**metrics), recall_at_1_low=0, recall_at_1_high=1)
-    return Cell(model="net", attack=attack, eps=eps, status="ok", score=score, hits="0")
+    return Cell(model="net", attack=attack, threat=ThreatModel(eps, norm), status="ok", score=score, hits="0")
 
 
 @pytest.mark.parametrize(("size", "expected"), [(32, 24), (64, 24), (65, 12), (128, 12), (224, 8)])
@@ -43,8 +44,8 @@ def test_larger_pictures_are_kept_of_fewer_queries(size, expected):
 def test_the_strongest_attack_and_the_strongest_mtax_of_the_headline_budget_are_shown():
     attacks = [entry("pgd"), entry("weak", goal="mtax"), entry("strong", goal="mtax"), entry("l2", norm="l2")]
     cells = [cell("pgd", 8 / 255, 0.1), cell("weak", 8 / 255, 0.5), cell("strong", 8 / 255, 0.3)]
-    cells += [cell("pgd", 16 / 255, 0.0), cell("l2", 1.0, 0.0)]
-    assert [(found.spec, eps) for found, eps in shown_attacks(cells, attacks)] == [
+    cells += [cell("pgd", 16 / 255, 0.0), cell("l2", 1.0, 0.0, "l2")]
+    assert [(found.spec, at.eps) for found, at in shown_attacks(cells, attacks)] == [
         ("pgd", 8 / 255),
         ("strong", 8 / 255),
     ]
@@ -52,8 +53,8 @@ def test_the_strongest_attack_and_the_strongest_mtax_of_the_headline_budget_are_
 
 def test_a_run_without_an_l_infinity_attack_shows_the_norm_that_it_has():
     attacks = [entry("l2", norm="l2"), entry("l0", norm="l0"), entry("patch", budget="unrestricted")]
-    cells = [cell("l0", 10.0, 0.0), cell("l2", 0.5, 0.2), cell("patch", None, 0.0)]
-    assert [(found.spec, eps) for found, eps in shown_attacks(cells, attacks)] == [("l2", 0.5)]
+    cells = [cell("l0", 10.0, 0.0, "l0"), cell("l2", 0.5, 0.2, "l2"), cell("patch", None, 0.0)]
+    assert [(found.spec, at.eps) for found, at in shown_attacks(cells, attacks)] == [("l2", 0.5)]
     assert shown_attacks(cells[2:], attacks) == []
 
 

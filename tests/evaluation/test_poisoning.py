@@ -108,7 +108,7 @@ def test_the_budget_of_gallery_items_is_enforced_and_said(squares, tmp_path):
     assert beyond.largest_norm_returned == pytest.approx(0.5, abs=1e-6)
     assert beyond.largest_norm == pytest.approx(EPS, abs=1e-6)
     assert (beyond.queries_projected, honest.queries_projected) == (24, 0)
-    assert {caution.attack for caution in results.warnings if caution.slug == "budget-exceeded"} == {"greedy"}
+    assert {flag.attack for flag in results.flags if flag.slug == "budget-exceeded"} == {"greedy"}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_they_stay_out_of_the_worst_case_the_pictures_and_the_checks_of_query_at
     assert results.worst == alone.worst
     assert {example.attack for example in results.examples} <= {entry.spec for entry in alone.attacks}
     assert {drawn.attack for drawn in results.maps} <= {entry.spec for entry in alone.attacks}
-    assert results.warnings == alone.warnings
+    assert results.flags == alone.flags
     assert all(cell.status == "ok" for cell in results.cells)
 
 
@@ -191,8 +191,8 @@ def test_one_change_for_all_queries_is_computed_once_and_without_them(squares, t
     assert delta.forward_images == delta.gradient_images == 100 * 14
     assert patch.forward_images == 200 * 14
     assert delta.largest_norm <= EPS + 1e-6
-    assert delta.eps == EPS
-    assert patch.eps is None
+    assert delta.threat.eps == EPS
+    assert patch.threat.eps is None
     whole = run(data, attacks, tmp_path / "whole", shard_size=10)
     assert [cell.hits for cell in whole.cells] == [cell.hits for cell in results.cells]
     assert len({replace(attack) for attack in attacks}) == 2

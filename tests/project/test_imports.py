@@ -70,6 +70,6 @@ def test_folders_of_the_same_names_are_left_to_their_owner(folder: str, tmp_path
     assert run(code, tmp_path) == [f"robustdml.{folder} False False", "the user"]
 
 
-def test_each_module_loads_without_a_warning(tmp_path: Path) -> None:
+def test_each_module_loads_without_a_flag(tmp_path: Path) -> None:
     """Not even one from a library: warnings are errors in these interpreters."""
     run("import robustdml.attacks, robustdml.training, robustdml.evaluation, robustdml.reports", tmp_path)

@@ -11,12 +11,12 @@ from PIL import Image
 
 from robustdml.results import (
     AttackEntry,
-    Caution,
     Cell,
     DatasetEntry,
     Environment,
     EvalSpec,
     Example,
+    Flag,
     Health,
     Hit,
     Metrics,
@@ -27,6 +27,7 @@ from robustdml.results import (
     WorstCase,
     pack_hits,
 )
+from robustdml.threat import ThreatModel
 
 MODELS = ("plain-r50", "mdprop-r50", "collapsed-r50")
 ATTACKS = ("noise", "margin", "stax", "square")
@@ -95,7 +96,7 @@ def cell(model: int, attack: int, budget: int, entries: tuple[str, str, float], 
     return Cell(
         model=name,
         attack=spec,
-        eps=eps,
+        threat=ThreatModel(eps),
         status="ok",
         score=score(recall),
         hits=hits(recall),
@@ -134,7 +135,7 @@ def example(folder: Path, number: int, model: str, attack: str, eps: float, *, t
     return Example(
         model=model,
         attack=attack,
-        eps=eps,
+        threat=ThreatModel(eps),
         query_id=400 + number,
         class_name=CLASSES[0],
         image=f"images/query-{number}.png",
@@ -158,7 +159,7 @@ def sample_results(
 ) -> Results:
     """A run over the named models, attacks and budgets, with its pictures in ``folder``.
 
-    An eventful run has warnings, a failed attack and a collapsed model (the third).
+    An eventful run has flags, a failed attack and a collapsed model (the third).
     """
     entries = tuple(
         model_entry(name, 0.8137 - 0.0719 * place, collapsed=eventful and place == 2)
@@ -172,14 +173,16 @@ def sample_results(
             row = [cell(place, number, step, (entry.name, plan.spec, eps), clean) for number, plan in enumerate(plans)]
             failed = int(eventful and place == 1 and step == 1 and len(row) > 1)
             if failed:
-                row[1] = Cell(model=entry.name, attack=plans[1].spec, eps=eps, status="failed", reason=FAILURE)
+                row[1] = Cell(
+                    model=entry.name, attack=plans[1].spec, threat=ThreatModel(eps), status="failed", reason=FAILURE
+                )
             cells += row
             if row:
                 lowest = min(found.score.metrics.recall_at_1 for found in row if found.score)
                 worst.append(
                     WorstCase(
                         model=entry.name,
-                        eps=eps,
+                        threat=ThreatModel(eps),
                         score=score(lowest * 0.973, slack=0.02),
                         hits=hits(lowest * 0.973),
                         relative_recall=lowest * 0.973 / clean,
@@ -195,15 +198,15 @@ def sample_results(
         for number, plan in enumerate(plans)
         if examples and budgets
     ]
-    cautions = (
-        Caution(
+    flags = (
+        Flag(
             slug="gradient-masking",
             message="A black-box attack beats the white-box ones on this model.",
             remedy="Run the attacks with more steps and restarts.",
             model=models[0],
             attack=plans[-1].spec if plans else None,
         ),
-        Caution(slug="few-queries", message="Only 2000 queries were attacked.", remedy="Raise --max-queries."),
+        Flag(slug="few-queries", message="Only 2000 queries were attacked.", remedy="Raise --max-queries."),
     )
     return Results(
         robustdml_version="0.1.0",
@@ -241,7 +244,7 @@ def sample_results(
         attacks=plans,
         cells=tuple(cells),
         worst=tuple(worst),
-        warnings=cautions if eventful else (),
+        flags=flags if eventful else (),
         examples=tuple(shown),
         environment=Environment(
             python="3.11.7", platform="Linux", device="cpu", packages={"torch": "2.9.0", "faiss-cpu": "1.13.0"}

@@ -128,7 +128,7 @@ def test_many_models_are_dots_on_one_line():
 def test_a_dot_per_model_shows_clean_against_worst(run):
     (panel,) = chart(run, "chart-tradeoff").panels
     for number, model in enumerate(run.models):
-        worst = next(entry for entry in run.worst if entry.model == model.name and entry.eps == 8 / 255)
+        worst = next(entry for entry in run.worst if entry.model == model.name and entry.threat.eps == 8 / 255)
         (dot,) = named(panel)[str(number)]
         assert (dot["x"], dot["y"]) == ([recall(model.clean)], [recall(worst.score)])
         assert dot["y"][0] - dot["error_y"]["arrayminus"][0] == pytest.approx(worst.score.recall_at_1_low)
@@ -149,7 +149,7 @@ def test_the_profile_has_every_rank_clean_and_in_the_worst_case(run):
     (panel,) = chart(run, "chart-profile").panels
     expected = []
     for number, model in enumerate(run.models):
-        worst = next(entry for entry in run.worst if entry.model == model.name and entry.eps == 8 / 255)
+        worst = next(entry for entry in run.worst if entry.model == model.name and entry.threat.eps == 8 / 255)
         for trace, kind, score in zip(
             named(panel)[str(number)], ("clean", "worst case"), (model.clean, worst.score), strict=True
         ):
@@ -166,7 +166,7 @@ def test_classes_lose_what_the_hits_say(count):
     results = random_run(queries=600, classes=tuple(f"class {place}" for place in range(count)))
     found = chart(results, "chart-classes")
     for panel, model in zip(found.panels, results.models, strict=True):
-        worst = next(entry for entry in results.worst if entry.model == model.name and entry.eps == 8 / 255)
+        worst = next(entry for entry in results.worst if entry.model == model.name and entry.threat.eps == 8 / 255)
         before, after = hits(results, model.clean_hits), hits(results, worst.hits)
         expected = {}
         for place, name in enumerate(results.queries.class_names):
@@ -201,7 +201,7 @@ def brute_force(results, model, eps):
     return {
         names[cell.attack]: {query for query, hit in enumerate(hits(results, cell.hits)) if before[query] and not hit}
         for cell in results.cells
-        if (cell.model, cell.eps) == (model.name, eps)
+        if (cell.model, cell.threat.eps) == (model.name, eps)
     }
 
 
@@ -257,7 +257,7 @@ def test_identical_attacks_find_nothing_alone():
 def test_costs_are_per_query_and_name_their_kind(run):
     (panel,) = chart(run, "chart-cost").panels
     names = {attack.spec: attack.name for attack in run.attacks}
-    cells = [cell for cell in run.cells if cell.eps == 8 / 255]
+    cells = [cell for cell in run.cells if cell.threat.eps == 8 / 255]
     expected = [
         (
             names[cell.attack],

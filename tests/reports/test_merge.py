@@ -11,7 +11,7 @@ from robustdml.errors import RunFolderError
 from robustdml.reports import merge_runs, write_report
 from robustdml.reports.merging.merge import open_runs
 from robustdml.reports.page.pictures import read_picture
-from robustdml.results import Caution
+from robustdml.results import Flag
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_one_name_with_other_weights_is_called_after_its_folder(run):
     assert [model.name for model in merged.models] == ["one (a)", "two", "one (b)"]
     assert measured(merged, "one (b)")[1:] == measured(second, "one")[1:]
     assert {example.model for example in merged.examples} == {"one (a)", "two", "one (b)"}
-    assert merged.warnings[0].model == "one (a)"
+    assert merged.flags[0].model == "one (a)"
 
 
 def test_folders_of_one_name_are_told_apart_by_their_parents(run):
@@ -210,31 +210,31 @@ def test_the_same_folder_twice_is_refused(run):
         merge_runs([first, (first[0] / ".." / "a", first[1])])
 
 
-def cautions(results, slug):
-    return [caution for caution in results.warnings if caution.slug == slug]
+def flags(results, slug):
+    return [flag for flag in results.flags if flag.slug == slug]
 
 
 def test_who_met_fewer_attacks_is_named(run):
     short, full = run("a", "one", attacks=("noise", "margin")), run("b", "two", attacks=("noise", "margin", "stax"))
-    (caution,) = cautions(merge_runs([short, full]), "different-attacks")
-    assert caution.model == "one"
-    assert "one has not met all attacks" in caution.message
-    assert "(not stax at 2/255, stax at 8/255, stax at 16/255)" in caution.message
-    assert not cautions(merge_runs([run("c", "one"), run("d", "two")]), "different-attacks")
+    (flag,) = flags(merge_runs([short, full]), "different-attacks")
+    assert flag.model == "one"
+    assert "one has not met all attacks" in flag.message
+    assert "(not stax at 2/255, stax at 8/255, stax at 16/255)" in flag.message
+    assert not flags(merge_runs([run("c", "one"), run("d", "two")]), "different-attacks")
 
 
 def test_many_missing_attacks_are_counted(run):
     merged = merge_runs([run("a", "one", attacks=()), run("b", "two")])
-    (caution,) = cautions(merged, "different-attacks")
-    assert ", noise at 8/255 and 7 more)" in caution.message
+    (flag,) = flags(merged, "different-attacks")
+    assert ", noise at 8/255 and 7 more)" in flag.message
 
 
 def test_what_one_run_says_of_itself_is_said_of_its_models(run):
     (folder, first), second = run("a", "one", "two", eventful=False), run("b", "three", eventful=False)
-    own = Caution(slug="one-goal", message="All pursue one goal.", remedy="Run more.")
-    about = Caution(slug="collapse", message="It collapsed.", remedy="Train again.", model="two")
-    merged = merge_runs([(folder, first.model_copy(update={"warnings": (own, about)})), second])
-    assert [(caution.slug, caution.model) for caution in merged.warnings] == [
+    own = Flag(slug="one-goal", message="All pursue one goal.", remedy="Run more.")
+    about = Flag(slug="collapse", message="It collapsed.", remedy="Train again.", model="two")
+    merged = merge_runs([(folder, first.model_copy(update={"flags": (own, about)})), second])
+    assert [(flag.slug, flag.model) for flag in merged.flags] == [
         ("one-goal", "one"),
         ("one-goal", "two"),
         ("collapse", "two"),
@@ -243,15 +243,15 @@ def test_what_one_run_says_of_itself_is_said_of_its_models(run):
 
 def test_what_all_runs_say_is_said_once(run):
     merged = merge_runs([run("a", "one"), run("b", "two")])
-    assert [(caution.slug, caution.model) for caution in cautions(merged, "few-queries")] == [("few-queries", None)]
+    assert [(flag.slug, flag.model) for flag in flags(merged, "few-queries")] == [("few-queries", None)]
 
 
 def test_other_versions_are_a_caution(run):
     first, (folder, second) = run("a", "one"), run("b", "two")
     merged = merge_runs([first, (folder, second.model_copy(update={"robustdml_version": "0.2.0"}))])
     assert merged.robustdml_version == "0.1.0 + 0.2.0"
-    assert merged.warnings[0].slug == "different-versions"
-    assert "0.1.0 and 0.2.0" in merged.warnings[0].message
+    assert merged.flags[0].slug == "different-versions"
+    assert "0.1.0 and 0.2.0" in merged.flags[0].message
 
 
 def test_attacks_that_share_a_short_name_are_called_by_their_spec(run):
@@ -291,7 +291,7 @@ def test_runs_of_one_model_each_merge_into_the_run_that_had_them_all(run):
     for model in whole.models:
         own = {
             part: tuple(entry for entry in getattr(whole, part) if entry.model in {None, model.name})
-            for part in ("cells", "worst", "warnings")
+            for part in ("cells", "worst", "flags")
         }
         apart.append((Path(model.name), whole.model_copy(update={"models": (model,), **own})))
     merged = merge_runs(apart)

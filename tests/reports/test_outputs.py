@@ -53,9 +53,9 @@ def test_the_summary_holds_the_numbers_of_the_run(results):
     text = markdown_summary(results)
     head, _, *body = rows(text)
     assert head == ["Model", "Clean R@1", "NMI", "π ratio", "Worst-case R@1 at 8/255", "Kept", "Hardest attack"]
-    worst = {item.model: item for item in results.worst if item.eps == 8 / 255}
+    worst = {item.model: item for item in results.worst if item.threat.eps == 8 / 255}
     for row, model in zip(body, results.models, strict=True):
-        own = [item for item in results.cells if (item.model, item.eps) == (model.name, 8 / 255) and item.score]
+        own = [item for item in results.cells if (item.model, item.threat.eps) == (model.name, 8 / 255) and item.score]
         hardest = min(own, key=lambda item: item.score.metrics.recall_at_1)
         name = next(attack.name for attack in results.attacks if attack.spec == hardest.attack)
         clean, broken = (
@@ -91,14 +91,14 @@ def test_a_run_without_attacks_has_a_summary(sample, tmp_path):
     text = markdown_summary(sample(tmp_path, models=("one",), attacks=(), budgets=(), eventful=False))
     assert rows(text)[2][4:] == ["—", "—", "—"]
     assert "failed" not in text
-    assert "Warnings" not in text
+    assert "Flags" not in text
 
 
-def test_many_warnings_are_counted(results):
-    many = tuple(results.warnings[1].model_copy(update={"slug": f"warning-{place}"}) for place in range(30))
-    text = markdown_summary(results.model_copy(update={"warnings": many}))
-    assert "warning-19" in text
-    assert "warning-20" not in text
+def test_many_flags_are_counted(results):
+    many = tuple(results.flags[1].model_copy(update={"slug": f"flag-{place}"}) for place in range(30))
+    text = markdown_summary(results.model_copy(update={"flags": many}))
+    assert "flag-19" in text
+    assert "flag-20" not in text
     assert "- and 10 more, in the report" in text
 
 
@@ -142,7 +142,7 @@ def test_each_model_is_a_suite_and_each_measurement_a_test(results):
             (case,) = [
                 item
                 for item in suite.iter("testcase")
-                if item.get("name") == f"worst case at {round(255 * worst.eps)}/255"
+                if item.get("name") == f"worst case at {round(255 * worst.threat.eps)}/255"
             ]
             assert case.find("system-out").text.startswith(f"R@1 {worst.score.metrics.recall_at_1:.3f} (")
     (error,) = root.iter("error")
@@ -205,13 +205,13 @@ def test_a_card_holds_the_numbers_of_its_model_only(results, tmp_path):
         assert card["model"]["fingerprint"] == model.fingerprint
         assert (card["model"]["nmi"], card["model"]["pi_ratio"]) == (model.nmi, model.pi_ratio)
         assert [item["score"] for item in card["worst_cases"]] == [item.score.model_dump() for item in worst]
-        assert [(item["spec"], item["eps"], item["status"], item["reason"]) for item in card["attacks"]] == [
-            (cell.attack, cell.eps, cell.status, cell.reason) for cell in own
+        assert [(item["spec"], item["threat"]["eps"], item["status"], item["reason"]) for item in card["attacks"]] == [
+            (cell.attack, cell.threat.eps, cell.status, cell.reason) for cell in own
         ]
         assert [item["score"] and item["score"]["metrics"]["map_at_r"] for item in card["attacks"]] == [
             cell.score and cell.score.metrics.map_at_r for cell in own
         ]
-        about = [item.slug for item in results.warnings if item.model in {None, model.name}]
+        about = [item.slug for item in results.flags if item.model in {None, model.name}]
         assert [item["slug"] for item in card["limitations"]] == about
         assert card["citations"] == results.citations
         assert "hits" not in path.read_text()
@@ -222,7 +222,7 @@ def test_the_markdown_card_agrees_with_the_run(results, tmp_path):
     text = (tmp_path / "mdprop-r50.md").read_text(encoding="utf-8")
     found = {row[0]: row[1:] for row in rows(text)}
     model = results.models[1]
-    worst = next(item for item in results.worst if (item.model, item.eps) == (model.name, 16 / 255))
+    worst = next(item for item in results.worst if (item.model, item.threat.eps) == (model.name, 16 / 255))
     for label, score in (("clean", model.clean), ("worst case at 16/255", worst.score)):
         values = score.metrics
         assert found[label] == [

@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 import robustdml.reports
 from robustdml.reports import render_report, write_report
-from robustdml.results import Caution, Results
+from robustdml.results import Flag, Results
 from robustdml.threat import format_eps
 
 HOSTILE = (
@@ -58,11 +58,11 @@ def test_every_metric_stands_in_the_table_of_all_metrics(page, results):
         check(row, model.clean)
         assert {row[name].text for name in ("relative recall", "norm judged", "seconds")} == {"—"}
     for worst in results.worst:
-        row = rows[worst.model, "worst case", format_eps(worst.eps)]
+        row = rows[worst.model, "worst case", format_eps(worst.threat.eps)]
         check(row, worst.score)
         assert number(row["relative recall"]) == worst.relative_recall
     for found in results.cells:
-        row = rows[found.model, names[found.attack], format_eps(found.eps)]
+        row = rows[found.model, names[found.attack], format_eps(found.threat.eps)]
         if found.status == "failed":
             assert {cell.text for name, cell in row.items() if name not in ("Model", "Attack", "eps")} == {
                 "failed",
@@ -85,7 +85,7 @@ def test_every_metric_stands_in_the_table_of_all_metrics(page, results):
 def test_the_verdict_names_the_numbers_of_each_model(page, results):
     articles = page.all("section")[0].all("article")
     for article, model in zip(articles, results.models, strict=True):
-        worst = next(entry for entry in results.worst if entry.model == model.name and entry.eps == 8 / 255)
+        worst = next(entry for entry in results.worst if entry.model == model.name and entry.threat.eps == 8 / 255)
         scores = (model.clean, worst.score)
         bounds = [f"{score.recall_at_1_low:.3f}–{score.recall_at_1_high:.3f}" for score in scores]  # noqa: RUF001
         shown = [item.text for item in article.all("dd") if item.text]
@@ -109,15 +109,15 @@ def test_the_table_of_models_says_where_each_is_from_and_how_its_embeddings_lie(
         assert found["π ratio"] == ("—" if model.pi_ratio is None else f"{model.pi_ratio:.3f}")
 
 
-def test_the_verdict_comes_first_and_leads_to_the_warnings(page, results):
+def test_the_verdict_comes_first_and_leads_to_the_flags(page, results):
     verdict, box = page.all("section")[:2]
     assert verdict.attributes["aria-labelledby"] == "verdict"
-    assert "#warnings-title" in [link.attributes["href"] for link in verdict.all("a")]
-    for caution in results.warnings:
-        assert caution.slug in verdict.text
-        assert caution.slug in box.text
-        assert caution.message in box.text
-        assert caution.remedy in box.text
+    assert "#flags-title" in [link.attributes["href"] for link in verdict.all("a")]
+    for flag in results.flags:
+        assert flag.slug in verdict.text
+        assert flag.slug in box.text
+        assert flag.message in box.text
+        assert flag.remedy in box.text
     (failed,) = (found for found in results.cells if found.status == "failed")
     assert f"margin on {failed.model} at eps 8/255: {failed.reason}" in box.text
     cells = [cell for cell in budget_table(page).all("td") if cell.text == "failed"]
@@ -126,7 +126,7 @@ def test_the_verdict_comes_first_and_leads_to_the_warnings(page, results):
     assert "4 attacks, 36 runs over models and eps, 1 failed" in page.all("header")[0].text
 
 
-def test_a_quiet_run_has_no_warnings(sample, tmp_path, parse):
+def test_a_quiet_run_has_no_flags(sample, tmp_path, parse):
     page = parse(render_report(sample(tmp_path, eventful=False), tmp_path))
     assert "Warning" not in page.all("main")[0].text
     assert "failed" not in page.all("main")[0].text
@@ -164,16 +164,16 @@ def test_the_header_and_the_method_say_what_was_measured(page, results):
         assert fact in method.text
 
 
-def test_warnings_of_one_kind_are_told_together(results, tmp_path, parse):
-    def caution(number, slug="budget-exceeded", remedy="Report it."):
-        return Caution(slug=slug, message=f"message {number}", remedy=remedy, model=results.models[0].name)
+def test_flags_of_one_kind_are_told_together(results, tmp_path, parse):
+    def flag(number, slug="budget-exceeded", remedy="Report it."):
+        return Flag(slug=slug, message=f"message {number}", remedy=remedy, model=results.models[0].name)
 
-    cautions = [caution(number) for number in range(5)]
-    cautions += [caution(number, "no-attempt", f"remedy {number}") for number in (5, 6)]
-    cautions.append(caution(7, "attack-failed", "Try it again."))
-    page = parse(render_report(results.model_copy(update={"warnings": tuple(cautions)}), tmp_path))
+    flags = [flag(number) for number in range(5)]
+    flags += [flag(number, "no-attempt", f"remedy {number}") for number in (5, 6)]
+    flags.append(flag(7, "attack-failed", "Try it again."))
+    page = parse(render_report(results.model_copy(update={"flags": tuple(flags)}), tmp_path))
     box = page.all("section")[1]
-    assert box.attributes["aria-labelledby"] == "warnings-title"
+    assert box.attributes["aria-labelledby"] == "flags-title"
     for number in range(7):
         assert box.text.count(f"message {number}") == 1
     assert box.text.count("Report it.") == 1

@@ -63,9 +63,9 @@ def contrast(first, second):
 def test_text_has_the_contrast_of_wcag_aa(scheme):
     palette = palettes()[scheme]
     grounds = {
-        "ink": ("page", "surface", "caution", "lowest"),
-        "muted": ("page", "surface", "lowest", "caution"),
-        "accent": ("page", "surface", "caution"),
+        "ink": ("page", "surface", "flag", "lowest"),
+        "muted": ("page", "surface", "lowest", "flag"),
+        "accent": ("page", "surface", "flag"),
         "wrong": ("surface", "lowest"),
         "right": ("surface",),
     }

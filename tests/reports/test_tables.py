@@ -11,7 +11,7 @@ from robustdml.reports.files.leaderboard import Index
 from robustdml.reports.merging.comparison import budget_tables
 from robustdml.reports.statistics import holm, mcnemar
 from robustdml.results import Results
-from robustdml.threat import format_eps
+from robustdml.threat import ThreatModel, format_eps
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def test_every_recall_stands_in_the_table_of_its_budget(tables, results):
     done = [found for found in results.cells if found.score]
     assert len(done) == 3 * 4 * 3 - 1
     for found in done:
-        check(tables[format_eps(found.eps)][names[found.attack]][found.model], found.score)
+        check(tables[format_eps(found.threat.eps)][names[found.attack]][found.model], found.score)
     for worst in results.worst:
-        check(tables[format_eps(worst.eps)]["worst case"][worst.model], worst.score)
+        check(tables[format_eps(worst.threat.eps)]["worst case"][worst.model], worst.score)
     for model in results.models:
         for table in tables.values():
             check(table["clean"][model.name], model.clean)
@@ -86,9 +86,10 @@ def test_stars_are_those_of_the_corrected_test_over_the_whole_table(results):
     table = budget_tables(index)[0]
     assert table.eps == "8/255"
     lines = {"clean": [model.clean_hits for model in results.models]}
-    lines["worst case"] = [worst.hits for worst in results.worst if worst.eps == 8 / 255]
+    lines["worst case"] = [worst.hits for worst in results.worst if worst.threat.eps == 8 / 255]
+    names = [model.name for model in results.models]
     for attack in results.attacks:
-        lines[attack.name] = [index.cells[model.name, attack.spec, 8 / 255].hits for model in results.models]
+        lines[attack.name] = [index.cells[name, attack.spec, ThreatModel(8 / 255)].hits for name in names]
     keys = [
         (name, first, second)
         for name, hits in lines.items()
@@ -146,9 +147,11 @@ def other_norms(results):
     cells = []
     for found in results.cells:
         if found.attack == specs["square"]:
-            if found.eps != 8 / 255:
+            if found.threat.eps != 8 / 255:
                 continue
-            found = found.model_copy(update={"eps": None, "median_norm_broken": 0.4321})
+            found = found.model_copy(update={"threat": ThreatModel(None, "l2"), "median_norm_broken": 0.4321})
+        elif found.attack == specs["stax"]:
+            found = found.model_copy(update={"threat": ThreatModel(found.threat.eps, "l2")})
         cells.append(found)
     return changed(results, attacks=attacks, cells=tuple(cells))
 

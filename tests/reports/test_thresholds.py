@@ -6,6 +6,7 @@ import pytest
 
 from robustdml.errors import RobustDMLError, SpecError, UnknownNameError
 from robustdml.reports import parse_threshold, violations
+from robustdml.threat import ThreatModel
 
 MARGIN = "margin(steps=20, restarts=2)"
 
@@ -90,7 +91,9 @@ def test_every_metric_is_held_against_its_own_number(calm, metric, field):
 
 
 def test_the_worst_case_is_that_of_the_headline_unless_an_eps_is_given(calm):
-    by_eps = {round(255 * worst.eps): worst.score.metrics.recall_at_1 for worst in calm.worst if worst.model == "plain"}
+    by_eps = {
+        round(255 * worst.threat.eps): worst.score.metrics.recall_at_1 for worst in calm.worst if worst.model == "plain"
+    }
     for text, eps in (("worst", 8), ("worst@8/255", 8), ("worst@2/255", 2), ("worst@linf 16/255", 16)):
         bar = by_eps[eps] + 0.002
         found = [item for item in check(calm, f"{text}:recall@1={bar:.6f}") if item.model == "plain"]
@@ -101,34 +104,34 @@ def test_the_worst_case_is_that_of_the_headline_unless_an_eps_is_given(calm):
 
 @pytest.mark.parametrize("name", ["margin", MARGIN])
 def test_an_attack_is_found_by_name_and_by_spec(calm, name):
-    cells = {cell.eps: cell for cell in calm.cells if cell.model == "plain" and cell.attack == MARGIN}
+    cells = {cell.threat.eps: cell for cell in calm.cells if cell.model == "plain" and cell.attack == MARGIN}
     (found,) = [item for item in check(calm, f"{name}@2/255:recall@1=1") if item.model == "plain"]
-    assert found.key == ("attack", MARGIN, ("linf", 2 / 255))
+    assert found.key == ("attack", MARGIN, ThreatModel(2 / 255))
     assert f"{cells[2 / 255].score.metrics.recall_at_1:.3f} under margin at 2/255" in found.problem
     (headline,) = [item for item in check(calm, f"{name}:recall@1=1") if item.model == "plain"]
-    assert headline.key == ("attack", MARGIN, ("linf", 8 / 255))
+    assert headline.key == ("attack", MARGIN, ThreatModel(8 / 255))
 
 
 def test_an_attack_without_a_budget_is_held_to_the_bar_as_it_is(calm):
     cells = tuple(
-        cell.model_copy(update={"eps": None}) if cell.attack == MARGIN and cell.eps == 2 / 255 else cell
+        cell.model_copy(update={"threat": ThreatModel(None)}) if cell.attack == MARGIN else cell
         for cell in calm.cells
-        if cell.attack != MARGIN or cell.eps == 2 / 255
+        if cell.attack != MARGIN or cell.threat.eps == 2 / 255
     )
     found = check(calm.model_copy(update={"cells": cells}), "margin:recall@1=1")
-    assert [item.key for item in found] == [("attack", MARGIN, ("any", None))] * 2
+    assert [item.key for item in found] == [("attack", MARGIN, ThreatModel(None))] * 2
     assert "under margin (any size) is below 1" in found[0].problem
 
 
 def test_the_budget_of_another_norm_is_found_by_its_norm(calm):
-    worst = tuple(item.model_copy(update={"norm": "l2", "eps": item.eps * 100}) for item in calm.worst)
+    worst = tuple(item.model_copy(update={"threat": ThreatModel(item.threat.eps * 100, "l2")}) for item in calm.worst)
     attacks = tuple(item.model_copy(update={"norm": "l2"}) for item in calm.attacks)
-    cells = tuple(item.model_copy(update={"eps": item.eps * 100}) for item in calm.cells)
+    cells = tuple(item.model_copy(update={"threat": ThreatModel(item.threat.eps * 100, "l2")}) for item in calm.cells)
     other = calm.model_copy(update={"worst": worst, "attacks": attacks, "cells": cells})
     size = 100 * 8 / 255
     (found, _) = check(other, f"worst@L2 {size}:recall@1=1")
-    assert found.key == ("worst", None, ("l2", size))
-    assert check(other, f"margin@{size}:recall@1=1")[0].key == ("attack", MARGIN, ("l2", size))
+    assert found.key == ("worst", None, ThreatModel(size, "l2"))
+    assert check(other, f"margin@{size}:recall@1=1")[0].key == ("attack", MARGIN, ThreatModel(size, "l2"))
     (missing, _) = check(other, f"worst@{size}:recall@1=0")
     assert missing.key is None
     assert "was not measured" in missing.problem
@@ -172,7 +175,7 @@ def test_without_attacks_there_is_no_worst_case(sample, tmp_path):
 def test_an_attack_called_like_a_budget_is_found_whole(calm):
     attacks = tuple(item.model_copy(update={"name": f"{item.name}@8/255"}) for item in calm.attacks)
     (found, _) = check(calm.model_copy(update={"attacks": attacks}), "margin@8/255@2/255:recall@1=1")
-    assert found.key == ("attack", MARGIN, ("linf", 2 / 255))
+    assert found.key == ("attack", MARGIN, ThreatModel(2 / 255))
 
 
 def test_a_value_just_below_is_not_written_like_the_bar(calm):

@@ -11,6 +11,7 @@ from robustdml.reports.files.leaderboard import Index
 from robustdml.reports.page.ranking_tables import Answers, rank
 from robustdml.reports.page.verdicts import verdict_section
 from robustdml.results import Results, pack_hits
+from robustdml.threat import ThreatModel
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def comparison(results):
 )
 def test_the_headline_is_the_largest_budget_up_to_8_of_255(sample, tmp_path, levels, headline):
     results = sample(tmp_path, budgets=tuple(level / 255 for level in levels), examples=False)
-    assert Index.of(results).headline == ("linf", headline / 255)
+    assert Index.of(results).headline == ThreatModel(headline / 255)
 
 
 def test_models_that_the_test_does_not_separate_share_a_rank(with_worst, tmp_path, parse):
@@ -155,9 +156,9 @@ def test_a_relative_recall_that_does_not_exist_is_left_out(with_worst, tmp_path,
 def test_a_budget_at_which_every_attack_failed_has_no_worst_case(sample, tmp_path):
     results = sample(tmp_path, models=("only",), budgets=(2 / 255, 8 / 255), eventful=False)
     failed = {"status": "failed", "reason": "out of memory", "score": None, "hits": None, "relative_recall": None}
-    cells = tuple(cell.model_copy(update=failed) if cell.eps < 4 / 255 else cell for cell in results.cells)
-    assert set(Index.of(results).worst) == {("only", ("linf", 2 / 255)), ("only", ("linf", 8 / 255))}
-    assert set(Index.of(results.model_copy(update={"cells": cells})).worst) == {("only", ("linf", 8 / 255))}
+    cells = tuple(cell.model_copy(update=failed) if cell.threat.eps < 4 / 255 else cell for cell in results.cells)
+    assert set(Index.of(results).worst) == {("only", ThreatModel(2 / 255)), ("only", ThreatModel(8 / 255))}
+    assert set(Index.of(results.model_copy(update={"cells": cells})).worst) == {("only", ThreatModel(8 / 255))}
 
 
 @pytest.fixture
@@ -168,7 +169,7 @@ def with_budgets(sample, tmp_path):
         results = sample(tmp_path, models=("first", "second"), budgets=tuple(level / 255 for level in right))
         count, worst = results.dataset.queries, []
         for entry in results.worst:
-            own = right[round(entry.eps * 255)][("first", "second").index(entry.model)]
+            own = right[round(entry.threat.eps * 255)][("first", "second").index(entry.model)]
             metrics = entry.score.metrics.model_copy(update={"recall_at_1": own / count})
             bounds = {"recall_at_1_low": 0.0, "recall_at_1_high": 0.9}
             score = entry.score.model_copy(update={"metrics": metrics, **bounds})

@@ -21,6 +21,7 @@ from robustdml.results import (
     WorstCase,
     pack_hits,
 )
+from robustdml.threat import ThreatModel
 
 
 def score_of(hits: list[bool]) -> Score:
@@ -107,7 +108,7 @@ def random_run(
                     Cell(
                         model=name,
                         attack=plan.spec,
-                        eps=eps,
+                        threat=ThreatModel(eps, norm),
                         forward_images=(0 if place % 3 == 2 else 150) * queries * (place + 1),
                         gradient_images=100 * queries * (place + 1) if place % 3 == 0 else 0,
                         seconds=1.5 * (place + 1) + number,
@@ -119,8 +120,7 @@ def random_run(
                 worst.append(
                     WorstCase(
                         model=name,
-                        eps=eps,
-                        norm=norm,
+                        threat=ThreatModel(eps, norm),
                         score=score_of(lowest),
                         hits=pack_hits(lowest),
                         relative_recall=0.5,
@@ -133,7 +133,7 @@ def random_run(
                 EmbeddingMap(
                     model=name,
                     attack=plans[count % len(plans)].spec,
-                    eps=budgets[-1],
+                    threat=ThreatModel(budgets[-1], norm),
                     explained=(0.2123, 0.1 + 0.01 * number),
                     gallery=tuple(
                         (draw.gauss(0, 1), draw.gauss(0, 1), draw.randrange(len(classes))) for _ in range(400)
@@ -183,7 +183,7 @@ def random_run(
         attacks=plans,
         cells=tuple(cells),
         worst=tuple(worst),
-        warnings=(),
+        flags=(),
         examples=(),
         maps=tuple(drawn_maps),
         environment=Environment(python="3.11.7", platform="Linux", device="cpu", packages={}),

@@ -5,21 +5,22 @@ from __future__ import annotations
 from statistics import mean
 
 from robustdml.results import Cell
+from robustdml.threat import ThreatModel
 
-from ...files.leaderboard import Budget, Index
+from ...files.leaderboard import Index
 
 
-def judged(index: Index, model: str, budget: Budget) -> tuple[Cell, ...]:
+def judged(index: Index, model: str, budget: ThreatModel) -> tuple[Cell, ...]:
     """The cells of a model at a budget that have numbers, in the order of the attacks."""
-    cells = (index.cells.get((model, attack.spec, budget.eps)) for attack in index.results.attacks)
+    cells = (index.cells.get((model, attack.spec, budget)) for attack in index.results.attacks)
     return tuple(cell for cell in cells if cell and cell.status == "ok" and index.budget(cell) == budget)
 
 
-def strongest(index: Index, budget: Budget) -> tuple[str, ...]:
+def strongest(index: Index, budget: ThreatModel) -> tuple[str, ...]:
     """The specs of the attacks at a budget, by the mean R@1 that they leave the models; those without a number last."""
 
     def left(spec: str) -> float:
-        cells = (index.cells.get((model.name, spec, budget.eps)) for model in index.results.models)
+        cells = (index.cells.get((model.name, spec, budget)) for model in index.results.models)
         recalls = [cell.score.metrics.recall_at_1 for cell in cells if cell and cell.score]
         return mean(recalls) if recalls else 2.0
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from robustdml.results import Score
+from robustdml.threat import ThreatModel
 
 from ... import text
-from ...files.leaderboard import Budget
 from .drawing import Drawing, draw
 from .figure import figure
 from .plot import Legend, Plot, Swatch, model_style
@@ -89,9 +89,9 @@ def panel(plot: Plot, table: Table, alternative: str, *, name: str = "", caption
     return Panel(name, caption, plot, figure(plot), draw(plot), table, alternative)
 
 
-def at(budget: Budget) -> str:
+def at(budget: ThreatModel) -> str:
     """A budget within a sentence."""
-    return f"at eps {budget.text}" if budget.norm == "linf" else f"at {budget.text}"
+    return f"at eps {budget.text}" if budget.norm == "linf" and budget.eps is not None else f"at {budget.text}"
 
 
 def scored(score: Score | None) -> Entry:

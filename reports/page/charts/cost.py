@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 from robustdml.results import Cell, ModelEntry, Score
+from robustdml.threat import ThreatModel
 
 from ... import text
-from ...files.leaderboard import Budget, Index
+from ...files.leaderboard import Index
 from .attacked import judged
 from .chart import (
     SENTENCE_LENGTH,
@@ -51,7 +52,7 @@ class Spent:
         return self.score.metrics.recall_at_1
 
 
-def spending(index: Index, budget: Budget) -> tuple[Spent, ...]:
+def spending(index: Index, budget: ThreatModel) -> tuple[Spent, ...]:
     """Every attack with numbers at a budget, on every model."""
     return tuple(
         Spent(

@@ -7,7 +7,7 @@ from collections import Counter
 from robustdml.results import EmbeddingMap, MapPath
 
 from ... import text
-from ...files.leaderboard import Budget, Index
+from ...files.leaderboard import Index
 from .chart import SENTENCE_LENGTH, Chart, Entry, Panel, Table, at, panel, quoted
 from .plot import (
     CIRCLE,
@@ -70,7 +70,7 @@ def outcome(path: MapPath) -> str:
 def _panel(index: Index, drawn: EmbeddingMap) -> Panel:
     names = index.results.queries.class_names
     attack = index.attack_name(drawn.attack)
-    where = at(Budget(index.norms[drawn.attack], drawn.eps))
+    where = at(drawn.threat)
     counts = Counter(outcome(path) for path in drawn.paths)
     x, y = _axes(drawn)
     layers, legend = _gallery(drawn, names)

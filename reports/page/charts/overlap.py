@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from robustdml.results import ModelEntry
+from robustdml.threat import ThreatModel
 
 from ... import text
-from ...files.leaderboard import Budget, Index
+from ...files.leaderboard import Index
 from .attacked import bits, judged
 from .chart import Chart, Entry, Panel, Table, at, labels, panel, quoted
 from .plot import Axis, Cell, Cells, Plot, Style, Tick, row_axis
@@ -31,7 +32,7 @@ class Broken:
     shared: tuple[int, ...]
 
 
-def broken_queries(index: Index, model: ModelEntry, budget: Budget) -> tuple[Broken, ...]:
+def broken_queries(index: Index, model: ModelEntry, budget: ThreatModel) -> tuple[Broken, ...]:
     """The attacks with numbers at a budget, the strongest first."""
     count = len(index.results.queries.ids)
     clean = bits(model.clean_hits, count)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from robustdml.results import Score
+from robustdml.threat import ThreatModel
 
 from ... import text
-from ...files.leaderboard import Budget, Index
+from ...files.leaderboard import Index
 from .attacked import strongest
 from .chart import (
     Chart,
@@ -87,13 +88,13 @@ def under_attacks_chart(index: Index) -> Chart | None:
 
 
 def _has_number(index: Index, attack: str) -> bool:
-    eps = index.headline.eps if index.headline else None
-    cells = (index.cells.get((model.name, attack, eps)) for model in index.results.models)
+    at = index.headline
+    cells = (index.cells.get((model.name, attack, at)) for model in index.results.models if at)
     return any(cell and cell.score for cell in cells)
 
 
 def _rows(
-    index: Index, budget: Budget | None, attacks: Iterable[str]
+    index: Index, budget: ThreatModel | None, attacks: Iterable[str]
 ) -> tuple[tuple[str, tuple[Score | None, ...]], ...]:
     """What each row is called, and its score for each model."""
     models = index.results.models
@@ -104,7 +105,7 @@ def _rows(
     if any(worst):
         rows.append(("worst case", tuple(found.score if found else None for found in worst)))
     for attack in attacks:
-        cells = [index.cells.get((model.name, attack, budget.eps)) for model in models]
+        cells = [index.cells.get((model.name, attack, budget)) for model in models]
         rows.append((index.attack_name(attack), tuple(cell.score if cell else None for cell in cells)))
     return tuple(rows)
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from robustdml.errors import SpecError
 from robustdml.profiles import ERS_ATTACKS, PROFILES, Profile
-from robustdml.registry import parse_spec
 from robustdml.results import AttackEntry, Cell, Ers, ModelEntry
 
 #: The ten terms as they are published: percentages in [0, 100]; ``tma`` is a cosine, ``es_d`` a distance in [0, 2].
@@ -82,7 +81,7 @@ def _record(
     judged = {
         specs[cell.attack]: cell
         for cell in cells
-        if cell.attack in specs and cell.score and cell.eps is not None and math.isclose(cell.eps, profile.eps)
+        if cell.attack in specs and cell.score and math.isclose(cell.threat.eps or 0.0, profile.eps)
     }
     if set(judged) != set(ERS_ATTACKS):
         return
@@ -105,15 +104,14 @@ def _record(
 
 def _belongs(entry: AttackEntry, profile: Profile, compat: bool) -> bool:
     """Whether an attack is the one of its kind in the profile, run as the profile says."""
-    spec = parse_spec(entry.spec) if entry.library == "robustdml" else None
-    if spec is None or spec.name not in ERS_ATTACKS:
+    if entry.library != "robustdml" or entry.kind not in ERS_ATTACKS:
         return False
     wanted: dict[str, object] = {"steps": profile.steps, "start": 0, "best": False, "candidates": 1}
-    if spec.name in {"ltm", "gtm"}:
+    if entry.kind in {"ltm", "gtm"}:
         wanted["compat"] = "robrank" if compat else "off"
-    step = spec.params.get("step")
+    step = entry.params.get("step")
     return (
         isinstance(step, float)
         and math.isclose(step, profile.step)
-        and all(spec.params.get(name, value) == value for name, value in wanted.items())
+        and all(entry.params.get(name, value) == value for name, value in wanted.items())
     )

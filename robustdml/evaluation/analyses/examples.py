@@ -14,7 +14,7 @@ from robustdml.evaluation.assemble import ModelRecords, best_attack
 from robustdml.evaluation.records import Records
 from robustdml.files import content_hash, write_bytes
 from robustdml.results import AttackEntry, Cell, Example, Hit
-from robustdml.threat import NORMS, headline_eps
+from robustdml.threat import NORMS, ThreatModel, headline_eps
 
 EXAMPLES_FOLDER = "examples"
 _HITS, _TARGETS = 5, 5
@@ -31,7 +31,7 @@ def pictured_queries(dataset: RetrievalDataset, image_size: int, seed: int) -> f
     return frozenset(dataset.subset_queries(size, seed).query.tolist())
 
 
-def shown_attacks(cells: Sequence[Cell], attacks: Sequence[AttackEntry]) -> list[tuple[AttackEntry, float]]:
+def shown_attacks(cells: Sequence[Cell], attacks: Sequence[AttackEntry]) -> list[tuple[AttackEntry, ThreatModel]]:
     """What the pictures of a model show, at the headline budget: its strongest attack, the strongest MTAX.
 
     The budget is in L-infinity, or in the first norm (of `robustdml.threat.NORMS`) that an attack was run in.
@@ -40,16 +40,17 @@ def shown_attacks(cells: Sequence[Cell], attacks: Sequence[AttackEntry]) -> list
         cells: of one model.
     """
     entries = {entry.spec: entry for entry in attacks}
-    bounded = [cell for cell in cells if cell.score and cell.eps is not None]
-    norm = next((norm for norm in NORMS if any(entries[cell.attack].norm == norm for cell in bounded)), None)
-    judged = [cell for cell in bounded if entries[cell.attack].norm == norm]
-    eps = headline_eps(cell.eps for cell in judged if cell.eps is not None)
-    if eps is None:
+    bounded = [cell for cell in cells if cell.score and cell.threat.eps is not None]
+    norm = next((norm for norm in NORMS if any(cell.threat.norm == norm for cell in bounded)), None)
+    judged = [cell for cell in bounded if cell.threat.norm == norm]
+    eps = headline_eps(cell.threat.eps for cell in judged if cell.threat.eps is not None)
+    if eps is None or norm is None:
         return []
-    own = [cell for cell in judged if cell.eps == eps]
+    threat = ThreatModel(eps, norm)
+    own = [cell for cell in judged if cell.threat == threat]
     strongest = best_attack(own)
     targeted = best_attack(cell for cell in own if entries[cell.attack].goal == "mtax")
-    return [(entries[spec], eps) for spec in dict.fromkeys(cell.attack for cell in (strongest, targeted) if cell)]
+    return [(entries[spec], threat) for spec in dict.fromkeys(cell.attack for cell in (strongest, targeted) if cell)]
 
 
 class ExampleWriter:
@@ -67,32 +68,32 @@ class ExampleWriter:
         model: str,
         clean: Records,
         attacked: ModelRecords,
-        shown: Sequence[tuple[AttackEntry, float]],
+        shown: Sequence[tuple[AttackEntry, ThreatModel]],
     ) -> list[Example]:
         """The examples of one model under the attacks of `shown_attacks`."""
         return [
-            self._example(model, attack, eps, clean, records, row)
-            for attack, eps in shown
-            for records in [attacked[attack.spec, eps]]
+            self._example(model, attack, threat, clean, records, row)
+            for attack, threat in shown
+            for records in [attacked[attack.spec, threat]]
             for row, item in enumerate(records.ids.tolist())
             if item in records.pictures
         ]
 
     def _example(
-        self, model: str, attack: AttackEntry, eps: float, clean: Records, records: Records, row: int
+        self, model: str, attack: AttackEntry, threat: ThreatModel, clean: Records, records: Records, row: int
     ) -> Example:
         item, label = int(records.ids[row]), int(records.labels[row])
         adversarial, perturbation = records.pictures[item]
         return Example(
             model=model,
             attack=attack.spec,
-            eps=eps,
+            threat=threat,
             query_id=item,
             class_name=self._dataset.class_names[label],
             image=self._clean(item),
             adversarial_image=self._write(adversarial),
             perturbation_image=self._write(perturbation),
-            amplification=amplification(eps, attack.norm, float(records.norms["linf"][row])),
+            amplification=amplification(threat, float(records.norms["linf"][row])),
             clean_top=self._hits(clean.top[row][:_HITS], label),
             adversarial_top=self._hits(records.top[row][:_HITS], label),
             targets=self._hits(records.targets[row][:_TARGETS], label),

@@ -15,6 +15,7 @@ from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.records import Records
 from robustdml.results import AttackEntry, EmbeddingMap, MapPath, Queries
 from robustdml.seeding import stream
+from robustdml.threat import ThreatModel
 
 _PATHS, _GALLERY = 60, 400
 
@@ -30,7 +31,7 @@ def embedding_maps(
     queries: Queries,
     clean: Records,
     attacked: ModelRecords,
-    shown: Sequence[tuple[AttackEntry, float]],
+    shown: Sequence[tuple[AttackEntry, ThreatModel]],
     *,
     seed: int,
 ) -> list[EmbeddingMap]:
@@ -52,13 +53,13 @@ def embedding_maps(
         EmbeddingMap(
             model=model,
             attack=attack.spec,
-            eps=eps,
+            threat=threat,
             # A collapsed gallery has no variance to explain.
             explained=_point(np.nan_to_num(explained)),
             gallery=points,
-            paths=_paths(plane, judge, queries, clean, attacked[attack.spec, eps]),
+            paths=_paths(plane, judge, queries, clean, attacked[attack.spec, threat]),
         )
-        for attack, eps in shown
+        for attack, threat in shown
     ]
 
 

@@ -8,6 +8,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from robustdml.threat import ThreatModel
+
 _THUMBNAIL = 96
 
 
@@ -28,7 +30,7 @@ def thumbnail(image: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def amplification(eps: float | None, norm: str, largest: float) -> float:
+def amplification(threat: ThreatModel, largest: float) -> float:
     """The factor that makes a perturbation full contrast around mid-grey; 1 where there is none.
 
     Under an L-infinity budget, a perturbation of eps becomes full contrast; else the largest change of the image does.
@@ -36,7 +38,7 @@ def amplification(eps: float | None, norm: str, largest: float) -> float:
     Args:
         largest: the L-infinity norm of the perturbation.
     """
-    scale = eps if norm == "linf" and eps is not None else largest
+    scale = largest if threat.eps is None or threat.norm != "linf" else threat.eps
     return 0.5 / scale if scale else 1.0
 
 
