@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -10,10 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 from robustdml.data.images import ImageSource
+from robustdml.data.protocol import Protocol, SameClass, array_hash
 from robustdml.errors import DataError, SpecError
 from robustdml.files import fingerprint
 
 Integers = npt.NDArray[np.int64]
+
+_BY_LABEL = SameClass()
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,25 +29,28 @@ class RetrievalSplit:
         labels: int64, (N,): the class of each row.
         query: rows that ask, each once.
         gallery: rows that are searched, each once.
+        protocol: who is relevant, who is left out, and what is measured; it is given the labels.
 
     Raises:
-        DataError: rows are missing, repeated or out of range, or a query has no other image of its class to find.
+        DataError: rows are missing, repeated or out of range, or a query has nothing to find.
     """
 
     images: ImageSource
     labels: Integers
     query: Integers
     gallery: Integers
+    protocol: Protocol = _BY_LABEL
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", _labels(self.labels, len(self.images)))
         for part in ("query", "gallery"):
             object.__setattr__(self, part, _rows(part, getattr(self, part), len(self.images)))
-        lonely = self.query[self.relevant_counts() == 0]
+        object.__setattr__(self, "protocol", self.protocol.of(self.labels))
+        lonely = self.query[self.counts()[0] == 0]
         if lonely.size:
             raise DataError(
-                f"query row {lonely[0]} (label {self.labels[lonely[0]]}) has no other image of its class in the "
-                "gallery: add one, or leave the query out"
+                f"query row {lonely[0]} (label {self.labels[lonely[0]]}) has nothing to find in the gallery: add an "
+                "image that is relevant to it, or leave the query out"
             )
 
     @property
@@ -53,9 +58,9 @@ class RetrievalSplit:
         """Whether some image is both in the query and in the gallery."""
         return bool(np.isin(self.query, self.gallery).any())
 
-    def relevant_counts(self) -> Integers:
-        """For each query, how many gallery rows have its label, itself not counted; int64, (n_query,)."""
-        return _relevant_counts(self.labels, self.query, self.gallery)
+    def counts(self) -> tuple[Integers, Integers]:
+        """For each query, how many gallery rows are relevant to it, and how many it searches (`Protocol.counts`)."""
+        return self.protocol.counts(self.query, self.gallery)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,16 +77,17 @@ class RetrievalDataset:
         train: rows to train on, each once.
         query: rows that ask, each once.
         gallery: rows that are searched, each once.
-        protocol: the split in one plain sentence, with a full stop.
+        summary: who is trained on and who searches whom, in one plain sentence with a full stop.
         image_size: side in pixels to which images are brought where the user asks for no other.
         augmentation: what training does to images: "none", "shift", "crop" or "crop-flip".
         train_query: training rows that ask in a validation, where the data set has photos that were taken apart from
             those that are searched (near duplicates on both sides make a validation too easy). None lets every
             training row ask, with itself left out.
+        protocol: how rankings are judged; it is given the labels.
 
     Guarantees:
         - no class is in both the training and the test (query and gallery) rows;
-        - every query has at least one other gallery image of its class;
+        - every query has at least one image to find: by default, another gallery image of its class;
         - every training class has at least two images.
 
     Raises:
@@ -95,10 +101,11 @@ class RetrievalDataset:
     train: Integers
     query: Integers
     gallery: Integers
-    protocol: str
+    summary: str
     image_size: int
     augmentation: str
     train_query: Integers | None = None
+    protocol: Protocol = _BY_LABEL
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", _labels(self.labels, len(self.images)))
@@ -111,6 +118,7 @@ class RetrievalDataset:
                 f"labels must lie between 0 and {len(self.class_names) - 1}, as there are {len(self.class_names)} "
                 f"class names, and they range from {self.labels.min()} to {self.labels.max()}"
             )
+        object.__setattr__(self, "protocol", self.protocol.of(self.labels))
         self._check_classes()
 
     def _check_classes(self) -> None:
@@ -121,7 +129,12 @@ class RetrievalDataset:
                 f"{self._named(shared, 'is', 'are')} in both the training and the test images: retrieval is measured "
                 "on unseen classes, so keep each class on one side"
             )
-        lonely = np.unique(self.labels[self.query[_relevant_counts(self.labels, self.query, self.gallery) == 0]])
+        lonely = np.unique(self.labels[self.query[self.protocol.counts(self.query, self.gallery)[0] == 0]])
+        if lonely.size and not isinstance(self.protocol, SameClass):
+            raise DataError(
+                f"class '{self.class_names[lonely[0]]}' has a query to which no gallery image is relevant that may be "
+                "found: add one, or leave the query out"
+            )
         if lonely.size and self.leave_self_out:
             raise DataError(
                 f"class '{self.class_names[lonely[0]]}' has one image in the test, so its query has nothing to find: "
@@ -151,7 +164,7 @@ class RetrievalDataset:
     @property
     def test(self) -> RetrievalSplit:
         """The queries and the gallery, for the evaluation."""
-        return RetrievalSplit(self.images, self.labels, self.query, self.gallery)
+        return RetrievalSplit(self.images, self.labels, self.query, self.gallery, self.protocol)
 
     @property
     def leave_self_out(self) -> bool:
@@ -159,10 +172,16 @@ class RetrievalDataset:
         return bool(np.isin(self.query, self.gallery).any())
 
     def fingerprint(self) -> str:
-        """A short SHA-256 hash of the name, class names, labels, split and images (see `ImageSource.digest`)."""
-        arrays = {part: _digest(getattr(self, part)) for part in ("labels", "train", "query", "gallery")}
+        """A short SHA-256 hash of the name, class names, labels, split, protocol and images (`ImageSource.digest`)."""
+        arrays = {part: array_hash(getattr(self, part)) for part in ("labels", "train", "query", "gallery")}
         return fingerprint(
-            {"name": self.name, "classes": list(self.class_names), "images": self.images.digest(), **arrays}
+            {
+                "name": self.name,
+                "classes": list(self.class_names),
+                "images": self.images.digest(),
+                "protocol": self.protocol.identity(),
+                **arrays,
+            }
         )
 
     def subset_queries(self, max_queries: int | None, seed: int) -> RetrievalDataset:
@@ -228,14 +247,9 @@ class RetrievalDataset:
         if self.train_query is not None:
             asks = np.isin(self.train, self.train_query)
             query, gallery = self.train[held_out & asks], self.train[~asks]
-        return self.train[~held_out], RetrievalSplit(self.images, self.labels, query, gallery)
-
-
-def _relevant_counts(labels: Integers, query: Integers, gallery: Integers) -> Integers:
-    classes, sizes = np.unique(labels[gallery], return_counts=True)
-    place = np.searchsorted(classes, labels[query]).clip(max=len(classes) - 1)
-    found = np.where(classes[place] == labels[query], sizes[place], 0)
-    return (found - np.isin(query, gallery)).astype(np.int64)
+        # Who was seen by one camera alone has nothing to find in re-identification.
+        query = query[self.protocol.counts(query, gallery)[0] > 0]
+        return self.train[~held_out], RetrievalSplit(self.images, self.labels, query, gallery, self.protocol)
 
 
 def _labels(labels: Integers, images: int) -> Integers:
@@ -260,8 +274,3 @@ def _rows(part: str, rows: Integers, images: int) -> Integers:
     if len(np.unique(array)) < len(array):
         raise DataError(f"some {part} rows are listed twice: list each image once")
     return array.astype(np.int64)
-
-
-def _digest(array: Integers) -> str:
-    # Little-endian on every machine, so that the fingerprint is the same everywhere.
-    return hashlib.sha256(array.astype("<i8").tobytes()).hexdigest()

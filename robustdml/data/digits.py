@@ -28,7 +28,7 @@ def load_digits() -> RetrievalDataset:
         train=np.flatnonzero(labels < 5),
         query=test,
         gallery=test,
-        protocol=(
+        summary=(
             "Trained on the handwritten digits 0 to 4 and tested on the unseen digits 5 to 9, where each test image "
             "searches all the others."
         ),

@@ -25,7 +25,7 @@ COUNTS = {"train": 25_882, "query": 14_218, "gallery": 12_612}
 def load_inshop(root: Path, verify: bool = True) -> RetrievalDataset:
     """Photos of 7,982 garments: trained on one half, tested on the other with its query and gallery images.
 
-    Training garments with a single photo teach a metric nothing: they are left out, and the protocol says how many.
+    Training garments with a single photo teach a metric nothing: they are left out, and the summary says how many.
 
     Args:
         root: the folder that holds ``img/`` or ``Img/img/``, and the list, which may lie in ``Eval/`` or ``Anno/``.
@@ -58,7 +58,7 @@ def load_inshop(root: Path, verify: bool = True) -> RetrievalDataset:
         train=train,
         query=np.flatnonzero(part == "query"),
         gallery=np.flatnonzero(part == "gallery"),
-        protocol=(
+        summary=(
             f"Trained on the {trained:,} training items of In-Shop Clothes Retrieval{left_out} and tested on the "
             f"{tested:,} unseen items, where the query images search the gallery images."
         ),

@@ -100,7 +100,7 @@ def leave_self_out(
     labels: Integers,
     class_names: Sequence[str],
     is_train: npt.NDArray[np.bool_],
-    protocol: str,
+    summary: str,
     image_size: int,
     augmentation: str = "crop-flip",
 ) -> RetrievalDataset:
@@ -109,7 +109,7 @@ def leave_self_out(
     Args:
         name: as in `RetrievalDataset`, like the others that are not listed here.
         is_train: (N,): which images are trained on; all others are tested.
-        protocol: the split in words, without a full stop; how test images search is added.
+        summary: the split in words, without a full stop; how test images search is added.
 
     Raises:
         DataError: see `RetrievalDataset`.
@@ -123,7 +123,7 @@ def leave_self_out(
         train=np.flatnonzero(is_train),
         query=test,
         gallery=test,
-        protocol=f"{protocol}, where each test image searches all the others.",
+        summary=f"{summary}, where each test image searches all the others.",
         image_size=image_size,
         augmentation=augmentation,
     )

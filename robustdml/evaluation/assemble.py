@@ -19,7 +19,7 @@ from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.records import Records
 from robustdml.evaluation.store import CellKey, Store
 from robustdml.results import AttackEntry, Cell, Flag, Results, WorstCase, pack_hits
-from robustdml.retrieval.metrics import METRIC_NAMES, score
+from robustdml.retrieval.metrics import score
 from robustdml.threat import NORMS, ThreatModel
 
 #: The records of one model by attack spec and budget.
@@ -181,7 +181,7 @@ def _worst_case(
     The minimum is taken per query and only then averaged. An image made under another budget, another norm or none
     counts where it lies in the ball.
     """
-    values = {name: clean.values[name].copy() for name in METRIC_NAMES}
+    values = {name: value.copy() for name, value in clean.values.items()}
     for records in attacked.values():
         inside = records.norms[threat.norm] <= threat.limit
         for name, lowest in values.items():

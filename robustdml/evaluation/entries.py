@@ -44,17 +44,17 @@ def query_entry(dataset: RetrievalDataset) -> Queries:
 def describe(dataset: RetrievalDataset, spec: EvalSpec, available: int) -> DatasetEntry:
     """What was retrieved from what; ``available`` queries there were before a sample was drawn."""
     split = dataset.test
-    searchable = len(split.gallery) - np.isin(split.query, split.gallery)
+    relevant, searched = split.counts()
     return DatasetEntry(
         name=dataset.name,
-        protocol=dataset.protocol,
+        protocol=dataset.summary,
         image_size=spec.image_size,
         classes=len(np.unique(split.labels[split.query])),
         queries=len(split.query),
         queries_available=available,
         gallery=len(split.gallery),
         leave_self_out=split.leave_self_out,
-        chance_recall_at_1=float((split.relevant_counts() / searchable).mean()),
+        chance_recall_at_1=float((relevant / searched).mean()),
         fingerprint=spec.dataset_fingerprint,
     )
 

@@ -18,12 +18,16 @@ from robustdml.evaluation.analyses.ranking_measures import Points, Sight, Values
 from robustdml.evaluation.records import TOP, Records, totals
 from robustdml.progress import Advance
 from robustdml.retrieval.embed import Embedder, embed, embed_rows
-from robustdml.retrieval.metrics import RECALL_RANKS, per_query
+from robustdml.retrieval.metrics import METRICS, per_query
 from robustdml.retrieval.search import GalleryIndex
 from robustdml.threat import NORMS, norm_of
 
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
+
+#: Queries that are ranked in one go, and ranks of them all: a whole gallery of 60,000 for each of as many queries would
+#: not fit into memory. faiss itself takes no more queries at once.
+_QUERIES, _RANKS = 4096, 2**26
 
 
 class Judge:
@@ -59,14 +63,16 @@ class Judge:
         place = np.searchsorted(rows, split.gallery)
         self.gallery_embeddings: Floats = embeddings[place]
         self.query_embeddings: Floats = embeddings[np.searchsorted(rows, split.query)]
-        self._index = GalleryIndex(self.gallery_embeddings, split.gallery, split.labels[split.gallery])
+        self._index = GalleryIndex(self.gallery_embeddings, split.gallery, split.protocol)
         self._queries = Gallery(
             torch.tensor(self.query_embeddings, device=device),
             torch.tensor(split.labels[split.query], device=device),
             torch.tensor(split.query, device=device),
         )
-        self._counts = split.relevant_counts()
-        self._depth = max(*RECALL_RANKS, TOP, int(self._counts.max()))
+        self._metrics = [METRICS[name] for name in split.protocol.metrics]
+        self._counts = split.counts()[0]
+        self._most = int(self._counts.max())
+        self._depth = max(TOP, *(metric.ranks(self._most, len(split.gallery)) for metric in self._metrics))
         self._gallery = Gallery(
             torch.tensor(self.gallery_embeddings, device=device),
             torch.tensor(split.labels[split.gallery], device=device),
@@ -145,8 +151,7 @@ class Judge:
         other = copy.copy(self)
         other.gallery_embeddings = self.gallery_embeddings.copy()
         other.gallery_embeddings[rows.cpu().numpy()] = embeddings
-        labels = self.split.labels[self.split.gallery]
-        other._index = GalleryIndex(other.gallery_embeddings, self.split.gallery, labels)
+        other._index = GalleryIndex(other.gallery_embeddings, self.split.gallery, self.split.protocol)
         clean = self._gallery.images
 
         def load(wanted: Tensor) -> Tensor:
@@ -236,11 +241,20 @@ class Judge:
         targets: Integers,
     ) -> Records:
         rows = self.split.query[part]
-        labels = self.split.labels[rows]
-        ranked = self._index.rank(embeddings, rows, labels, self._depth)
-        relevant = (self.split.labels[ranked] == labels[:, None]) & (ranked >= 0)
-        values = per_query(relevant, self._counts[part])
-        return Records(rows, labels, values, ranked[:, :TOP], norm_returned, norms, projected, targets)
+        step = max(1, min(_QUERIES, _RANKS // self._depth))
+        found = [
+            self._ranked(rows[at : at + step], embeddings[at : at + step], self._counts[part[at : at + step]])
+            for at in range(0, len(rows), step)
+        ]
+        values = {metric.name: np.concatenate([each[metric.name] for each, _ in found]) for metric in self._metrics}
+        top = np.concatenate([first for _, first in found])
+        return Records(rows, self.split.labels[rows], values, top, norm_returned, norms, projected, targets)
+
+    def _ranked(self, rows: Integers, embeddings: Floats, counts: Integers) -> tuple[Values, Integers]:
+        """The metrics of some queries, and the first hits of each."""
+        ranked = self._index.rank(embeddings, rows, self._depth)
+        relevant = self.split.protocol.relevant(rows[:, None], ranked) & (ranked >= 0)
+        return per_query(self._metrics, relevant, counts, most=self._most), ranked[:, :TOP]
 
 
 def _copied(model: Embedder) -> Embedder:

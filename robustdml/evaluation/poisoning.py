@@ -59,7 +59,8 @@ class Poisoned:
         count = len(found)
         stranger = {
             f"poisoned_first{when}": (
-                np.isin(records.top[:, 0], self.ids) & (self.judge.split.labels[records.top[:, 0]] != records.labels)
+                np.isin(records.top[:, 0], self.ids)
+                & ~self.judge.split.protocol.relevant(records.ids, records.top[:, 0])
             ).astype(np.float64)
             for when, records in (("", found), ("_clean", before))
         }

@@ -19,7 +19,7 @@ class Records:
     Args:
         ids: ``(N,)`` int64, the queries.
         labels: ``(N,)`` int64.
-        values: ``(N,)`` float64 under each of `METRIC_NAMES`.
+        values: ``(N,)`` float64 under the name of each metric of the data set's protocol.
         top: ``(N, 8)`` int64, the ids of the first hits.
         norm_returned: ``(N,)`` float64, the perturbation's norm (the attack's own) as the attack returned it.
         norms: ``(N,)`` float64 under each of `robustdml.threat.NORMS`, after the budget was enforced.

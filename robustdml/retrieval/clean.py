@@ -12,7 +12,6 @@ from robustdml.models import evaluation_mode
 from robustdml.results import Health
 from robustdml.retrieval.collapse import health
 from robustdml.retrieval.embed import Embedder, embed_rows
-from robustdml.retrieval.metrics import RECALL_RANKS, per_query
 from robustdml.retrieval.search import GalleryIndex
 
 
@@ -24,10 +23,8 @@ def clean_recall(model: torch.nn.Module, split: RetrievalSplit, tensors: ImageTe
     place = {int(row): index for index, row in enumerate(rows)}
     query = embeddings[[place[int(row)] for row in split.query]]
     gallery = embeddings[[place[int(row)] for row in split.gallery]]
-    index = GalleryIndex(gallery, split.gallery, split.labels[split.gallery])
-    ranked = index.rank(query, split.query, split.labels[split.query], max(RECALL_RANKS))
-    relevant = (split.labels[ranked] == split.labels[split.query][:, None]) & (ranked >= 0)
-    return float(per_query(relevant, split.relevant_counts())["recall_at_1"].mean())
+    first = GalleryIndex(gallery, split.gallery, split.protocol).rank(query, split.query, 1)[:, 0]
+    return float(split.protocol.relevant(split.query, first).mean())
 
 
 def clean_health(

@@ -1,10 +1,12 @@
-"""Nearest neighbours by faiss, exact, with the query itself left out by id and ties counted against the model."""
+"""Nearest neighbours by faiss, exact, without what the protocol leaves out, and with ties counted against the model."""
 
 from __future__ import annotations
 
 import faiss
 import numpy as np
 import numpy.typing as npt
+
+from robustdml.data.protocol import Protocol
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -16,10 +18,10 @@ class GalleryIndex:
     Args:
         embeddings: ``(M, D)`` float32, each of length 1.
         ids: ``(M,)`` int64, unique.
-        labels: ``(M,)`` int64, the class of each.
+        protocol: says of ids which items a query ignores, and which are relevant to it.
     """
 
-    def __init__(self, embeddings: Floats, ids: Integers, labels: Integers) -> None:
+    def __init__(self, embeddings: Floats, ids: Integers, protocol: Protocol) -> None:
         # Each embedding is searched once, in an order of its own: BLAS may round equal rows differently in different
         # places, and equal embeddings must tie wherever they stand. Adding 0 makes -0 the 0 that it equals.
         points = np.ascontiguousarray(embeddings, dtype=np.float32) + np.float32(0)
@@ -27,24 +29,23 @@ class GalleryIndex:
         _, first, group = np.unique(keys, return_index=True, return_inverse=True)
         self._index = faiss.IndexFlatIP(points.shape[1])
         self._index.add(points[first])
-        order = np.argsort(group.ravel(), kind="stable")
         self._sizes = np.bincount(group.ravel())
         self._starts = np.cumsum(self._sizes) - self._sizes
-        self._ids, self._labels = ids[order], labels[order]
+        self._ids = ids[np.argsort(group.ravel(), kind="stable")]
+        self._protocol = protocol
 
-    def rank(self, queries: Floats, query_ids: Integers, query_labels: Integers, k: int) -> Integers:
-        """The ids of the ``k`` nearest items of each query, nearest first, without the query's own id.
+    def rank(self, queries: Floats, query_ids: Integers, k: int) -> Integers:
+        """The ids of the ``k`` nearest items of each query, nearest first, without those that it ignores.
 
-        Among items of equal similarity those of another class than the query's come first, then the smaller id.
+        Among items of equal similarity those that are not relevant come first, then the smaller id.
 
         Args:
             queries: ``(N, D)`` float32, each of length 1.
             query_ids: ``(N,)`` int64.
-            query_labels: ``(N,)`` int64.
             k: at least 1.
 
         Returns:
-            ``(N, k)`` int64; -1 fills rows that are longer than the gallery.
+            ``(N, k)`` int64; -1 fills rows that are longer than what there is to find.
         """
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         result = np.full((len(queries), k), -1, dtype=np.int64)
@@ -54,25 +55,28 @@ class GalleryIndex:
         while len(waiting):
             width = min(width, len(self._sizes))
             similarities, groups = self._index.search(queries[waiting], width)
-            whole = similarities > similarities[:, -1:]
-            settled = (width == len(self._sizes)) | ((self._sizes[groups] * whole).sum(1) > k)
-            for row in np.flatnonzero(settled):
-                query = waiting[row]
-                found = self._ordered(similarities[row], groups[row], query_ids[query], query_labels[query])[:k]
-                result[query, : len(found)] = found
-            # Only where the last place is tied with items that may not have been returned.
-            waiting = waiting[~settled]
+            unsettled = []
+            for row, query in enumerate(waiting):
+                found = self._ordered(similarities[row], groups[row], query_ids[query], k)
+                if found is None:
+                    unsettled.append(query)
+                else:
+                    result[query, : len(found)] = found
+            waiting = np.array(unsettled, np.int64)
             width *= 4
         return result
 
-    def _ordered(self, similarities: Floats, groups: Integers, query_id: int, query_label: int) -> Integers:
-        """The ids of all items of some groups, in the order of `rank`."""
+    def _ordered(self, similarities: Floats, groups: Integers, query_id: int, k: int) -> Integers | None:
+        """The first ``k`` items of some groups; None where other groups may tie with the last place, or hold it."""
         sizes = self._sizes[groups]
         before = np.cumsum(sizes) - sizes
-        places = np.repeat(self._starts[groups] - before, sizes) + np.arange(sizes.sum())
-        ids = self._ids[places]
-        order = np.lexsort((ids, self._labels[places] == query_label, -np.repeat(similarities, sizes)))
+        ids = self._ids[np.repeat(self._starts[groups] - before, sizes) + np.arange(sizes.sum())]
         # Left out by id, not by rank or distance: an attacked query is no longer its own nearest neighbour.
-        ranked = ids[order]
-        others: Integers = ranked[ranked != query_id]
-        return others
+        kept = ~self._protocol.ignored(np.asarray(query_id), ids)
+        ids, nearness = ids[kept], np.repeat(similarities, sizes)[kept]
+        if len(groups) < len(self._sizes) and (nearness > similarities[-1]).sum() < k:
+            return None
+        if (nearness[1:] == nearness[:-1]).any():
+            ids = ids[np.lexsort((ids, self._protocol.relevant(np.asarray(query_id), ids), -nearness))]
+        found: Integers = ids[:k]
+        return found

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from by_id import same_class
 from torch import nn
 from torch.nn import functional as F
 
@@ -181,9 +182,9 @@ def test_the_hardest_classes_of_each_query_are_among_the_candidates(own, rows, h
 def test_the_classifier_is_right_where_retrieval_is(own):
     references = references_of(own, classes=8, rows=10)
     gallery = references.gallery
-    hits = GalleryIndex(gallery.embeddings.numpy(), gallery.ids.numpy(), gallery.labels.numpy()).rank(
-        references.embeddings.numpy(), references.ids.numpy(), references.labels.numpy(), 1
-    )[:, 0]
+    protocol = same_class((gallery.ids, gallery.labels), (references.ids, references.labels))
+    index = GalleryIndex(gallery.embeddings.numpy(), gallery.ids.numpy(), protocol)
+    hits = index.rank(references.embeddings.numpy(), references.ids.numpy(), 1)[:, 0]
     labels = dict(zip(gallery.ids.tolist(), gallery.labels.tolist(), strict=True))
     outcomes = []
     for row in range(10):  # alone, so that nothing but the query itself is left out

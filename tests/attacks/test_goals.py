@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from by_id import same_class
 from torch.nn import functional as F
 
 from robustdml.attacks import MTAX, STAX, Margin, NearestNegative, Shift
@@ -97,12 +98,13 @@ def test_the_own_gallery_row_is_no_positive(make_references):
 def test_the_margin_is_above_zero_exactly_where_the_first_hit_is_wrong(make_references, own):
     references = make_references(own=own, rows=12, classes=5, per_class=5, dim=4, dtype=torch.float32)
     gallery = references.gallery
-    index = GalleryIndex(gallery.embeddings.numpy(), gallery.ids.numpy(), gallery.labels.numpy())
+    protocol = same_class((gallery.ids, gallery.labels), (references.ids, references.labels))
+    index = GalleryIndex(gallery.embeddings.numpy(), gallery.ids.numpy(), protocol)
     labels = dict(zip(gallery.ids.tolist(), gallery.labels.tolist(), strict=True))
     outcomes = []
     for spread in (0.1, 0.3, 0.6):
         embeddings = attacked(references, spread=spread).float()
-        hits = index.rank(embeddings.numpy(), references.ids.numpy(), references.labels.numpy(), 1)[:, 0].tolist()
+        hits = index.rank(embeddings.numpy(), references.ids.numpy(), 1)[:, 0].tolist()
         wrong = [labels[hit] != label for hit, label in zip(hits, references.labels.tolist(), strict=True)]
         assert (Margin().objective(references, seed=0)(embeddings) > 0).tolist() == wrong
         outcomes += wrong

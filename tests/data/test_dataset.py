@@ -24,7 +24,7 @@ def make(**changes):
         "train": np.flatnonzero(LABELS < 5),
         "query": TEST,
         "gallery": TEST,
-        "protocol": "A toy.",
+        "summary": "A toy.",
         "image_size": 2,
         "augmentation": "none",
     }
@@ -43,7 +43,7 @@ def test_leaves_itself_out_where_query_and_gallery_share_rows():
 def test_counts_relevant_images_like_a_naive_loop(query, gallery):
     split = make(query=query, gallery=gallery).test
     naive = [sum(LABELS[g] == LABELS[q] and g != q for g in gallery) for q in query]
-    assert split.relevant_counts().tolist() == naive
+    assert split.counts()[0].tolist() == naive
 
 
 def test_refuses_a_class_on_both_sides():
@@ -107,7 +107,7 @@ def test_refuses_labels_that_do_not_fit():
 
 
 def test_a_split_refuses_a_query_with_nothing_to_find():
-    with pytest.raises(DataError, match=r"query row 0 \(label 0\) has no other image of its class in the gallery"):
+    with pytest.raises(DataError, match=r"query row 0 \(label 0\) has nothing to find in the gallery"):
         RetrievalSplit(ArrayImages(PIXELS), LABELS, np.array([0]), TEST)
 
 
@@ -190,7 +190,7 @@ def test_validation_asks_for_held_out_classes_among_all_training_images(classes)
     assert sorted([*remaining, *validation.query]) == data.train.tolist()
     np.testing.assert_array_equal(validation.gallery, data.train)
     assert validation.leave_self_out
-    np.testing.assert_array_equal(validation.relevant_counts(), np.array(SIZES)[LABELS[validation.query]] - 1)
+    np.testing.assert_array_equal(validation.counts()[0], np.array(SIZES)[LABELS[validation.query]] - 1)
 
 
 def test_validation_searches_other_photos_than_those_that_ask():

@@ -62,8 +62,8 @@ def test_reads_who_trains_who_asks_and_who_is_found(folder, name):
     assert names(data, data.query) == ["c/0.png", "d/0.png", "d/1.png"]
     assert names(data, data.gallery) == ["c/1.png", "d/0.png", "d/1.png"]
     assert [data.class_names[label] for label in data.labels] == ["3", "3", "10", "10", "7", "7", "5", "5"]
-    assert data.test.relevant_counts().tolist() == [1, 1, 1]  # an image of d finds the other, not itself
-    assert data.protocol == (
+    assert data.test.counts()[0].tolist() == [1, 1, 1]  # an image of d finds the other, not itself
+    assert data.summary == (
         f"Trained on the 2 training classes of '{name}' and tested on its 2 unseen ones, "
         "where 3 query images search 3 gallery images."
     )

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from by_id import same_class
 from scipy.stats import binomtest
 
-from robustdml.retrieval.metrics import METRIC_NAMES, per_query, score
+from robustdml.citations import BIBTEX
+from robustdml.retrieval.metrics import METRICS, per_query, score
 from robustdml.retrieval.search import GalleryIndex
+
+NAMES = tuple(METRICS)
+EVERY = [METRICS[name] for name in NAMES]
 
 
 def unit(random, count, dim=5):
@@ -19,28 +24,65 @@ def test_metrics_equal_a_loop():
     random = np.random.default_rng(0)
     relevant = random.random((40, 30)) < 0.3
     counts = np.maximum(relevant.sum(1), 1) - random.integers(0, 2, 40) * (relevant.sum(1) > 1)
-    values = per_query(relevant, counts)
+    values = per_query(EVERY, relevant, counts)
     for row, (hits, total) in enumerate(zip(relevant.tolist(), counts.tolist(), strict=True)):
-        for k in (1, 2, 4, 8):
-            assert values[f"recall_at_{k}"][row] == float(any(hits[:k]))
-        assert values["r_precision"][row] == pytest.approx(sum(hits[:total]) / total)
-        average = sum(sum(hits[: i + 1]) / (i + 1) for i in range(total) if hits[i]) / total
-        assert values["map_at_r"][row] == pytest.approx(average)
+        precisions = [sum(hits[: i + 1]) / (i + 1) for i in range(30) if hits[i]]
+        among_r = sum(hits[:total])
+        expected = {
+            **{name: float(any(hits[: METRICS[name].depth])) for name in NAMES if name.startswith("recall")},
+            "r_precision": among_r / total,
+            "map_at_r": sum(precisions[:among_r]) / total,
+            "mean_average_precision": sum(precisions) / total,
+        }
+        assert {name: values[name][row] for name in NAMES} == pytest.approx(expected)
 
 
-def test_a_perfect_ranking_scores_one_and_a_reversed_one_zero():
+def test_a_perfect_ranking_scores_one_and_a_reversed_one_zero_where_it_is_not_looked_at_to_the_end():
     counts = np.array([3, 3])
     relevant = np.array([[True] * 3 + [False] * 9, [False] * 9 + [True] * 3])
-    values = per_query(relevant, counts)
-    for name in METRIC_NAMES:
-        assert values[name].tolist() == [1.0, 0.0], name
+    values = per_query(EVERY, relevant, counts)
+    ends = {name: found.tolist() for name, found in values.items()}
+    assert all(found[0] == 1 for found in ends.values())
+    assert ends.pop("mean_average_precision")[1] == pytest.approx((1 / 10 + 2 / 11 + 3 / 12) / 3)
+    assert {name for name, found in ends.items() if found[1] == 0} == {
+        "map_at_r", "r_precision", *(f"recall_at_{rank}" for rank in (1, 2, 4, 5, 8)),
+    }  # fmt: skip
+
+
+def test_values_are_the_same_to_the_last_bit_whatever_else_and_whoever_else_is_measured():
+    random = np.random.default_rng(4)
+    relevant = random.random((60, 300)) < 0.2
+    counts = relevant.sum(1)
+    most = int(counts.max())
+    whole = per_query(EVERY, relevant, counts)
+    for metric in EVERY:
+        shallow = relevant[:, : metric.ranks(most, 300)]
+        parts = [per_query([metric], shallow[at : at + 7], counts[at : at + 7], most=most) for at in range(0, 60, 7)]
+        alone = np.concatenate([part[metric.name] for part in parts])
+        assert alone.tobytes() == whole[metric.name].tobytes(), metric.name
+
+
+def test_a_rank_beyond_the_gallery_is_its_end():
+    values = per_query([METRICS["recall_at_1000"]], np.array([[False, True], [False, False]]), np.array([1, 1]))
+    assert values["recall_at_1000"].tolist() == [1.0, 0.0]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_metric_says_what_it_is_and_whose(name):
+    metric = METRICS[name]
+    assert metric.name == name
+    assert metric.title
+    assert metric.description
+    assert not metric.description.endswith(".")
+    assert metric.citation in BIBTEX
 
 
 def test_search_equals_sorting_all_similarities():
     random = np.random.default_rng(1)
     gallery, queries = unit(random, 50), unit(random, 7)
     ids = random.permutation(1000)[:50].astype(np.int64)
-    ranked = GalleryIndex(gallery, ids, ids).rank(queries, np.full(7, -5), np.full(7, -5), 12)
+    outside = np.full(7, 1001)
+    ranked = GalleryIndex(gallery, ids, same_class((ids, ids), (outside, outside))).rank(queries, outside, 12)
     expected = ids[np.argsort(-(queries @ gallery.T), axis=1)[:, :12]]
     assert (ranked == expected).all()
 
@@ -50,7 +92,7 @@ def test_a_query_never_finds_itself_even_among_exact_duplicates():
     gallery = unit(random, 20)
     gallery[5] = gallery[11]  # an exact duplicate of item 11: ties put either one first
     ids = np.arange(100, 120)
-    ranked = GalleryIndex(gallery, ids, ids).rank(gallery, ids, ids, 19)
+    ranked = GalleryIndex(gallery, ids, same_class((ids, ids))).rank(gallery, ids, 19)
     for row in range(20):
         assert ids[row] not in ranked[row]
         assert sorted(ranked[row]) == sorted(set(ids) - {ids[row]})
@@ -62,8 +104,9 @@ def test_an_attacked_query_that_left_its_own_item_still_skips_it():
     gallery = np.eye(4, dtype=np.float32)
     ids = np.arange(4)
     moved = gallery[[1]]  # query 0 was moved onto item 1; its own item is far away, at an unknown rank
-    assert GalleryIndex(gallery, ids, ids).rank(moved, np.array([0]), np.array([0]), 3)[0].tolist()[0] == 1
-    assert 0 not in GalleryIndex(gallery, ids, ids).rank(moved, np.array([0]), np.array([0]), 3)[0]
+    ranked = GalleryIndex(gallery, ids, same_class((ids, ids))).rank(moved, np.array([0]), 3)[0]
+    assert ranked[0] == 1
+    assert 0 not in ranked
 
 
 def tied(random, count):
@@ -77,7 +120,7 @@ def test_a_relevant_item_ranks_behind_every_foreign_item_of_equal_similarity(see
     random = np.random.default_rng(seed)
     gallery, labels = tied(random, 60)
     ids = random.permutation(500)[:60]
-    ranked = GalleryIndex(gallery, ids, labels).rank(gallery, ids, labels, k)
+    ranked = GalleryIndex(gallery, ids, same_class((ids, labels))).rank(gallery, ids, k)
     for row, query in enumerate(gallery):
         keys = [
             (-sum(float(a) * float(b) for a, b in zip(query, item, strict=True)), label == labels[row], item_id)
@@ -92,31 +135,32 @@ def test_rankings_do_not_depend_on_the_order_of_the_rows():
     random = np.random.default_rng(9)
     gallery, labels, ids = np.repeat(unit(random, 40), 3, axis=0), random.integers(4, size=120), np.arange(120)
     order = random.permutation(120)
-    queries, query_ids, query_labels = unit(random, 30), np.full(30, -5), random.integers(4, size=30)
-    one = GalleryIndex(gallery, ids, labels).rank(queries, query_ids, query_labels, 10)
-    other = GalleryIndex(gallery[order], ids[order], labels[order]).rank(queries, query_ids, query_labels, 10)
+    queries, query_ids = unit(random, 30), np.arange(200, 230)
+    protocol = same_class((ids, labels), (query_ids, random.integers(4, size=30)))
+    one = GalleryIndex(gallery, ids, protocol).rank(queries, query_ids, 10)
+    other = GalleryIndex(gallery[order], ids[order], protocol).rank(queries, query_ids, 10)
     assert (one == other).all()
 
 
 def test_one_constant_embedding_retrieves_nothing():
     labels, ids = np.arange(40) % 4, np.arange(40)
     gallery = np.tile(unit(np.random.default_rng(3), 1), (40, 1))
-    ranked = GalleryIndex(gallery, ids, labels).rank(gallery, ids, labels, 9)
-    values = per_query(labels[ranked] == labels[:, None], np.full(40, 9))
-    assert all((values[name] == 0).all() for name in METRIC_NAMES)
+    ranked = GalleryIndex(gallery, ids, same_class((ids, labels))).rank(gallery, ids, 9)
+    assert not (labels[ranked] == labels[:, None]).any()
 
 
 def test_ranks_beyond_the_gallery_are_filled_with_minus_one():
     gallery = np.eye(3, dtype=np.float32)
-    ranked = GalleryIndex(gallery, np.arange(3), np.arange(3)).rank(gallery, np.arange(3), np.arange(3), 8)
+    ids = np.arange(3)
+    ranked = GalleryIndex(gallery, ids, same_class((ids, ids))).rank(gallery, ids, 8)
     assert (ranked[:, :2] >= 0).all()
     assert (ranked[:, 2:] == -1).all()
 
 
 def test_the_interval_is_over_classes_and_repeats_with_its_seed():
     labels = np.repeat(np.arange(4), 25)
-    by_class = {name: (labels < 2).astype(float) for name in METRIC_NAMES}  # classes wholly right or wholly wrong
-    mixed = {name: np.tile([1.0, 0.0], 50) for name in METRIC_NAMES}
+    by_class = {name: (labels < 2).astype(float) for name in NAMES}  # classes wholly right or wholly wrong
+    mixed = {name: np.tile([1.0, 0.0], 50) for name in NAMES}
     wide, narrow = score(by_class, labels, seed=0), score(mixed, labels, seed=0)
     assert wide.metrics.recall_at_1 == narrow.metrics.recall_at_1 == 0.5
     assert wide.recall_at_1_high - wide.recall_at_1_low > 0.5
@@ -128,7 +172,7 @@ def test_the_interval_is_over_classes_and_repeats_with_its_seed():
 def test_where_all_queries_end_alike_the_interval_is_the_exact_one_of_as_many_queries(classes):
     labels = np.repeat(np.arange(classes) * 3, 5)
     for right in (0, 1):
-        found = score({name: np.full(len(labels), float(right)) for name in METRIC_NAMES}, labels, seed=0)
+        found = score({name: np.full(len(labels), float(right)) for name in NAMES}, labels, seed=0)
         expected = binomtest(right * len(labels), len(labels)).proportion_ci(0.95, method="exact")
         assert found.recall_at_1_low == pytest.approx(expected.low, abs=1e-12)
         assert found.recall_at_1_high == pytest.approx(expected.high, abs=1e-12)
@@ -139,6 +183,6 @@ def test_a_single_hit_leaves_the_interval_to_the_bootstrap():
     labels = np.repeat(np.arange(50), 2)
     values = np.zeros(100)
     values[7] = 1.0
-    found = score(dict.fromkeys(METRIC_NAMES, values), labels, seed=0)
+    found = score(dict.fromkeys(NAMES, values), labels, seed=0)
     assert found.recall_at_1_low == 0
     assert found.metrics.recall_at_1 < found.recall_at_1_high < 1

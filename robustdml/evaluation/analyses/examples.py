@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors
@@ -82,31 +83,33 @@ class ExampleWriter:
     def _example(
         self, model: str, attack: AttackEntry, threat: ThreatModel, clean: Records, records: Records, row: int
     ) -> Example:
-        item, label = int(records.ids[row]), int(records.labels[row])
+        item = int(records.ids[row])
         adversarial, perturbation = records.pictures[item]
         return Example(
             model=model,
             attack=attack.spec,
             threat=threat,
             query_id=item,
-            class_name=self._dataset.class_names[label],
+            class_name=self._class(item),
             image=self._clean(item),
             adversarial_image=self._write(adversarial),
             perturbation_image=self._write(perturbation),
             amplification=amplification(threat, float(records.norms["linf"][row])),
-            clean_top=self._hits(clean.top[row][:_HITS], label),
-            adversarial_top=self._hits(records.top[row][:_HITS], label),
-            targets=self._hits(records.targets[row][:_TARGETS], label),
+            clean_top=self._hits(clean.top[row][:_HITS], item),
+            adversarial_top=self._hits(records.top[row][:_HITS], item),
+            targets=self._hits(records.targets[row][:_TARGETS], item),
         )
 
-    def _hits(self, ids: np.ndarray[tuple[int], np.dtype[np.int64]], label: int) -> tuple[Hit, ...]:
-        hits = []
-        for item in ids.tolist():
-            if item >= 0:
-                other = int(self._dataset.labels[item])
-                name = self._dataset.class_names[other]
-                hits.append(Hit(id=item, class_name=name, relevant=other == label, image=self._item(item)))
-        return tuple(hits)
+    def _hits(self, ids: npt.NDArray[np.int64], query: int) -> tuple[Hit, ...]:
+        relevant = self._dataset.protocol.relevant(np.full(len(ids), query), ids)
+        return tuple(
+            Hit(id=item, class_name=self._class(item), relevant=right, image=self._item(item))
+            for item, right in zip(ids.tolist(), relevant.tolist(), strict=True)
+            if item >= 0
+        )
+
+    def _class(self, item: int) -> str:
+        return self._dataset.class_names[int(self._dataset.labels[item])]
 
     def _item(self, item: int) -> str:
         name = f"{EXAMPLES_FOLDER}/item-{item}.png"
