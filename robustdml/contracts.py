@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from types import FunctionType
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
+from robustdml.importing import code_digest
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
 
@@ -153,6 +155,28 @@ class IdentifiedAttack(Attack, Protocol):
     def identity(self) -> str:
         """A hash of the content of what the spec names: another one makes it another attack."""
         ...
+
+
+def foreign_code(thing: Any) -> str:
+    """A hash of the code that an attack is made of and that is not this project's; empty where there is none.
+
+    Its own class counts, and whatever it holds: goals, callables, other attacks.
+    """
+    found, waiting, seen = set[str](), [thing], set[int]()
+    while waiting:
+        part = waiting.pop()
+        if id(part) in seen or isinstance(part, Tensor | nn.Module):
+            continue
+        seen.add(id(part))
+        if isinstance(part, list | tuple | set | frozenset):
+            waiting += part
+        elif isinstance(part, dict):
+            waiting += part.values()
+        else:
+            kind = part if isinstance(part, type | FunctionType) else type(part)
+            found.add(code_digest(kind))
+            waiting += getattr(part, "__dict__", {}).values() if not isinstance(part, type | FunctionType) else ()
+    return " ".join(sorted(found - {""}))
 
 
 class Raised(Protocol):

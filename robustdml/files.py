@@ -65,7 +65,7 @@ def claim_run_folder(folder: Path, spec: dict[str, Any]) -> str:
             if spec.get("kind") != there[0].get("kind"):
                 raise RunFolderError(f"'{folder}' holds a run of another command: choose another --out")
             differing = sorted(key for key in {*spec, *there[0]} if spec.get(key) != there[0].get(key))
-            named = [f"{key}{_parts(there[0].get(key), spec.get(key))}" for key in differing]
+            named = [_difference(key, there[0].get(key), spec.get(key)) for key in differing]
             raise RunFolderError(
                 f"'{folder}' holds another run (it differs in: {', '.join(named)}): "
                 "choose another --out, delete that folder, or repeat that run's command to resume it"
@@ -76,11 +76,21 @@ def claim_run_folder(folder: Path, spec: dict[str, Any]) -> str:
     return identity
 
 
-def _parts(before: Any, after: Any) -> str:
-    """Of two tables of names and values, the names whose value is another; empty for other things."""
+#: What a changed field of a run's identity means, and where it is a table, what a changed value in it means.
+_MEANINGS = {
+    "dataset_fingerprint": ("the images or the labels of the data set", ""),
+    "models": ("the models", "the weights of"),
+    "foreign": ("the code of attacks or surrogates", "the code or the surrogate of"),
+    "packages": ("the libraries", "the version of"),
+    "version": ("the version of robustdml", ""),
+}
+
+
+def _difference(key: str, before: Any, after: Any) -> str:
+    whole, part = _MEANINGS.get(key, (key, f"{key} of"))
     try:
         old, new = dict(before), dict(after)
     except (TypeError, ValueError):
-        return ""
+        return whole
     changed = [str(name) for name in old if name in new and old[name] != new[name]]
-    return f" of {', '.join(changed)}" if changed and set(old) == set(new) else ""
+    return f"{part} {', '.join(changed)}" if part and changed and set(old) == set(new) else whole

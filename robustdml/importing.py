@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
+import importlib.util
 import sys
+import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from robustdml.errors import CheckpointError
+
+#: Where Python and its packages lie, this one among them: their versions are known.
+_INSTALLED = {
+    *(str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    str(Path(__file__).resolve().parent),
+    *(str(Path(__file__).resolve().parents[1] / part) for part in ("attacks", "reports")),
+}
 
 
 def load_object(path: str) -> Any:
@@ -38,11 +51,54 @@ def load_object(path: str) -> Any:
     return found
 
 
-def code_digest(thing: Any) -> str:
-    """SHA-256 of the source file of the module that defines a class or function; empty where there is no file."""
-    module = sys.modules.get(getattr(thing, "__module__", ""))
-    source = getattr(module, "__file__", None)
+def call_factory(source: str, what: str) -> Any:
+    """What ``package.module:factory`` returns, called without arguments.
+
+    Args:
+        what: for the message: ``"the model"``, ``"the surrogate"``.
+
+    Raises:
+        CheckpointError: it cannot be imported, or raises.
+    """
     try:
-        return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ""
-    except OSError:
-        return ""
+        return load_object(source)()
+    except Exception as error:  # Foreign code may raise anything.
+        raise CheckpointError(
+            f"{what} '{source}' cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())}): it must "
+            "name a module and a function without arguments that returns a torch module"
+        ) from error
+
+
+def code_digest(thing: Any) -> str:
+    """SHA-256 of the code that defines a class or function, and of what its module imports: source files, as they are.
+
+    Imports are not followed into installed packages, whose version says what they are. Empty where there is no file.
+    """
+    found: dict[str, bytes] = {}
+    waiting = [getattr(thing, "__module__", None) or ""]
+    while waiting:
+        name = waiting.pop()
+        module = sys.modules.get(name)
+        source = getattr(module, "__file__", None)
+        if name in found or not source or _INSTALLED & {str(part) for part in Path(source).resolve().parents}:
+            continue
+        try:
+            found[name] = Path(source).read_bytes()
+            waiting += _imported(found[name], getattr(module, "__package__", None) or "")
+        except (OSError, SyntaxError, ValueError):  # No file any more, or one that is no source.
+            continue
+    hashed = hashlib.sha256()
+    for name in sorted(found):
+        hashed.update(name.encode() + hashlib.sha256(found[name]).digest())
+    return hashed.hexdigest() if found else ""
+
+
+def _imported(source: bytes, package: str) -> Iterator[str]:
+    """The modules that a source file names in its imports, wherever these stand."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (part.name for part in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            yield base
+            yield from (f"{base}.{part.name}" for part in node.names)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.weak import WeakIdKeyDictionary
 
-from robustdml.contracts import Attack, Gallery, References
+from robustdml.contracts import Attack, Gallery, References, foreign_code
 from robustdml.errors import AttackSkipped, CheckpointError, SpecError
-from robustdml.importing import code_digest, load_object
-from robustdml.models import load_checkpoint, weights_fingerprint
+from robustdml.importing import call_factory, code_digest, load_object
+from robustdml.models import load_checkpoint, untouched, weights_fingerprint
 from robustdml.registry import Spec
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
@@ -42,6 +41,8 @@ class Transfer:
 
     surrogate: str
     attack: Attack
+    #: The surrogate and the gallery as it sees it, where they are at hand (see `fitted`).
+    known: tuple[nn.Module, Tensor] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.surrogate:
@@ -77,23 +78,29 @@ class Transfer:
     def identity(self) -> str:
         """See `robustdml.contracts.IdentifiedAttack`: the surrogate's weights, and the code that makes it."""
         code = "" if Path(self.surrogate).exists() else code_digest(load_object(self.surrogate))
-        return f"{weights_fingerprint(_load(self.surrogate))} {code}".strip()
+        parts = weights_fingerprint(_load(self.surrogate)), code, foreign_code(self.attack)
+        return " ".join(part for part in parts if part)
 
     def target_rows(self, references: References, *, seed: int) -> Tensor | None:
         """Those of the attack."""
         return self.attack.target_rows(references, seed=seed)
 
+    def fitted(self, model: nn.Module, gallery: Gallery, avoid: Tensor, *, seed: int) -> Transfer:
+        """See `robustdml.contracts.FittedAttack`: the surrogate sees the gallery once for all queries."""
+        surrogate = _load(self.surrogate).to(gallery.embeddings.device)
+        return replace(self, known=(surrogate, _gallery_embeddings(surrogate, gallery)))
+
     def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
         """See `robustdml.contracts.Attack`; ``model`` is not called."""
-        surrogate = _load(self.surrogate).to(images.device)
+        if self.known is None:
+            self = self.fitted(model, references.gallery, references.ids, seed=seed)
+        assert self.known is not None
+        surrogate, embeddings = self.known
+        gallery = replace(references.gallery, embeddings=embeddings)
         with torch.no_grad():
-            embeddings = _gallery_embeddings(surrogate, references.gallery)
-            known = replace(
-                references,
-                gallery=replace(references.gallery, embeddings=embeddings),
-                embeddings=surrogate(images),
-            )
-        return self.attack(surrogate, images, known, seed=seed)
+            known = replace(references, gallery=gallery, embeddings=surrogate(images))
+        with untouched(surrogate):
+            return self.attack(surrogate, images, known, seed=seed)
 
 
 class _OnSphere(nn.Module):
@@ -111,27 +118,13 @@ def _load(surrogate: str) -> nn.Module:
     if Path(surrogate).exists():
         module: nn.Module = load_checkpoint(surrogate).deployed()
     else:
-        try:
-            module = load_object(surrogate)()
-        except Exception as error:
-            raise CheckpointError(
-                f"the surrogate '{surrogate}' cannot be loaded ({type(error).__name__}: {error}): it must name a "
-                "module and a function without arguments that returns a torch module"
-            ) from error
+        module = call_factory(surrogate, "the surrogate")
     return _OnSphere(module).eval()
 
 
-# The gallery as each surrogate sees it, kept as long as the gallery is: every shard of an evaluation asks for it. What
-# is kept goes by the surrogate's weights and not by its path, behind which another may lie now.
-_seen: WeakIdKeyDictionary = WeakIdKeyDictionary()
-
-
+@torch.no_grad()
 def _gallery_embeddings(surrogate: nn.Module, gallery: Gallery) -> Tensor:
     if gallery.images is None:
         raise AttackSkipped("the images of the gallery are not at hand, which the surrogate has to see")
-    by_weights: dict[str, Tensor] = _seen.setdefault(gallery.embeddings, {})
-    weights = weights_fingerprint(surrogate)
-    if weights not in by_weights:
-        rows = torch.arange(len(gallery), device=gallery.ids.device)
-        by_weights[weights] = torch.cat([surrogate(gallery.images(part)) for part in rows.split(_BATCH)])
-    return by_weights[weights]
+    rows = torch.arange(len(gallery), device=gallery.ids.device)
+    return torch.cat([surrogate(gallery.images(part)) for part in rows.split(_BATCH)])

@@ -23,7 +23,7 @@ from robustdml.evaluation.analyses.maps import embedding_maps, mapped_queries
 from robustdml.evaluation.assemble import assemble, hits, model_cells
 from robustdml.evaluation.attacking import attack_shard
 from robustdml.evaluation.entries import attack_entries, describe, environment, query_entry
-from robustdml.evaluation.identity import answers, foreign_code, package_versions
+from robustdml.evaluation.identity import answers, identities, package_versions
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.poisoning import Prepared, poison_gallery, prepare
@@ -140,7 +140,7 @@ class _Evaluation:
             seed=seed,
             shard_size=shard_size,
             version=__version__,
-            foreign=foreign_code(attacks),
+            foreign=identities(attacks),
             packages=package_versions(),
         )
         self.fingerprint = claim_run_folder(out, {"kind": "evaluate", **self.spec.model_dump(mode="json")})
@@ -191,7 +191,7 @@ class _Evaluation:
                 key = CellKey(name, attack.entry().spec, attack.threat)
                 advance(0, f"{name}: {attack.entry().name}")
                 try:
-                    self._attack(judge, key, attack, advance)
+                    self._attack(judge.fresh(), key, attack, advance)
                 except RunFolderError:  # A damaged record is the run folder's fault, not the attack's.
                     raise
                 except Exception as error:  # A foreign attack may raise anything; its cell says so, the rest goes on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from importlib import metadata
 
@@ -10,10 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from robustdml.contracts import Attack, IdentifiedAttack
+from robustdml.contracts import Attack, IdentifiedAttack, foreign_code
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import CheckpointError
-from robustdml.importing import code_digest
+from robustdml.models import kept_randomness
 from robustdml.seeding import stream, uniform_like
 
 #: The packages whose version changes images or rankings.
@@ -29,14 +30,13 @@ def package_versions() -> tuple[tuple[str, str], ...]:
     return tuple((name, metadata.version(name)) for name in _PACKAGES)
 
 
-def foreign_code(attacks: Sequence[Attack]) -> tuple[tuple[str, str], ...]:
+def identities(attacks: Sequence[Attack]) -> tuple[tuple[str, str], ...]:
     """By spec, a hash of what an attack's spec only names: a surrogate, or the code of an attack that is not ours."""
     found = {}
     for attack in attacks:
-        if isinstance(attack, IdentifiedAttack):
-            found[attack.entry().spec] = attack.identity()
-        elif not type(attack).__module__.startswith("robustdml."):
-            found[attack.entry().spec] = code_digest(type(attack))
+        identity = attack.identity() if isinstance(attack, IdentifiedAttack) else foreign_code(attack)
+        if identity:
+            found[attack.entry().spec] = identity
     return tuple(found.items())
 
 
@@ -49,27 +49,32 @@ def answers(
     one that hides its gradients.
 
     Args:
-        model: maps ``(N, 3, H, W)`` to ``(N, D)``, in evaluation mode.
+        model: maps ``(N, 3, H, W)`` to ``(N, D)``, in evaluation mode. One that draws random numbers is asked with the
+            global random states of torch, NumPy and Python at a fixed seed.
         rows: ``(N,)``, of the images to choose from.
 
     Returns:
-        Flat numbers by name; empty for a model that answers the same question in two ways.
+        Flat numbers by name; empty for a model that answers the same question in two ways nevertheless.
     """
     chosen = rows[np.unique(np.linspace(0, len(rows) - 1, _PROBES).astype(np.int64))]
     images = tensors.batch(chosen).to(device)
     ids = torch.from_numpy(chosen)
     noisy = (images + uniform_like(images, ids, seed=0, purpose="probe") * 8 / 255).clamp(0, 1)
-    first, second = (_ask(model, noisy) for _ in range(2))
+    with kept_randomness(model):
+        first, second = (_ask(model, noisy) for _ in range(2))
     same = first.keys() == second.keys() and all(alike(first[name], second[name]) for name in first)
     return first if same else {}
 
 
 def _ask(model: nn.Module, images: torch.Tensor) -> dict[str, list[float]]:
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
     with torch.no_grad():
         embeddings = model(images)
-    random = stream(0, "probe", 0)
-    weights = torch.from_numpy(random.standard_normal(embeddings.shape[1])).to(embeddings)
-    directions = torch.from_numpy(random.choice([-1.0, 1.0], (_DIRECTIONS, images[0].numel())))
+    drawn = stream(0, "probe", 0)
+    weights = torch.from_numpy(drawn.standard_normal(embeddings.shape[1])).to(embeddings)
+    directions = torch.from_numpy(drawn.choice([-1.0, 1.0], (_DIRECTIONS, images[0].numel())))
     found = {"embeddings": embeddings.cpu().double().flatten().tolist()}
     try:
         with torch.enable_grad():

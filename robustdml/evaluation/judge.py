@@ -80,6 +80,12 @@ class Judge:
             images=lambda rows: tensors.batch(split.gallery[rows.cpu().numpy()]).to(device),
         )
 
+    def fresh(self) -> Judge:
+        """This judge with a new copy of the model as the victim: what an attack does to it ends with that attack."""
+        other = copy.copy(self)
+        other.model = _copied(self._own)
+        return other
+
     def references(self, part: Integers) -> References:
         """What an attack on the queries at these places, ``(N,)``, may know."""
         rows = self.split.query[part]

@@ -11,7 +11,7 @@ from torch import nn
 
 from robustdml.config import BRANCH_CHOICES, BranchChoice
 from robustdml.errors import CheckpointError, SpecError
-from robustdml.importing import load_object
+from robustdml.importing import call_factory
 from robustdml.models import Checkpoint, EmbeddingModel, branch_names, fold, load_checkpoint
 
 
@@ -133,13 +133,7 @@ def _short_name(path: Path, others: Sequence[Path]) -> str:
 
 
 def _call_factory(source: str) -> nn.Module:
-    try:
-        module = load_object(source)()
-    except Exception as error:
-        raise CheckpointError(
-            f"'{source}' cannot be loaded ({type(error).__name__}: {error}): it must name a module and a function "
-            "without arguments that returns a torch module"
-        ) from error
+    module = call_factory(source, "the model")
     if not isinstance(module, nn.Module):
         raise CheckpointError(f"'{source}' returned {type(module).__name__}: it must return a torch module")
     return module

@@ -13,6 +13,7 @@ from robustdml.models.embedding import check_image_size as check_image_size
 from robustdml.models.export import export as export
 from robustdml.models.export import to_torchvision as to_torchvision
 from robustdml.models.guard import evaluation_mode as evaluation_mode
+from robustdml.models.guard import kept_randomness as kept_randomness
 from robustdml.models.guard import untouched as untouched
 from robustdml.models.multibn import branch_layout as branch_layout
 from robustdml.models.multibn import branch_names as branch_names
@@ -37,6 +38,7 @@ __all__ = [
     "find_backbone",
     "fold",
     "freeze_batchnorm",
+    "kept_randomness",
     "load_checkpoint",
     "save_checkpoint",
     "to_torchvision",

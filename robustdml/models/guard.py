@@ -37,6 +37,19 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def kept_randomness(model: nn.Module) -> Iterator[None]:
+    """Within the block the global random states of Python, NumPy and torch may change; afterwards, as before."""
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    devices = sorted({p.device.index for p in model.parameters() if p.is_cuda and p.device.index is not None})
+    with torch.random.fork_rng(devices=devices):
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+
+@contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """`evaluation_mode`, and nothing else of the model or of the process changes either.
 
@@ -48,10 +61,8 @@ def untouched(model: nn.Module) -> Iterator[None]:
     """
     versions = [(parameter, parameter._version) for parameter in model.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    devices = sorted({p.device.index for p, _ in versions if p.is_cuda and p.device.index is not None})
     changed = None
-    with torch.random.fork_rng(devices=devices), evaluation_mode(model):
+    with kept_randomness(model), evaluation_mode(model):
         try:
             yield
         finally:
@@ -62,7 +73,5 @@ def untouched(model: nn.Module) -> Iterator[None]:
                     if not torch.equal(buffer, before):
                         buffer.copy_(before)
                         changed = "buffers (BatchNorm statistics)"
-            random.setstate(python_state)
-            np.random.set_state(numpy_state)
     if changed:
         raise AttackError(f"the attack changed the model's {changed}: its images cannot be trusted")

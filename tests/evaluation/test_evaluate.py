@@ -226,7 +226,7 @@ def test_native_attacks_give_the_same_recall_for_any_shard_size(squares, tmp_pat
 
 def test_another_run_in_the_folder_is_refused(squares, tmp_path):
     run(squares, [FakeAttack(identity)], tmp_path)
-    with pytest.raises(RunFolderError, match=r"holds another run \(it differs in: models of net\)"):
+    with pytest.raises(RunFolderError, match=r"holds another run \(it differs in: the weights of net\)"):
         run(squares, [FakeAttack(identity)], tmp_path, {"net": SmallNet(seed=1)})
     with pytest.raises(RunFolderError, match=r"differs in: seed"):
         run(squares, [FakeAttack(identity)], tmp_path, seed=4)

@@ -57,7 +57,7 @@ def test_a_model_whose_code_changed_is_refused(squares, tmp_path, change, what):
     run(squares, tmp_path, _Changed(lambda net, x: net(x)))
     with pytest.raises(RunFolderError, match=f"'net' has the same weights and other {what} on the same images"):
         run(squares, tmp_path, _Changed(change))
-    with pytest.raises(RunFolderError, match=r"holds another run .*models of net"):
+    with pytest.raises(RunFolderError, match=r"holds another run .*the weights of net"):
         run(squares, tmp_path, SmallNet(1))
 
 
@@ -74,7 +74,7 @@ def test_images_of_the_same_size_and_other_content_are_another_run(tmp_path):
     fill(0)
     run(load_dataset("folder", tmp_path / "data"), tmp_path / "out")
     fill(1)
-    with pytest.raises(RunFolderError, match=r"differs in: dataset_fingerprint\)"):
+    with pytest.raises(RunFolderError, match=r"differs in: the images or the labels of the data set\)"):
         run(load_dataset("folder", tmp_path / "data"), tmp_path / "out")
 
 
@@ -99,7 +99,7 @@ def test_another_surrogate_behind_the_same_name_is_another_run(squares, tmp_path
     first = run(squares, tmp_path / "out", attacks=[build_attack(spec, 32 / 255)])
     _module(tmp_path, "its_surrogate", SURROGATE.format(seed=2), monkeypatch)
     attack = build_attack(spec, 32 / 255)
-    with pytest.raises(RunFolderError, match=r"differs in: foreign of transfer\(surrogate"):
+    with pytest.raises(RunFolderError, match=r"differs in: the code or the surrogate of transfer\(surrogate"):
         run(squares, tmp_path / "out", attacks=[attack])
     # And no cache answers for the one that was there.
     assert run(squares, tmp_path / "new", attacks=[attack]).cells[0].score
@@ -110,15 +110,43 @@ def test_other_code_of_ones_own_attack_is_another_run(squares, tmp_path, monkeyp
     _module(tmp_path, "my_attack", ATTACK.format(factor=0.99), monkeypatch)
     run(squares, tmp_path / "out", attacks=[build_attack("my_attack:Mine", 8 / 255)])
     _module(tmp_path, "my_attack", ATTACK.format(factor=0.98), monkeypatch)
-    with pytest.raises(RunFolderError, match=r"differs in: foreign of noise"):
+    with pytest.raises(RunFolderError, match=r"differs in: the code or the surrogate of noise"):
         run(squares, tmp_path / "out", attacks=[build_attack("my_attack:Mine", 8 / 255)])
+
+
+INNER = "transfer(surrogate='squares:SmallNet', attack='my_inner:Mine()')"
+
+
+@pytest.mark.parametrize("spec", ["my_inner:Mine", INNER, "my_inner:with_goal", "my_inner:ours"])
+@pytest.mark.parametrize("file", ["my_inner", "my_helper"])
+def test_other_code_that_an_attack_uses_is_another_run(squares, tmp_path, monkeypatch, spec, file):
+    code = (
+        "from dataclasses import dataclass\nfrom my_helper import factor\nfrom robustdml.attacks import PGD, Noise\n"
+        "from robustdml.attacks.goals.embedding import Margin\n# {}\n"
+        "class Mine(Noise):\n    def __call__(self, model, images, references, *, seed):\n"
+        "        return images * factor\n"
+        "@dataclass(frozen=True)\nclass Goal(Margin):\n    pass\n"
+        "def with_goal(eps):\n    return PGD(Goal(), eps, steps=1)\n"
+        "def ours(eps):\n    return Mine(eps)\n"
+    )
+    helper = "factor = 0.99  # {}\n"
+    for number in (1, 2):
+        changed = {"my_inner": 1, "my_helper": 1, file: number}
+        _module(tmp_path, "my_helper", helper.format(changed["my_helper"]), monkeypatch)
+        _module(tmp_path, "my_inner", code.format(changed["my_inner"]), monkeypatch)
+        attack = build_attack(spec, 8 / 255)
+        if number == 1:
+            run(squares, tmp_path / "out", attacks=[attack])
+        else:
+            with pytest.raises(RunFolderError, match="differs in: the code or the surrogate of"):
+                run(squares, tmp_path / "out", attacks=[attack])
 
 
 def test_another_version_of_a_library_is_another_run(squares, tmp_path, monkeypatch):
     run(squares, tmp_path)
     version = metadata.version
     monkeypatch.setattr(metadata, "version", lambda name: "9.9" if name == "torchattacks" else version(name))
-    with pytest.raises(RunFolderError, match=r"differs in: packages of torchattacks\)"):
+    with pytest.raises(RunFolderError, match=r"differs in: the version of torchattacks\)"):
         run(squares, tmp_path)
 
 
@@ -161,6 +189,9 @@ def test_a_model_that_answers_in_two_ways_can_be_resumed(squares, tmp_path):
     noisy = _Changed(lambda net, x: net(x + 0.1 * torch.rand_like(x)))
     run(squares, tmp_path, noisy)
     assert run(squares, tmp_path, noisy).cells[0].status == "ok"
+    for change in (lambda net, x: net(x + 0.2 * torch.rand_like(x)), lambda net, x: net(x)):
+        with pytest.raises(RunFolderError, match="other embeddings on the same images"):
+            run(squares, tmp_path, _Changed(change))
 
 
 def test_the_sentence_reaches_the_command_line(tmp_path):

@@ -74,6 +74,9 @@ WEIGHTS = {
 
 @pytest.mark.parametrize("spoil", WEIGHTS.values(), ids=WEIGHTS)
 def test_what_an_attack_does_to_its_model_does_not_reach_the_judge(squares, tmp_path, spoil):
-    """It returns its images as they are: R@1 under it is the clean one, whatever became of the victim."""
-    found = evaluate({"net": SmallNet()}, squares, [Spoiler(spoil)], out=tmp_path, options=QUIET)
+    """It returns its images as they are: R@1 under it is the clean one, and attacks after it meet the genuine model."""
+    margin = build_attack("margin", EPS)
+    alone = evaluate({"net": SmallNet()}, squares, [margin], out=tmp_path / "alone", options=QUIET)
+    found = evaluate({"net": SmallNet()}, squares, [Spoiler(spoil), margin], out=tmp_path / "both", options=QUIET)
     assert found.cells[0].status == "failed" or found.cells[0].hits == found.models[0].clean_hits
+    assert found.cells[1].model_copy(update={"seconds": 0}) == alone.cells[0].model_copy(update={"seconds": 0})
