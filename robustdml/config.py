@@ -31,6 +31,8 @@ class TrainConfig:
         backbone: a name of `robustdml.models.BACKBONES`.
         embedding_dim: D.
         image_size: side of the training images, in pixels; None takes the data set's.
+        resize: to what the shorter side is brought before the square of ``image_size`` is cut out of the centre; None
+            takes ``image_size``, or with ``pretrained`` what the published weights were made for.
         pretrained: start from published weights.
         loss: a spec of `robustdml.training.LOSSES`, such as ``"arcface(scale=32)"``.
         miner: a spec such as ``"BatchHardMiner"``; None takes the one that goes with the loss, ``"none"`` takes all
@@ -68,6 +70,7 @@ class TrainConfig:
     backbone: str = "resnet18"
     embedding_dim: int = 128
     image_size: int | None = None
+    resize: int | None = None
     pretrained: bool = False
     loss: str = "multisimilarity"
     miner: str | None = None

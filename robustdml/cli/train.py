@@ -55,6 +55,11 @@ _DEFAULT = TrainConfig()
 )
 @click.option("--embedding-dim", default=_DEFAULT.embedding_dim, show_default=True)
 @click.option("--image-size", type=int, help="Side in pixels [default: the data set's].")
+@click.option(
+    "--resize",
+    type=int,
+    help="Shorter side before the centre crop [default: --image-size; the pretrained weights' own].",
+)
 @click.option("--pretrained", is_flag=True, help="Start from published weights (downloaded).")
 @click.option(
     "--validation-classes",

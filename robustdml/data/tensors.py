@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from torchvision.transforms import v2
 
 from robustdml.data.augment import augmentation, evaluation_view
 from robustdml.data.images import ImageSource
-from robustdml.errors import SpecError
+from robustdml.preprocessing import Preprocessing
 
 RowNumbers = Sequence[int] | npt.NDArray[np.int64]
 
@@ -22,21 +23,27 @@ class ImageTensors:
 
     Args:
         images: where the images come from.
-        image_size: S, the side of every image of a batch, in pixels.
+        preprocessing: how they are made a model's input; a number S stands for the plain ``Preprocessing(S)``: the
+            shorter side to S pixels, and the square in the centre.
         cache_bytes: how much memory decoded images may take; 0 decodes anew each time. It changes only the speed.
 
     Raises:
-        SpecError: ``image_size`` is below 1.
+        SpecError: the number is below 1.
     """
 
-    def __init__(self, images: ImageSource, image_size: int, cache_bytes: int = 2 * 1024**3) -> None:
-        if image_size < 1:
-            raise SpecError(f"the image size must be at least 1 pixel, and it is {image_size}")
-        self.image_size = image_size
-        self._images = images
-        self._view = evaluation_view(image_size)
-        self._cache: dict[int, Tensor] = {}
-        self._free = cache_bytes
+    def __init__(self, images: ImageSource, preprocessing: int | Preprocessing, cache_bytes: int = 2 * 1024**3) -> None:
+        self._decoded = _Decoded(images, cache_bytes)
+        self._prepare(preprocessing)
+
+    def _prepare(self, preprocessing: int | Preprocessing) -> None:
+        self.preprocessing = Preprocessing(preprocessing) if isinstance(preprocessing, int) else preprocessing
+        self._view = evaluation_view(self.preprocessing)
+
+    def prepared(self, preprocessing: Preprocessing) -> ImageTensors:
+        """The same images for another model; what is decoded is shared."""
+        other = copy.copy(self)
+        other._prepare(preprocessing)
+        return other
 
     def batch(self, rows: RowNumbers) -> Tensor:
         """The images of those rows: float32, (n, 3, S, S), in [0, 1].
@@ -44,7 +51,7 @@ class ImageTensors:
         Raises:
             DataError: an image cannot be read.
         """
-        return _stack([self._view(self.original(int(row))) for row in rows], self.image_size)
+        return _stack([self._view(self.original(int(row))) for row in rows], self.preprocessing.size)
 
     def original(self, row: int) -> Tensor:
         """One image at its own size: uint8, (3, H, W). It may be shared with the cache, so do not change it in place.
@@ -52,6 +59,17 @@ class ImageTensors:
         Raises:
             DataError: the image cannot be read.
         """
+        return self._decoded(row)
+
+
+class _Decoded:
+    """Images by row, kept as far as the memory goes that they may take."""
+
+    def __init__(self, images: ImageSource, cache_bytes: int) -> None:
+        self._images, self._free = images, cache_bytes
+        self._cache: dict[int, Tensor] = {}
+
+    def __call__(self, row: int) -> Tensor:
         found = self._cache.get(row)
         if found is not None:
             return found
@@ -69,7 +87,7 @@ class TrainTensors:
     and any order. Torch's global CPU generator is left as it was; two threads must not draw batches at once.
 
     Args:
-        images: the images; its cache and image size are used.
+        images: the images; their cache and their preprocessing are used.
         augmentation_name: a name that `robustdml.data.augment.augmentation` knows.
 
     Raises:
@@ -78,7 +96,7 @@ class TrainTensors:
 
     def __init__(self, images: ImageTensors, augmentation_name: str) -> None:
         self._images = images
-        self._view = augmentation(augmentation_name, images.image_size)
+        self._view = augmentation(augmentation_name, images.preprocessing)
 
     def batch(self, rows: RowNumbers, seeds: RowNumbers) -> Tensor:
         """One random view of each row: float32, (n, 3, S, S), in [0, 1].
@@ -97,7 +115,7 @@ class TrainTensors:
                 # Not torch.manual_seed, which would reseed the GPUs too, and fork_rng restores only the CPU here.
                 torch.default_generator.manual_seed(int(seed))
                 views.append(self._view(self._images.original(int(row))))
-        return _stack(views, self._images.image_size)
+        return _stack(views, self._images.preprocessing.size)
 
 
 def _stack(images: list[Tensor], image_size: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -12,16 +12,12 @@ from torchvision import models as torchvision_models
 
 from robustdml.errors import SpecError
 from robustdml.models.small import SmallResNet
+from robustdml.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, declared, three
 from robustdml.registry import Registry
 
-#: Mean and standard deviation of each channel, of pixels in [0, 1].
-Statistics = tuple[tuple[float, float, float], tuple[float, float, float]]
 
-IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-
-def _imagenet(network: nn.Module) -> Statistics:
-    return IMAGENET
+def _plain(network: nn.Module) -> Preprocessing:
+    return Preprocessing(224, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 @dataclass(frozen=True)
@@ -33,14 +29,14 @@ class Backbone:
         build: ``build(pretrained, image_size) -> (network, number of features F)``; ``image_size`` is the side in
             pixels, for networks that must know it.
         pretrained: whether weights exist that ``pretrained=True`` downloads.
-        statistics: what the images of a network are normalised by: those that its published weights were trained with,
-            ImageNet's where it has none.
+        preprocessing: how the images of a network are prepared: as its published weights ask for; the plain view and
+            ImageNet's statistics where it has none.
     """
 
     summary: str
     build: Callable[[bool, int], tuple[nn.Module, int]]
     pretrained: bool
-    statistics: Callable[[nn.Module], Statistics] = _imagenet
+    preprocessing: Callable[[nn.Module], Preprocessing] = _plain
 
 
 def _small(
@@ -84,14 +80,15 @@ def _torchvision(name: str, pretrained: bool, image_size: int) -> tuple[nn.Modul
     return network, last.in_features
 
 
-def _torchvision_statistics(name: str, network: nn.Module) -> Statistics:
-    transforms = torchvision_models.get_model_weights(name)["DEFAULT"].transforms()
-    return _three(transforms.mean), _three(transforms.std)
-
-
-def _three(values: Sequence[float]) -> tuple[float, float, float]:
-    first, second, third = (float(value) for value in values)
-    return first, second, third
+def _torchvision_preprocessing(name: str, network: nn.Module) -> Preprocessing:
+    about = torchvision_models.get_model_weights(name)["DEFAULT"].transforms()
+    mean, std = three(about.mean), three(about.std)
+    if name in {"googlenet", "inception_v3"}:
+        # Their weights want other statistics than these transforms, which `transform_input` would put right.
+        mean = std = (0.5, 0.5, 0.5)
+    return Preprocessing(
+        about.crop_size[0], about.resize_size[0], interpolation=about.interpolation.value, mean=mean, std=std
+    )
 
 
 BACKBONES: Registry[Backbone] = Registry("backbone")
@@ -113,7 +110,7 @@ for _name in torchvision_models.list_models(module=torchvision_models):
             f"torchvision's {_name}",
             partial(_torchvision, _name),
             pretrained=True,
-            statistics=partial(_torchvision_statistics, _name),
+            preprocessing=partial(_torchvision_preprocessing, _name),
         ),
     )
 
@@ -136,24 +133,22 @@ def _factory(path: str, pretrained: bool, image_size: int) -> tuple[nn.Module, i
     return hub.factory_backbone(path, pretrained, image_size)
 
 
-def _timm_statistics(network: nn.Module) -> Statistics:
-    about = getattr(network, "pretrained_cfg", {})
-    return (_three(about["mean"]), _three(about["std"])) if "mean" in about and "std" in about else IMAGENET
-
-
-def _hugging_face_statistics(name: str, network: nn.Module) -> Statistics:
+def _timm_preprocessing(name: str, network: nn.Module) -> Preprocessing:
     from robustdml.models import external
 
-    found = external.hugging_face_statistics(name)
-    return IMAGENET if found is None else (_three(found[0]), _three(found[1]))
+    return external.timm_preprocessing(name, network)
 
 
-def _factory_statistics(network: nn.Module) -> Statistics:
-    """Those that it says as its attributes ``mean`` and ``std``, three numbers each; else ImageNet's."""
-    try:
-        return _three(network.mean), _three(network.std)  # type: ignore[arg-type]
-    except (AttributeError, TypeError, ValueError):
-        return IMAGENET
+def _hugging_face_preprocessing(name: str, network: nn.Module) -> Preprocessing:
+    from robustdml.models import external
+
+    return external.hugging_face_preprocessing(name) or _plain(network)
+
+
+def _factory_preprocessing(network: nn.Module) -> Preprocessing:
+    """As it declares (see `robustdml.preprocessing.declared`); what it leaves out is as in `_plain`."""
+    found, plain = declared(network), _plain(network)
+    return plain if found is None else replace(found, mean=found.mean or plain.mean, std=found.std or plain.std)
 
 
 def find_backbone(name: str) -> Backbone:
@@ -163,15 +158,22 @@ def find_backbone(name: str) -> Backbone:
         UnknownNameError: none of these.
     """
     if ":" in name:
-        return Backbone(f"made by {name}", partial(_factory, name), pretrained=False, statistics=_factory_statistics)
+        return Backbone(
+            f"made by {name}", partial(_factory, name), pretrained=False, preprocessing=_factory_preprocessing
+        )
     library, dot, rest = name.partition(".")
     if dot and library == "timm":
-        return Backbone(f"timm's {rest}", partial(_timm, rest), pretrained=True, statistics=_timm_statistics)
+        return Backbone(
+            f"timm's {rest}",
+            partial(_timm, rest),
+            pretrained=True,
+            preprocessing=partial(_timm_preprocessing, rest),
+        )
     if dot and library == "hf":
         return Backbone(
             f"{rest} of Hugging Face",
             partial(_hugging_face, rest),
             pretrained=True,
-            statistics=partial(_hugging_face_statistics, rest),
+            preprocessing=partial(_hugging_face_preprocessing, rest),
         )
     return BACKBONES[name]

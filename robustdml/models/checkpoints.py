@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,17 @@ from torch import nn
 
 from robustdml.errors import CheckpointError, RobustDMLError
 from robustdml.files import write_bytes, write_text
-from robustdml.models.backbones import IMAGENET
 from robustdml.models.embedding import EmbeddingModel, ModelConfig
 from robustdml.models.multibn import branch_names, convert_to_multibn, fold
+from robustdml.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "model.json"
 #: What a training run needs to go on; written by `robustdml.training`.
 STATE_FILE = "state.pt"
 _FORMAT = "robustdml-embedding-model"
-#: Version 1 did not say by what the model normalises: it was ImageNet's statistics for every backbone.
 _VERSION = 2
+#: What version 1 did not say of the preprocessing: it was the same for every backbone.
+_VERSION_1 = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "resize": 0, "squash": False, "interpolation": "bilinear"}
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,7 @@ def load_checkpoint(folder: str | Path, *, trust_code: bool = False) -> Checkpoi
         about = json.loads(config.read_text())
         if about["format"] != _FORMAT or about["version"] not in {1, _VERSION}:
             raise ValueError(f"its format is '{about['format']}', version {about['version']}")
-        model_config = ModelConfig(**about["model"])
-        if about["version"] == 1:
-            model_config = replace(model_config, mean=IMAGENET[0], std=IMAGENET[1])
+        model_config = ModelConfig(**(_VERSION_1 | about["model"]))
         if ":" in model_config.backbone and not trust_code:
             raise CheckpointError(
                 f"the backbone of '{folder}' is code, '{model_config.backbone}': if you trust it, give --trust-code"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from robustdml.errors import SpecError
 from robustdml.models.backbones import find_backbone
+from robustdml.preprocessing import Interpolation, PerChannel, Preprocessing
 
 
 def check_image_size(image_size: int) -> None:
@@ -26,6 +27,9 @@ def check_image_size(image_size: int) -> None:
         raise SpecError(f"image_size {image_size} must be between 8 and 2048 pixels")
 
 
+_LEFT_TO_BACKBONE = ("mean", "std", "resize", "squash", "interpolation")
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """What rebuilds an `EmbeddingModel`.
@@ -36,6 +40,10 @@ class ModelConfig:
         image_size: side of the square images that it was made for, in pixels.
         mean: of the pixels of each channel, in [0, 1], which the model takes away; None stands for the backbone's own.
         std: of the pixels of each channel, above 0, by which it then divides; None stands for the backbone's own.
+        resize: to what an image's shorter side is brought before the square of ``image_size`` is cut out of the centre;
+            None stands for the backbone's own, in proportion where ``image_size`` is another.
+        squash: bring both sides to ``resize``; None stands for the backbone's own.
+        interpolation: of the resize: nearest, bilinear or bicubic; None stands for the backbone's own.
 
     Raises:
         SpecError: a value out of its range.
@@ -44,22 +52,38 @@ class ModelConfig:
     backbone: str
     embedding_dim: int = 128
     image_size: int = 64
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: PerChannel | None = None
+    std: PerChannel | None = None
+    resize: int | None = None
+    squash: bool | None = None
+    interpolation: Interpolation | None = None
 
     def __post_init__(self) -> None:
         if self.embedding_dim < 1:
             raise SpecError(f"embedding_dim {self.embedding_dim} must be at least 1")
         check_image_size(self.image_size)
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if values is None:
-                continue
-            object.__setattr__(self, name, tuple(values))  # JSON has lists
-            least = 0.0 if name == "mean" else 1e-6
-            if len(values) != 3 or not all(least <= value <= 1.0 for value in values):
-                raise SpecError(
-                    f"{name}={tuple(values)} must be three numbers, one for each channel, in [{least:g}, 1]"
-                )
+        checked = self.preprocessing
+        object.__setattr__(self, "mean", checked.mean)
+        object.__setattr__(self, "std", checked.std)
+        object.__setattr__(self, "resize", self.resize if self.resize is None else checked.resize)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes the input; what is left to the backbone is as in the plain view."""
+        return Preprocessing(
+            self.image_size,
+            self.resize or 0,
+            squash=bool(self.squash),
+            interpolation=self.interpolation or "bilinear",
+            mean=self.mean,
+            std=self.std,
+        )
+
+    def completed(self, own: Callable[[], Preprocessing]) -> ModelConfig:
+        """The configuration with what was left to the backbone, whose ``own()`` is asked only where something was."""
+        missing = [name for name in _LEFT_TO_BACKBONE if getattr(self, name) is None]
+        found = own().at(self.image_size) if missing else None
+        return replace(self, **{name: getattr(found, name) for name in missing})
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -72,7 +96,7 @@ class EmbeddingModel(nn.Module):
     Normalisation is inside, so that a budget always means pixels.
 
     Args:
-        config: what to build; the model's own ``config`` has the statistics that were left to the backbone.
+        config: what to build; the model's own ``config`` has the preprocessing that was left to the backbone.
         pretrained: start from the backbone's published weights (downloaded by torchvision).
 
     Raises:
@@ -87,11 +111,15 @@ class EmbeddingModel(nn.Module):
         super().__init__()
         backbone = find_backbone(config.backbone)
         self.backbone, features = backbone.build(pretrained, config.image_size)
-        mean, std = backbone.statistics(self.backbone)
-        self.config = config = replace(config, mean=config.mean or mean, std=config.std or std)
+        self.config = config = config.completed(lambda: backbone.preprocessing(self.backbone))
         self.head = nn.Linear(features, config.embedding_dim)
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How an image becomes its input."""
+        return self.config.preprocessing
 
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings ``(N, D)`` of length 1 from ``images``, ``(N, 3, H, W)`` in [0, 1]."""

@@ -64,7 +64,7 @@ def export(model: EmbeddingModel, path: Path, branch: str | None = None) -> Path
     network = to_torchvision(model, branch)
     about = {
         "model": f"torchvision.models.{model.config.backbone}(num_classes={model.config.embedding_dim})",
-        "input": f"images in [0, 1] of {model.config.image_size} pixels, normalised by mean and std",
+        "input": f"images in [0, 1], {model.preprocessing}",
         "mean": json.dumps(model.config.mean),
         "std": json.dumps(model.config.std),
         "output": "divide by its L2 norm",

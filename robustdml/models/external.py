@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import math
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from robustdml.errors import MissingPackageError, SpecError, UnknownNameError
 from robustdml.importing import load_object
+from robustdml.preprocessing import Preprocessing, three
 
 
 def _package(name: str, extra: str) -> ModuleType:
@@ -90,21 +92,98 @@ def hugging_face_backbone(name: str, pretrained: bool, image_size: int) -> tuple
     return _ImageEncoder(network), int(features)
 
 
-def hugging_face_statistics(name: str) -> tuple[Sequence[float], Sequence[float]] | None:
-    """Mean and standard deviation of a model's own image processor; None where it has none at hand."""
+def timm_preprocessing(name: str, network: nn.Module) -> Preprocessing:
+    """What timm's evaluation does to the images of a network.
+
+    Raises:
+        SpecError: that is not to cut a square out of an RGB image.
+    """
+    timm: Any = _package("timm", "timm")
+    about = timm.data.resolve_model_data_config(network)
+    _, height, width = about["input_size"]
+    if height != width or about["crop_mode"] not in {"center", "squash"}:
+        raise SpecError(
+            f"timm prepares images of {height} x {width} pixels (crop mode '{about['crop_mode']}') for '{name}', and "
+            "here a model gets a square out of the centre: wrap it as package.module:name, its preparation inside"
+        )
+    return Preprocessing(
+        height,
+        math.floor(height / about["crop_pct"]),
+        squash=about["crop_mode"] == "squash",
+        interpolation=about["interpolation"],
+        mean=three(about["mean"]),
+        std=three(about["std"]),
+    )
+
+
+def hugging_face_preprocessing(name: str) -> Preprocessing | None:
+    """What a model's own image processor does; None where it has none at hand.
+
+    (Where an odd number of pixels is left out, transformers may cut one pixel beside torchvision's centre.)
+
+    Raises:
+        SpecError: it does something else than to cut a square out of an RGB image and normalise it.
+    """
     transformers: Any = _package("transformers", "hf")
     try:
-        about, _ = transformers.ImageProcessingMixin.get_image_processor_dict(name)
+        processor = transformers.AutoImageProcessor.from_pretrained(name)
+        about = processor.to_dict()
     except Exception:  # The hub raises errors of whichever client it uses, and many models have no processor.
         return None
-    mean, std = about.get("image_mean"), about.get("image_std")
-    return None if mean is None or std is None or len(mean) != 3 or len(std) != 3 else (mean, std)
+    try:
+        found = _read_processor(about)
+        same = _prepares_alike(processor, found)
+    except (KeyError, TypeError, ValueError, SpecError):
+        same = False
+    if not same:
+        raise SpecError(
+            f"the image processor of '{name}' ({type(processor).__name__}) does more than to cut a square out of the "
+            "centre and to normalise it: wrap the model as package.module:name, its preparation inside"
+        )
+    return found
+
+
+def _read_processor(about: dict[str, Any]) -> Preprocessing:
+    wanted = {key: value for key, value in about["size"].items() if value}
+    shorter = wanted.get("shortest_edge")
+    resize = shorter or wanted["height"]
+    size, squash = resize, shorter is None
+    if shorter and about.get("crop_pct"):  # ConvNeXT's way
+        squash = shorter >= 384
+        resize = shorter if squash else int(shorter / about["crop_pct"])
+    if about.get("do_center_crop"):
+        size = about["crop_size"]["height"]
+    normalised = about.get("do_normalize", False)
+    return Preprocessing(
+        size,
+        resize,
+        squash=squash,
+        interpolation={0: "nearest", 2: "bilinear", 3: "bicubic"}[int(about["resample"])],  # type: ignore[arg-type]
+        mean=three(about["image_mean"]) if normalised else (0.0, 0.0, 0.0),
+        std=three(about["image_std"]) if normalised else (1.0, 1.0, 1.0),
+    )
+
+
+def _prepares_alike(processor: Any, found: Preprocessing) -> bool:
+    """Whether a processor does to a probe what was read from its settings, which do not say all that its code does.
+
+    The probe is smooth, so that a crop one pixel aside makes no difference, and each channel is another wave.
+    """
+    with torch.device("cpu"):
+        rows, columns = torch.linspace(0, 3, 96)[:, None], torch.linspace(0, 4, 128)
+        waves = torch.stack([torch.sin(k * rows + (4 - k) * columns) for k in (1, 2, 3)])
+        probe = ((waves + 1) * 127).to(torch.uint8)
+        theirs = torch.as_tensor(processor(images=probe.numpy(), return_tensors="pt")["pixel_values"])[0]
+        mean, std = torch.tensor(found.mean).view(3, 1, 1), torch.tensor(found.std).view(3, 1, 1)
+        ours = found.square(probe) / 255
+        return theirs.shape == ours.shape and bool((theirs * std + mean - ours).abs().max() < 0.04)
 
 
 def factory_backbone(path: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
     """A network of the user's own: ``package.module:factory``, called without arguments.
 
-    It maps normalised images ``(N, 3, H, W)`` to features ``(N, F)`` and says F as its attribute ``num_features``.
+    It maps normalised images ``(N, 3, H, W)`` to features ``(N, F)`` and says F as its attribute ``num_features``; its
+    attribute ``preprocessing`` may say how images are prepared for it (see `robustdml.preprocessing.declared`).
 
     Raises:
         SpecError: it cannot be imported or called, gives no module, or does not say its number of features.

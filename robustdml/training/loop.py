@@ -107,7 +107,10 @@ class _Run:
         self.processes, self.first = processes, processes.rank == 0
         self.method = config.recipe or METHODS[config.method]
         size = config.image_size or dataset.image_size
-        model_config = ModelConfig(config.backbone, config.embedding_dim, size)
+        model_config = ModelConfig(config.backbone, config.embedding_dim, size, resize=config.resize)
+        if not config.pretrained:
+            # Weights from scratch are made for what they are trained on, and that is what they keep.
+            model_config = replace(model_config, resize=config.resize or size, squash=False, interpolation="bilinear")
         if not check_backbone(model_config) and len(self.method.batchnorms) > 1:
             raise SpecError(
                 f"method '{config.method}' needs BatchNorm, '{config.backbone}' has none: choose a ResNet, or a method "
@@ -160,7 +163,7 @@ class _Run:
         if self.update.average:
             self.modules["average"] = self.update.average
         self.watched = np.sort(stream(config.seed, "watched", 0).permutation(self.rows)[:_WATCHED])
-        self.views = ImageTensors(dataset.images, size)
+        self.views = ImageTensors(dataset.images, self.model.preprocessing)
         self.images = TrainTensors(self.views, dataset.augmentation)
         self.shown = options.progress and self.first
         self._read_images()

@@ -20,6 +20,7 @@ from robustdml.models import (
     weights_fingerprint,
 )
 from robustdml.models.checkpoints import CONFIG_FILE, WEIGHTS_FILE
+from robustdml.preprocessing import Preprocessing
 
 IMAGES = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(2))
 TRAINING = {"method": "mdprop", "dataset": "digits", "epochs": 3, "share": 0.1, "classes": ["ä", "b"]}
@@ -260,18 +261,28 @@ def test_a_file_of_another_program_is_told_what_it_lacks(tmp_path):
         load_checkpoint(tmp_path)
 
 
-def test_a_checkpoint_of_version_1_normalises_by_imagenets_statistics(folder, embedding_model):
+def test_a_checkpoint_of_version_1_means_imagenets_statistics_and_the_plain_view(folder, embedding_model):
     about = json.loads((folder / CONFIG_FILE).read_text())
     assert about["version"] == 2
-    model = {key: value for key, value in about["model"].items() if key not in {"mean", "std"}}
+    model = {key: about["model"][key] for key in ("backbone", "embedding_dim", "image_size")}
     edit(folder, version=1, model=model)
     found = load_checkpoint(folder).model
-    assert found.config.mean == (0.485, 0.456, 0.406)
+    assert found.preprocessing == Preprocessing(16, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     assert torch.equal(found(IMAGES), embedding_model(IMAGES))
 
 
-def test_statistics_come_back(tmp_path):
-    model = EmbeddingModel(ModelConfig("resnet-tiny", 5, 16, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.3))).eval()
+def test_a_checkpoint_of_version_1_is_not_asked_how_its_backbone_would_have_it(tmp_path):
+    own = ModelConfig("own_backbones:Prepared", 5, 32)
+    save_checkpoint(EmbeddingModel(own), tmp_path, TRAINING)
+    assert load_checkpoint(tmp_path, trust_code=True).model.preprocessing.resize == 40
+    edit(tmp_path, version=1, model={"backbone": own.backbone, "embedding_dim": 5, "image_size": 32})
+    found = load_checkpoint(tmp_path, trust_code=True).model.preprocessing
+    assert (found.resize, found.interpolation) == (32, "bilinear")
+
+
+def test_the_preprocessing_comes_back(tmp_path):
+    given = {"mean": (0.5, 0.4, 0.3), "std": (0.1, 0.2, 0.3), "resize": 20, "squash": True, "interpolation": "bicubic"}
+    model = EmbeddingModel(ModelConfig("resnet-tiny", 5, 16, **given)).eval()
     save_checkpoint(model, tmp_path, TRAINING)
     found = load_checkpoint(tmp_path).model
     assert found.config == model.config

@@ -68,9 +68,11 @@ def test_config_refuses_sizes_that_cannot_be(field):
 def test_config_as_json_values_rebuilds_it():
     config = ModelConfig("resnet18", embedding_dim=64, image_size=224)
     ours = {"backbone": "resnet18", "embedding_dim": 64, "image_size": 224}
-    assert config.to_dict() == {**ours, "mean": None, "std": None}
+    fields = ("mean", "std", "resize", "squash", "interpolation")
+    assert config.to_dict() == {**ours, **dict.fromkeys(fields)}
     own = EmbeddingModel(config).config
-    assert own.to_dict() == {**ours, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    values = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 256, False, "bilinear")
+    assert own.to_dict() == {**ours, **dict(zip(fields, values, strict=True))}
     assert ModelConfig(**own.to_dict()) == own
     assert ModelConfig(**config.to_dict()) == config
 
@@ -161,9 +163,8 @@ def test_a_backbone_brings_its_own_statistics(name, mean):
 
 
 def test_statistics_that_are_given_take_precedence_over_the_backbones():
-    config = ModelConfig("resnet-tiny", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
-    model = EmbeddingModel(config)
-    assert model.config == config
+    model = EmbeddingModel(ModelConfig("resnet-tiny", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6)))
+    assert (model.config.mean, model.config.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     assert model.mean.flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
 
 

@@ -14,6 +14,12 @@ class Own(nn.Module):
         return images.mean((2, 3)).repeat(1, 4)
 
 
+class Prepared(Own):
+    """A network that says how images are prepared for it."""
+
+    preprocessing = {"size": 224, "resize": 280, "interpolation": "bicubic"}  # noqa: RUF012
+
+
 class Silent(nn.Module):
     """A network that does not."""
 

@@ -1,0 +1,130 @@
+"""How an image becomes a model's input: resized, cut to a square, normalised. It belongs to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, get_args
+
+from robustdml.errors import SpecError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torchvision.transforms import InterpolationMode
+
+#: Of the pixels of each channel, in [0, 1].
+PerChannel = tuple[float, float, float]
+
+#: Nearest takes the pixel under the centre of the new one, as Pillow does; the others are antialiased.
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
+
+IMAGENET_MEAN: PerChannel = (0.485, 0.456, 0.406)
+IMAGENET_STD: PerChannel = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What is done to an 8-bit image before a network sees it.
+
+    The normalisation is the model's own work (images outside of it are in [0, 1]); it is named here for those who read.
+
+    Args:
+        size: S, the side in pixels of the square that the model gets, cut out of the centre; at least 1.
+        resize: to what the shorter side is brought before, at least S; 0 stands for S.
+        squash: bring both sides to ``resize``, whatever that does to the proportions.
+        interpolation: of the resize.
+        mean: which the model takes away; None where it is not known.
+        std: by which it then divides; None where it is not known.
+
+    Raises:
+        SpecError: a value out of its range.
+    """
+
+    size: int
+    resize: int = 0
+    squash: bool = False
+    interpolation: Interpolation = "bilinear"
+    mean: PerChannel | None = None
+    std: PerChannel | None = None
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise SpecError(f"the image size must be at least 1 pixel, and it is {self.size}")
+        object.__setattr__(self, "resize", self.resize or self.size)
+        if self.resize < self.size:
+            raise SpecError(f"resize={self.resize} must be at least the {self.size} pixels that are cut out of it")
+        if self.interpolation not in get_args(Interpolation):
+            known = ", ".join(get_args(Interpolation))
+            raise SpecError(f"images cannot be resized by '{self.interpolation}': known: {known}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is None:
+                continue
+            object.__setattr__(self, name, tuple(values))  # JSON has lists
+            least = 0.0 if name == "mean" else 1e-6
+            if len(values) != 3 or not all(least <= value <= 1.0 for value in values):
+                raise SpecError(
+                    f"{name}={tuple(values)} must be three numbers, one for each channel, in [{least:g}, 1]"
+                )
+
+    def at(self, size: int) -> Preprocessing:
+        """The same for inputs of another side: the share that the crop leaves out is kept."""
+        return replace(self, size=size, resize=self.resize * size // self.size)
+
+    @property
+    def interpolation_mode(self) -> InterpolationMode:
+        """The interpolation as torchvision names it."""
+        from torchvision.transforms import InterpolationMode
+
+        return InterpolationMode("nearest-exact" if self.interpolation == "nearest" else self.interpolation)
+
+    def square(self, image: Tensor) -> Tensor:
+        """The square that the model gets of an image: uint8, ``(3, H, W)`` to ``(3, S, S)``."""
+        from torchvision.transforms.v2 import functional
+
+        sides = [self.resize, self.resize] if self.squash else [self.resize]
+        resized = functional.resize(image, sides, interpolation=self.interpolation_mode, antialias=True)
+        square: Tensor = functional.center_crop(resized, [self.size, self.size])
+        return square
+
+    def __str__(self) -> str:
+        """As a reader is told: ``shorter side to 232 (bicubic), centre crop 224, mean 0.485 …``."""
+        parts = [f"{'both sides' if self.squash else 'shorter side'} to {self.resize} ({self.interpolation})"]
+        if not self.squash or self.resize > self.size:
+            parts.append(f"centre crop {self.size}")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None:
+                parts.append(f"{name} {' / '.join(f'{value:.4g}' for value in values)}")
+        return ", ".join(parts)
+
+
+def three(values: Sequence[float]) -> PerChannel:
+    """The numbers of three channels.
+
+    Raises:
+        SpecError: there are more or fewer.
+    """
+    if len(values) != 3:
+        raise SpecError(f"{tuple(values)} must be three numbers, one for each channel: only RGB images are prepared")
+    first, second, third = (float(value) for value in values)
+    return first, second, third
+
+
+def declared(module: object) -> Preprocessing | None:
+    """What a model, or any module, says of its input: its attribute ``preprocessing``; None where it says nothing.
+
+    The attribute is a `Preprocessing`, or a mapping with its arguments, such as
+    ``{"size": 224, "resize": 256, "interpolation": "bicubic"}``. Anything else is no declaration.
+
+    Raises:
+        SpecError: such a mapping with other keys, or values that cannot be.
+    """
+    found = getattr(module, "preprocessing", None)
+    if isinstance(found, Preprocessing) or not isinstance(found, Mapping):
+        return found if isinstance(found, Preprocessing) else None
+    try:
+        return Preprocessing(**found)
+    except TypeError as error:
+        raise SpecError(
+            f"the preprocessing that {type(module).__name__} declares cannot be read ({error}): give size, and resize, "
+            "squash, interpolation, mean and std where they are known"
+        ) from None
