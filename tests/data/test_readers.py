@@ -16,6 +16,7 @@ from robustdml.data.augment import augmentation
 from robustdml.data.folder import IMAGE_EXTENSIONS, load_folder
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import DataError, UnknownNameError
+from robustdml.preprocessing import Preprocessing
 
 
 @pytest.fixture
@@ -281,7 +282,7 @@ def test_every_data_set_says_how_to_use_it(name, tree, grocery):
     data = load_dataset(name, {"digits": None, "folder": tree, "grocery": grocery}[name])
     assert data.name == name
     assert data.summary.endswith(".")
-    assert callable(augmentation(data.augmentation, data.image_size))
+    assert callable(augmentation(data.augmentation, Preprocessing(data.image_size)))
 
 
 def test_the_real_grocery_photos():

@@ -15,7 +15,7 @@ from robustdml.attacks import build_attack
 from robustdml.config import RunOptions, TrainConfig
 from robustdml.errors import CheckpointError, RunFolderError, SpecError, Terminated, TrainingError
 from robustdml.files import write_bytes
-from robustdml.models import load_checkpoint
+from robustdml.models import EmbeddingModel, load_checkpoint
 from robustdml.results import Health
 from robustdml.training import loop, state, train
 from robustdml.training.schedule import batch_layout, batches, fitting_m_per_class, rate
@@ -52,6 +52,34 @@ def test_a_run_leaves_a_model_and_its_history(digits, tmp_path, method):
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.equal(checkpoint.model(images), result.model(images))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sides", "interpolation"),
+    [
+        ({}, (32, 32), "bilinear"),
+        ({"resize": 36}, (32, 36), "bilinear"),
+        ({"pretrained": True}, (32, 40), "bicubic"),
+        ({"pretrained": True, "resize": 36}, (32, 36), "bicubic"),
+    ],
+    ids=str,
+)
+def test_a_model_keeps_the_view_that_it_was_trained_with(digits, tmp_path, monkeypatch, changes, sides, interpolation):
+    """Weights from scratch the plain one, whatever the backbone says; published weights what they were made for."""
+    monkeypatch.setattr(loop, "EmbeddingModel", lambda config, pretrained: EmbeddingModel(config))
+    seen = []
+    tensors = loop.ImageTensors
+    monkeypatch.setattr(loop, "ImageTensors", lambda images, how: seen.append(how) or tensors(images, how))
+    run(digits, tmp_path, method="st", epochs=1, backbone="own_backbones:Prepared", embedding_dim=4, **changes)
+    found = load_checkpoint(tmp_path, trust_code=True).model.preprocessing
+    assert ((found.size, found.resize), found.interpolation) == (sides, interpolation)
+    assert seen == [found]
+
+
+def test_a_resize_below_the_crop_is_refused_before_anything_is_trained(digits, tmp_path):
+    with pytest.raises(SpecError, match="resize=31 must be at least the 32 pixels"):
+        run(digits, tmp_path / "run", method="st", resize=31)
+    assert not (tmp_path / "run").exists()
 
 
 class StoppedError(Exception):
