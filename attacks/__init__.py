@@ -9,9 +9,12 @@ from .goals.embedding import STAX as STAX
 from .goals.embedding import Margin as Margin
 from .goals.embedding import NearestNegative as NearestNegative
 from .goals.embedding import Shift as Shift
+from .goals.rivals import ClassMargin as ClassMargin
+from .goals.rivals import ItemMargin as ItemMargin
 from .libraries.classifier import RetrievalClassifier as RetrievalClassifier
 from .native.apgd import APGD as APGD
 from .native.minimum import MinimumNorm as MinimumNorm
+from .native.momentum import Momentum as Momentum
 from .native.nes import NES as NES
 from .native.noise import Noise as Noise
 from .native.pgd import PGD as PGD
@@ -34,8 +37,11 @@ __all__ = [
     "STAX",
     "SUITES",
     "AttackFactory",
+    "ClassMargin",
+    "ItemMargin",
     "Margin",
     "MinimumNorm",
+    "Momentum",
     "NearestNegative",
     "Noise",
     "RayS",

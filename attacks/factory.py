@@ -13,6 +13,7 @@ from .goals.candidate import GALLERY_GOALS
 from .goals.embedding import MTAX, STAX, Aim, Margin, NearestNegative, Shift, Untargeted
 from .goals.first_hit import FIRST_GOALS
 from .goals.query import QUERY_GOALS
+from .goals.rivals import ClassMargin, ItemMargin
 from .goals.unadversarial import Unadversarial
 
 #: Budgets of attacks in other norms than L-infinity where the spec names none: those of RobustBench's L2 boards and of
@@ -26,6 +27,8 @@ GOALS: dict[str, type[Aim]] = {
     "stax": STAX,
     "mtax": MTAX,
     "untargeted": Untargeted,
+    "item_margin": ItemMargin,
+    "class_margin": ClassMargin,
     **QUERY_GOALS,
     **FIRST_GOALS,
     **GALLERY_GOALS,

@@ -48,6 +48,20 @@ class Goal(Aim, Protocol):
         ...
 
 
+def margin_to(references: References, rivals: Tensor) -> Objective:
+    """Similarity to the nearest of the rivals, ``(N, M)`` bool, minus that to the nearest own item."""
+    gallery = references.gallery.embeddings
+    own_class = references.same_class & ~references.own
+
+    def value(embeddings: Tensor) -> Tensor:
+        similarity = embeddings @ gallery.T
+        nearest_rival = similarity.masked_fill(~rivals, -torch.inf).amax(1)
+        nearest_own = similarity.masked_fill(~own_class, -torch.inf).amax(1)
+        return nearest_rival - nearest_own
+
+    return value
+
+
 @dataclass(frozen=True)
 class Untargeted:
     """Away from the own class, in the terms of a classifier attack, which brings its own loss."""
@@ -90,17 +104,7 @@ class Margin:
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Nearest foreign minus nearest own similarity."""
-        gallery = references.gallery.embeddings
-        same = references.same_class
-        own_class, foreign = same & ~references.own, ~same
-
-        def value(embeddings: Tensor) -> Tensor:
-            similarity = embeddings @ gallery.T
-            nearest_foreign = similarity.masked_fill(~foreign, -torch.inf).amax(1)
-            nearest_own = similarity.masked_fill(~own_class, -torch.inf).amax(1)
-            return nearest_foreign - nearest_own
-
-        return value
+        return margin_to(references, ~references.same_class)
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,18 @@ class Best:
         self.images = images.clone()
         self.values = images.new_full((len(images),), -torch.inf) if values is None else values.to(images)
 
-    def keep(self, images: Tensor, values: Tensor) -> Tensor:
-        """Take over the images that are better; returns which, ``(N,)`` bool."""
-        better = values > self.values
-        self.images[better], self.values[better] = images[better], values[better].to(self.values)
+    def keep(self, images: Tensor, values: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Take over the images that are better; returns which, ``(K,)`` bool.
+
+        Args:
+            images: ``(K, C, H, W)``.
+            values: ``(K,)``, theirs.
+            rows: ``(K,)``, the queries that they are of; None stands for all.
+        """
+        at = torch.arange(len(values), device=values.device) if rows is None else rows
+        better = values > self.values[at]
+        taken = at[better]
+        self.images[taken], self.values[taken] = images[better], values[better].to(self.values)
         return better
 
 

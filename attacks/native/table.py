@@ -10,6 +10,7 @@ from ..factory import AttackFactory, dataclass_defaults
 from .apgd import APGD
 from .geometry import GEOMETRIES
 from .minimum import MinimumNorm
+from .momentum import Momentum
 from .nes import NES
 from .noise import Noise
 from .pgd import PGD
@@ -55,6 +56,14 @@ FACTORIES: dict[str, AttackFactory] = {
         PGD,
         dataclass_defaults(PGD, {"momentum": 1.0, "start": 0.0}),
         ("margin", "stax", "mtax", "nearest_negative"),
+        _EFFORT,
+        norms=GEOMETRIES,
+    ),
+    "mi": AttackFactory(
+        "gradient ascent with momentum and shrinking steps, until the margin says broken",
+        Momentum,
+        dataclass_defaults(Momentum),
+        ("margin", "item_margin", "class_margin"),
         _EFFORT,
         norms=GEOMETRIES,
     ),

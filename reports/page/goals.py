@@ -12,6 +12,8 @@ _MEANINGS = {
     "shift": "The query's embedding is pushed as far away from its clean place as possible, wherever that leads.",
     "margin": "An item of another class is brought nearer to the query than every item of its own class, "
     "which is what makes the first result wrong.",
+    "item_margin": "As margin, but by one item of another class at a time: the nearest, the second nearest, and so on.",
+    "class_margin": "As margin, but by the items of one other class at a time.",
     "nearest_negative": "The query is brought nearer to whatever item of another class is nearest.",
     "stax": "Single target: the query is brought near one chosen item of another class.",
     "mtax": "Multiple targets: the query is brought near several chosen items of other classes at once.",

@@ -102,7 +102,14 @@ class RowByRow(nn.Module):
 @pytest.mark.parametrize(
     "spec",
     [
-        *("pgd(steps=4)", "pgd(goal=stax, steps=4)", "apgd(steps=6)", "apgd(goal=shift, steps=6, restarts=2)"),
+        *(
+            "mi(steps=4)",
+            "mi(goal=item_margin, rivals=2, steps=4)",
+            "pgd(steps=4)",
+            "pgd(goal=stax, steps=4)",
+            "apgd(steps=6)",
+            "apgd(goal=shift, steps=6, restarts=2)",
+        ),
         *("apgd(norm=l2, steps=6)", "apgd(norm=l1, steps=6)", "minimum(steps=3, rounds=3)"),
         *("square(queries=12)", "nes(queries=22, population=4)", "rays(queries=12)"),
     ],
@@ -204,7 +211,7 @@ def known_boundary(norm: str) -> tuple[nn.Module, torch.Tensor, References]:
 
 
 @EVERY_NORM
-@pytest.mark.parametrize("spec", ["pgd", "apgd(steps=20)", "apgd(goal=nearest_negative, steps=20)", "mifgsm"])
+@pytest.mark.parametrize("spec", ["mi", "pgd", "apgd(steps=20)", "apgd(goal=nearest_negative, steps=20)", "mifgsm"])
 def test_attacks_break_a_query_beyond_its_distance_and_not_within(norm, spec):
     model, images, references = known_boundary(norm)
     margin = Margin().objective(references, seed=0)

@@ -1,0 +1,145 @@
+"""The margin against chosen foreign items or classes, each in its turn.
+
+The margin itself is the maximum of these over all foreign items, and a climber of that maximum follows whichever item
+is nearest now. Against one item the way is plainer: of a linear embedding it is a concave function of the image. An
+attack that takes the turns one after the other finds what a climb of the maximum passes by.
+
+Shapes: N queries, M gallery items, D dimensions, R rivals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from robustdml.contracts import References
+from robustdml.errors import SpecError
+
+from .embedding import Goal, Objective, margin_to
+
+
+@dataclass(frozen=True)
+class ItemMargin:
+    """The margin against foreign items: similarity to the nearest of them minus that to the nearest own item.
+
+    Args:
+        rivals: R, how many foreign items, those nearest to the clean query, at least 1. Where the gallery has fewer,
+            they come round again.
+        skip: how many of the nearest are passed over, at least 0.
+        items: ids of gallery items that take the place of the nearest, the same for all queries; those of a query's
+            own class are no rivals to it.
+
+    Raises:
+        SpecError: a value out of its range.
+    """
+
+    rivals: int = 10
+    skip: int = 0
+    items: tuple[int, ...] = ()
+    name = "item_margin"
+    flat_at_clean = False
+
+    def __post_init__(self) -> None:
+        _check(self.rivals, self.skip)
+
+    @property
+    def turns(self) -> tuple[ItemMargin, ...]:
+        """One item each, the nearest first."""
+        if self.items:
+            return tuple(replace(self, items=(item,)) for item in self.items)
+        return tuple(replace(self, rivals=1, skip=self.skip + turn) for turn in range(self.rivals))
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor:
+        """The items, ``(N, R)``."""
+        if self.items:
+            return _given(references, "item", self.items, references.gallery.ids).expand(len(references), -1)
+        similarity = references.embeddings @ references.gallery.embeddings.T
+        return _nearest(similarity.masked_fill(references.same_class, -torch.inf), self.skip, self.rivals)
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """Nearest rival minus nearest own similarity."""
+        rows = self.target_rows(references, seed=seed)
+        chosen = torch.zeros_like(references.same_class).scatter(1, rows, True)
+        return margin_to(references, chosen & ~references.same_class)
+
+
+@dataclass(frozen=True)
+class ClassMargin:
+    """The margin against foreign classes: similarity to the nearest of their items minus that to the nearest own item.
+
+    Args:
+        rivals: R, how many foreign classes, those with the nearest items to the clean query, at least 1. Where the
+            gallery has fewer, they come round again.
+        skip: how many of the nearest are passed over, at least 0.
+        classes: labels that take the place of the nearest classes, the same for all queries; a query's own class is no
+            rival to it.
+
+    Raises:
+        SpecError: a value out of its range.
+    """
+
+    rivals: int = 4
+    skip: int = 0
+    classes: tuple[int, ...] = ()
+    name = "class_margin"
+    flat_at_clean = False
+
+    def __post_init__(self) -> None:
+        _check(self.rivals, self.skip)
+
+    @property
+    def turns(self) -> tuple[ClassMargin, ...]:
+        """One class each, the nearest first."""
+        if self.classes:
+            return tuple(replace(self, classes=(label,)) for label in self.classes)
+        return tuple(replace(self, rivals=1, skip=self.skip + turn) for turn in range(self.rivals))
+
+    def target_rows(self, references: References, *, seed: int) -> None:
+        """None: no item of the classes is meant in particular."""
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """Nearest item of the rival classes minus nearest own similarity."""
+        gallery = references.gallery
+        labels, class_of = gallery.labels.unique(return_inverse=True)
+        if self.classes:
+            rows = _given(references, "class", self.classes, labels).expand(len(references), -1)
+        else:
+            similarity = references.embeddings @ gallery.embeddings.T
+            similarity = similarity.masked_fill(references.same_class, -torch.inf)
+            nearest = similarity.new_full((len(references), len(labels)), -torch.inf)
+            nearest = nearest.scatter_reduce(1, class_of.expand(len(references), -1), similarity, "amax")
+            rows = _nearest(nearest, self.skip, self.rivals)
+        chosen = torch.zeros(len(references), len(labels), dtype=torch.bool, device=rows.device).scatter(1, rows, True)
+        return margin_to(references, chosen[:, class_of] & ~references.same_class)
+
+
+def in_turn(goal: Goal) -> tuple[Goal, ...]:
+    """The goals that a goal consists of, of which any one suffices, in the order to try them; else the goal itself."""
+    return goal.turns if isinstance(goal, ItemMargin | ClassMargin) else (goal,)
+
+
+def _check(rivals: int, skip: int) -> None:
+    if rivals < 1 or skip < 0:
+        raise SpecError(f"rivals={rivals} must be at least 1 and skip={skip} at least 0")
+
+
+def _nearest(similarity: Tensor, skip: int, count: int) -> Tensor:
+    """``(N, count)`` places of the highest values after the ``skip`` highest; -inf stands for what may not be taken."""
+    allowed = similarity.isfinite().sum(1, keepdim=True)
+    if not bool(allowed.all()):
+        raise SpecError("the gallery has no item of another class than the query's: there is nothing to aim at")
+    order = similarity.topk(min(skip + count, similarity.shape[1]), dim=1).indices
+    places = torch.arange(skip, skip + count, device=similarity.device)
+    return order.gather(1, places % allowed)
+
+
+def _given(references: References, kind: str, wanted: tuple[int, ...], known: Tensor) -> Tensor:
+    places = []
+    for value in wanted:
+        found = torch.nonzero(known == value).flatten()
+        if not len(found):
+            raise SpecError(f"the gallery has no {kind} {value}: choose one that is in it")
+        places.append(found[0])
+    return torch.stack(places)

@@ -1,0 +1,158 @@
+"""Ascent with momentum (Dong et al. 2018) whose steps shrink to nothing, judged by the margin at every image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from robustdml.contracts import References
+from robustdml.errors import SpecError
+from robustdml.models import untouched
+from robustdml.results import AttackEntry
+from robustdml.seeding import derive_seed
+from robustdml.threat import ThreatModel
+
+from ..goals.embedding import Goal, Margin, Objective
+from ..goals.rivals import in_turn
+from .geometry import GEOMETRIES, project, random_perturbation, steepest_step
+from .gradient import Best, gradient_entry, value_of
+
+# The first step as a share of eps. From a quarter to twice of it there was no difference.
+_FIRST_STEP = 0.5
+
+# How far the margin must be above 0 for a query to count as broken: float32 rounds similarities to some 1e-7.
+_CLEAR = 1e-6
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """Gradient ascent with momentum, on those queries alone that are not broken yet.
+
+    Step t of T goes along ``v = momentum v + g / |g|_1``, g being the gradient of the goal (Dong et al. 2018, equations
+    6 and 7; for L2 and L1 along the steepest direction of v in that norm), as far as ``eps (1 + cos(pi t / T)) / 4``:
+    from half of eps down to 0. Runs start at random in the ball. Whatever the goal, every image is judged by the
+    margin, the best is returned, and a query whose margin says that its first hit is wrong costs no further gradient.
+
+    A goal that is several (`ItemMargin`, `ClassMargin`) is pursued in turns, each a run of its own.
+
+    Args:
+        goal: what to raise.
+        eps: budget, in pixels of [0, 1].
+        steps: T, gradient steps of a run, at least 1.
+        restarts: runs of each turn of the goal, at least 1; all turns are over before the next restart begins.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        momentum: share of the past gradients kept in each step, at least 0.
+        stop: whether a broken query is left alone. Without it the margin of each is raised as far as it goes, which
+            tells of other measures than the first hit.
+        samples: forward passes that value and gradient are the mean of (see `robustdml.attacks.PGD`), at least 1.
+
+    Raises:
+        SpecError: a value out of its range.
+    """
+
+    goal: Goal
+    eps: float
+    steps: int = 20
+    restarts: int = 1
+    norm: str = "linf"
+    momentum: float = 0.75
+    stop: bool = True
+    samples: int = 1
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.restarts < 1 or self.samples < 1:
+            raise SpecError(
+                f"steps={self.steps}, restarts={self.restarts} and samples={self.samples} must all be at least 1"
+            )
+        if self.momentum < 0:
+            raise SpecError(f"momentum={self.momentum} must be at least 0")
+        if self.norm not in GEOMETRIES:
+            raise SpecError(f"norm={self.norm} is not known: {', '.join(GEOMETRIES)}")
+
+    @property
+    def threat(self) -> ThreatModel:
+        """The ball of radius eps."""
+        return ThreatModel(self.eps, self.norm)
+
+    def entry(self) -> AttackEntry:
+        """Its row in the results."""
+        return gradient_entry("mi", self, "dong2018boosting")
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor | None:
+        """Those of the goal."""
+        return self.goal.target_rows(references, seed=seed)
+
+    def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
+        """See `robustdml.contracts.Attack`."""
+        images, ids = images.detach(), references.ids
+        found = Best(images, Margin().objective(references, seed=seed)(references.embeddings))
+        with untouched(model):
+            torch.manual_seed(derive_seed(seed, "model", ids.tolist()))
+            runs = [goal for _ in range(self.restarts) for goal in in_turn(self.goal)]
+            for number, goal in enumerate(runs):
+                rows = self._rows_left(found.values)
+                if not len(rows):
+                    break
+                clean = images[rows]
+                noise = random_perturbation(clean, ids[rows], self.eps, self.norm, seed=seed, purpose=f"start{number}")
+                start = project(clean + noise, clean, self.eps, self.norm)
+                best = self.ascend(model, goal, clean, start, references.rows(rows), seed=seed)
+                found.keep(best.images, best.values, rows)
+        return found.images
+
+    def ascend(
+        self, model: nn.Module, goal: Goal, clean: Tensor, start: Tensor, references: References, *, seed: int
+    ) -> Best:
+        """One run: the best image of each query by the margin, and its margin.
+
+        Args:
+            goal: what to raise, in one turn.
+            clean: ``(N, C, H, W)``, the centres of the balls.
+            start: where to begin, within the balls.
+        """
+        best = Best(start)
+        rows = torch.arange(len(start), device=start.device)
+        current, velocity = start, torch.zeros_like(start)
+        raised, judged = goal.objective(references, seed=seed), Margin().objective(references, seed=seed)
+        for step in range(self.steps):
+            if not len(rows):
+                return best
+            margins, gradient = self._judged_gradient(model, raised, judged, current)
+            best.keep(current, margins, rows)
+            left = self._rows_left(margins)
+            if len(left) < len(rows):
+                rows, clean, current, velocity, gradient = (
+                    part[left] for part in (rows, clean, current, velocity, gradient)
+                )
+                references = references.rows(left)
+                raised, judged = goal.objective(references, seed=seed), Margin().objective(references, seed=seed)
+            length = gradient.abs().sum((1, 2, 3), keepdim=True).clamp_min(1e-20)
+            velocity = self.momentum * velocity + gradient / length
+            size = _FIRST_STEP * self.eps * (1 + math.cos(math.pi * step / self.steps)) / 2
+            following = current + steepest_step(velocity, current, size, self.norm)
+            current = project(following, clean, self.eps, self.norm)
+        if len(rows):
+            best.keep(current, value_of(model, judged, current, self.samples), rows)
+        return best
+
+    def _judged_gradient(
+        self, model: nn.Module, raised: Objective, judged: Objective, images: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The margin of each image ``(N,)`` and the gradient of the goal, from the same passes."""
+        margins = images.new_zeros(len(images))
+        with torch.enable_grad():
+            images = images.detach().requires_grad_()
+            value = torch.zeros_like(margins)
+            for _ in range(self.samples):
+                embeddings = model(images)
+                value = value + raised(embeddings) / self.samples
+                margins += judged(embeddings.detach()) / self.samples
+            (gradient,) = torch.autograd.grad(value.sum(), images)
+        return margins, gradient
+
+    def _rows_left(self, margins: Tensor) -> Tensor:
+        """The rows that are still to be climbed for."""
+        return torch.nonzero(margins <= (_CLEAR if self.stop else math.inf)).flatten()
