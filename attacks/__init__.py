@@ -1,31 +1,59 @@
 """Attacks on embedding models: the project's own, and those of torchattacks and ART aimed at retrieval.
 
-The library adapters import their libraries; building by name goes through `build_attack`.
+What can be named, and what is built by name, is here at once and needs no torch. Classes load on first use, and a
+library of attacks when one of its attacks is first built: importing this package imports none.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .building import ATTACKS as ATTACKS
+from .building import NOT_OFFERED as NOT_OFFERED
+from .building import build_attack as build_attack
 from .factory import AttackFactory as AttackFactory
-from .goals.embedding import MTAX as MTAX
-from .goals.embedding import STAX as STAX
-from .goals.embedding import Margin as Margin
-from .goals.embedding import NearestNegative as NearestNegative
-from .goals.embedding import Shift as Shift
-from .goals.rivals import ClassMargin as ClassMargin
-from .goals.rivals import ItemMargin as ItemMargin
-from .libraries.classifier import RetrievalClassifier as RetrievalClassifier
-from .native.apgd import APGD as APGD
-from .native.minimum import MinimumNorm as MinimumNorm
-from .native.momentum import Momentum as Momentum
-from .native.nes import NES as NES
-from .native.noise import Noise as Noise
-from .native.pgd import PGD as PGD
-from .native.rays import RayS as RayS
-from .native.square import Square as Square
-from .native.transfer import Transfer as Transfer
-from .registry import ATTACKS as ATTACKS
-from .registry import NOT_OFFERED as NOT_OFFERED
-from .registry import build_attack as build_attack
 from .suites import SUITES as SUITES
 from .suites import build_suite as build_suite
+
+if TYPE_CHECKING:
+    from .goals.embedding import MTAX as MTAX
+    from .goals.embedding import STAX as STAX
+    from .goals.embedding import Margin as Margin
+    from .goals.embedding import NearestNegative as NearestNegative
+    from .goals.embedding import Shift as Shift
+    from .goals.rivals import ClassMargin as ClassMargin
+    from .goals.rivals import ItemMargin as ItemMargin
+    from .libraries.classifier import RetrievalClassifier as RetrievalClassifier
+    from .native.apgd import APGD as APGD
+    from .native.minimum import MinimumNorm as MinimumNorm
+    from .native.momentum import Momentum as Momentum
+    from .native.nes import NES as NES
+    from .native.noise import Noise as Noise
+    from .native.pgd import PGD as PGD
+    from .native.rays import RayS as RayS
+    from .native.square import Square as Square
+    from .native.transfer import Transfer as Transfer
+
+_HOMES = {
+    "APGD": "native.apgd",
+    "MTAX": "goals.embedding",
+    "NES": "native.nes",
+    "PGD": "native.pgd",
+    "STAX": "goals.embedding",
+    "ClassMargin": "goals.rivals",
+    "ItemMargin": "goals.rivals",
+    "Margin": "goals.embedding",
+    "MinimumNorm": "native.minimum",
+    "Momentum": "native.momentum",
+    "NearestNegative": "goals.embedding",
+    "Noise": "native.noise",
+    "RayS": "native.rays",
+    "RetrievalClassifier": "libraries.classifier",
+    "Shift": "goals.embedding",
+    "Square": "native.square",
+    "Transfer": "native.transfer",
+}
 
 __all__ = [
     "APGD",
@@ -52,3 +80,13 @@ __all__ = [
     "build_attack",
     "build_suite",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

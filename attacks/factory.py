@@ -4,36 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from robustdml.config import Effort
-from robustdml.contracts import Attack
 
-from .goals.candidate import GALLERY_GOALS
-from .goals.embedding import MTAX, STAX, Aim, Margin, NearestNegative, Shift, Untargeted
-from .goals.first_hit import FIRST_GOALS
-from .goals.query import QUERY_GOALS
-from .goals.rivals import ClassMargin, ItemMargin
-from .goals.unadversarial import Unadversarial
+if TYPE_CHECKING:
+    from robustdml.contracts import Attack
+
+    from .goals.embedding import Aim
 
 #: Budgets of attacks in other norms than L-infinity where the spec names none: those of RobustBench's L2 boards and of
 #: Croce & Hein 2021 for L1, both at 32 x 32 pixels; ten pixels for L0.
 DEFAULT_EPS = {"l2": 0.5, "l1": 12.0, "l0": 10.0}
-
-GOALS: dict[str, type[Aim]] = {
-    "shift": Shift,
-    "margin": Margin,
-    "nearest_negative": NearestNegative,
-    "stax": STAX,
-    "mtax": MTAX,
-    "untargeted": Untargeted,
-    "item_margin": ItemMargin,
-    "class_margin": ClassMargin,
-    **QUERY_GOALS,
-    **FIRST_GOALS,
-    **GALLERY_GOALS,
-    "unadversarial": Unadversarial,
-}
 
 
 @dataclass(frozen=True)
@@ -42,7 +24,8 @@ class AttackFactory:
 
     Args:
         summary: one line for listings.
-        make: builds the attack from ``eps``, ``goal`` (an `Aim`; only where there is a choice) and the parameters.
+        make: builds the attack from ``eps``, ``goal`` (only where there is a choice) and the parameters; what it
+            needs, such as a library of attacks, is imported then and not before.
         defaults: every parameter that a spec may set, with its value at standard effort.
         goals: the words of the goals that it serves, its default first; empty where it has no choice.
         effort: parameters that another effort than standard changes.
@@ -74,16 +57,22 @@ class AttackFactory:
         return {**own, **self.defaults, **goal_parameters(goal)}
 
 
+def goal_class(goal: str) -> type[Aim]:
+    """The class of a goal, by its word in specs; goals need torch, which is imported here."""
+    from .goals import GOALS
+
+    return GOALS[goal]
+
+
 def goal_parameters(goal: str | None) -> dict[str, object]:
     """The parameters of a goal itself, such as the number of targets, with their defaults."""
-    return dataclass_defaults(GOALS[goal]) if goal else {}
+    return dataclass_defaults(goal_class(goal)) if goal else {}
 
 
-def dataclass_defaults(kind: type[Any], preset: Mapping[str, object] | None = None) -> dict[str, object]:
-    """The fields of a frozen dataclass that have a default, with ``preset`` over them; not the goal, nor eps."""
-    found = {
+def dataclass_defaults(kind: type[Any]) -> dict[str, object]:
+    """The fields of a frozen dataclass that have a default and are compared; not the goal, nor eps."""
+    return {
         part.name: part.default
         for part in fields(kind)
-        if part.default is not MISSING and part.name not in {"goal", "eps"}
+        if part.default is not MISSING and part.compare and part.name not in {"goal", "eps"}
     }
-    return {**found, **(preset or {})}

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from robustdml.config import Effort
-from robustdml.contracts import Attack
 from robustdml.errors import SpecError, UnknownNameError
+from robustdml.profiles import ERS_ATTACKS, PROFILES
 from robustdml.registry import split_specs
 from robustdml.threat import parse_eps_list
 
-from .native import ranking_attacks as ranking
-from .registry import ATTACKS, NOT_OFFERED, build_attack, spec_name
+from .building import ATTACKS, NOT_OFFERED, build_attack, spec_name
+
+if TYPE_CHECKING:
+    from robustdml.contracts import Attack
 
 #: The attacks of the project with the goals that papers use; the strongest of them is native.
 _NATIVE = (
@@ -32,6 +35,15 @@ _NATIVE = (
     "apgd(goal=mtax)",
 )
 
+
+def _profile(name: str, *, compat: bool) -> tuple[str, ...]:
+    """The attacks of a published score; with ``compat``, with the faults of the published code."""
+    profile = PROFILES[name]
+    loop = f"eps={profile.eps!r}, steps={profile.steps}, step={profile.step!r}, start=0, best=false"
+    faulty = {"ltm", "gtm"} if compat else set()
+    return tuple(f"{attack}({loop}{', compat=robrank' if attack in faulty else ''})" for attack in ERS_ATTACKS)
+
+
 #: What each suite runs, in order. A changed suite is a changed claim: changes go into the CHANGELOG.
 SUITES: dict[str, tuple[str, ...]] = {
     "quick": ("noise", "fgsm(goal=margin)", "shift", "margin", "mtax"),
@@ -44,7 +56,8 @@ SUITES: dict[str, tuple[str, ...]] = {
         "art.ProjectedGradientDescent(goal=stax)",
         "art.ProjectedGradientDescent(goal=mtax)",
     ),
-    **ranking.SUITES,
+    **{name: _profile(name, compat=False) for name in PROFILES},
+    **{f"{name}-compat": _profile(name, compat=True) for name in PROFILES},
 }
 #: Everything: the standard suite, its strongest attack in the other norms, and every other attack of the registry with
 #: its first goal.

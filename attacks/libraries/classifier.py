@@ -116,9 +116,9 @@ def problems(
     references: References,
     targets: Tensor | None,
     *,
+    rivals: Literal["own", "none"] | None,
     hardest: int = 10,
     scale: float = SCALE,
-    rivals: Literal["own", "none"] = "own",
     most_rows: int | None = None,
     most_classes: int | None = None,
 ) -> list[Problem]:
@@ -137,9 +137,9 @@ def problems(
 
     Args:
         targets: gallery rows ``(N, T)`` to reach, or None for an untargeted attack.
+        rivals: see above; None goes with untargeted attacks only.
         hardest: foreign classes per query, at least 1; of no matter where there are targets.
         scale: factor of the logits, above 0.
-        rivals: see above; of no matter where there are no targets.
         most_rows: queries per problem; 1 makes the problem of a query the same whatever batch it is in.
         most_classes: classes per problem (where a single query has more, it is alone).
 

@@ -11,7 +11,6 @@ from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
 
 from ..entries import entry_spec
-from ..factory import AttackFactory, dataclass_defaults
 from ..goals.candidate import Hub
 from ..goals.embedding import Margin
 from .pgd import PGD
@@ -70,14 +69,3 @@ class BothSides:
     def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
         """See `robustdml.contracts.Attack`."""
         return self._query()(model, images, references, seed=seed)
-
-
-FACTORIES = {
-    "both_sides": AttackFactory(
-        "k poisoned gallery items, then PGD on the margin of each query",
-        BothSides,
-        dataclass_defaults(BothSides),
-        effort={"quick": {"steps": 10}, "thorough": {"steps": 100}},
-        side="both",
-    )
-}

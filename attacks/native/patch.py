@@ -16,7 +16,6 @@ from robustdml.seeding import stream, uniform_like
 from robustdml.threat import ThreatModel
 
 from ..entries import entry_spec
-from ..factory import AttackFactory, dataclass_defaults
 from ..goals.embedding import Goal
 from .universal_fit import learn, sample
 
@@ -132,16 +131,3 @@ class Patch:
             mask = nn.functional.pad(torch.ones_like(patch[0]), around)
             result.append(image * (1 - mask) + nn.functional.pad(patch[0], around))
         return torch.stack(result)
-
-
-FACTORIES = {
-    "patch": AttackFactory(
-        "one patch for all queries, learnt on gallery images",
-        Patch,
-        {name: value for name, value in dataclass_defaults(Patch).items() if name != "patch"},
-        ("margin", "shift"),
-        {"quick": {"steps": 40}, "thorough": {"steps": 1000, "sample": 1024}},
-        norms=("l0",),
-        budget="unrestricted",
-    )
-}

@@ -1,24 +1,20 @@
-"""The field's ranking attacks, as entries of the registry: a goal, and the project's one gradient loop."""
+"""The field's ranking attacks: a goal, and the project's one gradient loop."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from robustdml.config import Effort
 from robustdml.contracts import Gallery, References
 from robustdml.errors import SpecError
-from robustdml.profiles import ERS_ATTACKS, PROFILES
 from robustdml.results import AttackEntry
 from robustdml.seeding import stream
 from robustdml.threat import ThreatModel
 
 from ..entries import entry_spec
-from ..factory import AttackFactory, dataclass_defaults
 from ..goals.ranking import RankingGoal
 from .pgd import PGD
 
@@ -122,57 +118,3 @@ def _entry(attack: _Loop, goal: RankingGoal, name: str, side: Literal["query", "
         side=side,
         citations=(goal.citation, "madry2018towards"),
     )
-
-
-_EFFORT: Mapping[Effort, Mapping[str, object]] = {"quick": {"steps": 10}, "thorough": {"steps": 100}}
-
-_SUMMARIES = {
-    "qa_plus": "QA+: drawn gallery items to the front of the query's list",
-    "qa_minus": "QA-: items that the query finds to the back of its list",
-    "spqa_plus": "SPQA+: QA+ while the nearest other items keep their places",
-    "spqa_minus": "SPQA-: QA- while the nearest other items keep their places",
-    "tma": "targeted mismatch: the largest cosine to a drawn item",
-    "es": "embedding shift: as far as possible from the clean embedding",
-    "ltm": "learning to mis-rank: every foreign item before every own one",
-    "gtm": "greedy top-1 misranking: towards the nearest item of another class",
-    "gtt": "greedy top-1 translocation: the first hit to the back of the list",
-    "foa": "order attack: an order imposed on items that the query finds",
-}
-
-FACTORIES: dict[str, AttackFactory] = {
-    name: AttackFactory(summary, RankingAttack, dataclass_defaults(RankingAttack), (name,), _EFFORT)
-    for name, summary in _SUMMARIES.items()
-}
-_ITEMS: Mapping[Effort, Mapping[str, object]] = {
-    "quick": {"steps": 10, "items": 64},
-    "thorough": {"steps": 100, "items": 512},
-}
-for _name, _summary in {
-    "ca_plus": "CA+: a gallery item to the front for drawn queries",
-    "ca_minus": "CA-: a gallery item to the back for queries near it",
-}.items():
-    FACTORIES[_name] = AttackFactory(
-        _summary, CandidateAttack, dataclass_defaults(CandidateAttack), (_name,), _ITEMS, side="gallery"
-    )
-FACTORIES["hub"] = AttackFactory(
-    "k poisoned gallery items that come first for queries of other classes",
-    CandidateAttack,
-    dataclass_defaults(CandidateAttack, {"items": 5}),
-    ("hub",),
-    _EFFORT,
-    side="gallery",
-)
-
-
-def _profile(name: str, *, compat: bool) -> tuple[str, ...]:
-    profile = PROFILES[name]
-    loop = f"eps={profile.eps!r}, steps={profile.steps}, step={profile.step!r}, start=0, best=false"
-    faulty = {"ltm", "gtm"} if compat else set()
-    return tuple(f"{attack}({loop}{', compat=robrank' if attack in faulty else ''})" for attack in ERS_ATTACKS)
-
-
-#: The profiles that ERS is computed from, by our definitions, and with the faults of the published code.
-SUITES: dict[str, tuple[str, ...]] = {
-    **{name: _profile(name, compat=False) for name in PROFILES},
-    **{f"{name}-compat": _profile(name, compat=True) for name in PROFILES},
-}

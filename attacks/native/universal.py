@@ -15,7 +15,6 @@ from robustdml.seeding import uniform_like
 from robustdml.threat import ThreatModel
 
 from ..entries import entry_spec
-from ..factory import AttackFactory, dataclass_defaults
 from ..goals.embedding import Goal
 from .universal_fit import learn, sample
 
@@ -105,14 +104,3 @@ class Universal:
                 model, images, references, seed=seed
             )
         return self.threat.project(images + self.delta.to(images), images)
-
-
-FACTORIES = {
-    "universal": AttackFactory(
-        "one perturbation for all queries, learnt on gallery images",
-        Universal,
-        {name: value for name, value in dataclass_defaults(Universal).items() if name != "delta"},
-        ("margin", "shift"),
-        {"quick": {"steps": 40}, "thorough": {"steps": 500, "sample": 1024}},
-    )
-}

@@ -117,7 +117,7 @@ def build(case, count):
     if count:
         foreign = [torch.nonzero(row).flatten() for row in ~references.same_class]
         targets = torch.stack([row[torch.randperm(len(row))[:count]] for row in foreign])
-    return references, targets, problems(IDENTITY, references, targets)
+    return references, targets, problems(IDENTITY, references, targets, rivals="own")
 
 
 @EVERY_CASE
@@ -165,7 +165,7 @@ def test_the_hardest_classes_of_each_query_are_among_the_candidates(own, rows, h
     for seed in range(6):
         references = references_of(own, classes=9, rows=rows, seed=seed)
         gallery = references.gallery
-        for problem in problems(IDENTITY, references, None, hardest=hardest):
+        for problem in problems(IDENTITY, references, None, rivals=None, hardest=hardest):
             part = references.rows(problem.rows)
             expected = set(part.labels.tolist())
             for point, label in zip(part.embeddings, part.labels.tolist(), strict=True):
@@ -188,7 +188,7 @@ def test_the_classifier_is_right_where_retrieval_is(own):
     labels = dict(zip(gallery.ids.tolist(), gallery.labels.tolist(), strict=True))
     outcomes = []
     for row in range(10):  # alone, so that nothing but the query itself is left out
-        (problem,) = problems(IDENTITY, references.rows(torch.tensor([row])), None)
+        (problem,) = problems(IDENTITY, references.rows(torch.tensor([row])), None, rivals=None)
         predicted = problem.classifier(references.embeddings[row : row + 1]).argmax(1)
         right = labels[int(hits[row])] == int(references.labels[row])
         assert bool(predicted == problem.labels) == right
@@ -240,7 +240,7 @@ def test_without_rivals_the_loss_asks_for_nearness_to_the_targets_and_for_nothin
 def test_the_goals_of_the_adapters_give_their_targets(world, spec):
     targets = build_attack(spec, 0.1).target_rows(world.references, seed=2)
     assert targets.shape == (6, 5 if "mtax" in spec else 1)
-    for problem in problems(world.model, world.references, targets):
+    for problem in problems(world.model, world.references, targets, rivals="own"):
         for row, label in zip(problem.rows.tolist(), problem.labels.tolist(), strict=True):
             assert torch.equal(members_of(problem, label), world.references.gallery.embeddings[targets[row]])
 
@@ -283,7 +283,7 @@ def test_a_query_alone_in_its_problem_has_the_same_one_in_every_batch(count, riv
 @pytest.mark.parametrize(("per_class", "left_out"), [(2, 1), (9, 1), (20, 2), (35, 3)])
 def test_a_class_loses_a_tenth_of_its_members_at_most_to_leaving_queries_out(per_class, left_out):
     references = references_of(own=True, classes=3, per_class=per_class, rows=3 * per_class)
-    for problem in problems(IDENTITY, references, None):
+    for problem in problems(IDENTITY, references, None, rivals=None):
         counts = torch.bincount(references.labels[problem.rows] // 10)
         assert counts.max() <= left_out
         for label in references.labels[problem.rows].unique().tolist():
@@ -294,14 +294,14 @@ def test_a_class_loses_a_tenth_of_its_members_at_most_to_leaving_queries_out(per
 
 def test_a_batch_apart_from_the_gallery_is_never_parted():
     references = references_of(own=False, classes=2, per_class=1, rows=2)
-    assert len(problems(IDENTITY, references, None)) == 1
+    assert len(problems(IDENTITY, references, None, rivals=None)) == 1
 
 
 def test_a_query_without_a_relative_is_an_error():
     gallery = Gallery(points(3), torch.tensor([0, 1, 1]), torch.arange(3))
     references = References(gallery, gallery.embeddings[:1], gallery.labels[:1], gallery.ids[:1])
     with pytest.raises(AttackError, match="has no references"):
-        problems(IDENTITY, references, None)
+        problems(IDENTITY, references, None, rivals=None)
 
 
 @pytest.mark.parametrize("angles", [(10, 130, 250), (0, 180), (45,), (0, 90, 181)])
@@ -313,7 +313,7 @@ def test_there_are_four_classes_and_the_padding_never_wins(angles):
     gallery = Gallery(embeddings, labels, torch.arange(len(labels)))
     rows = len(angles)
     references = References(gallery, embeddings[:rows], labels[:rows], gallery.ids[:rows])
-    (problem,) = problems(IDENTITY, references, None)
+    (problem,) = problems(IDENTITY, references, None, rivals=None)
     assert problem.classifier.n_classes == 4
     everywhere = torch.deg2rad(torch.arange(0, 360, 5, dtype=torch.float32))
     logits = problem.classifier(torch.stack([everywhere.cos(), everywhere.sin()], 1))

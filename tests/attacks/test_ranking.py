@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from robustdml.attacks import SUITES, build_attack
-from robustdml.attacks.factory import GOALS
+from robustdml.attacks.goals import GOALS
 from robustdml.contracts import Gallery, References
 from robustdml.errors import SpecError
 from robustdml.profiles import ERS_ATTACKS, PROFILES

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from robustdml.attacks import ATTACKS, SUITES, Margin, build_attack
-from robustdml.attacks.registry import spec_name
+from robustdml.attacks.building import spec_name
 from robustdml.contracts import GalleryAttack
 from robustdml.models import branch_layout, convert_to_multibn
 from robustdml.threat import ThreatModel, norm_of

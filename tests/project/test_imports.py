@@ -73,3 +73,48 @@ def test_folders_of_the_same_names_are_left_to_their_owner(folder: str, tmp_path
 def test_each_module_loads_without_a_flag(tmp_path: Path) -> None:
     """Not even one from a library: warnings are errors in these interpreters."""
     run("import robustdml.attacks, robustdml.training, robustdml.evaluation, robustdml.reports", tmp_path)
+
+
+#: What a process shares, as one value: random states, warning filters, the environment.
+STATE = """
+import os, random, sys, warnings
+import numpy
+def state():
+    return random.getstate(), repr(numpy.random.get_state()), repr(warnings.filters), dict(os.environ)
+libraries = lambda: sorted({'torch', 'torchvision', 'torchattacks', 'art', 'faiss', 'sklearn'} & sys.modules.keys())
+before = state()
+"""
+
+
+def test_importing_the_attacks_imports_no_library_of_attacks_and_changes_nothing(tmp_path: Path) -> None:
+    code = STATE + (
+        "import robustdml.attacks\n"
+        "print(libraries(), state() == before)\n"
+        "robustdml.attacks.build_attack('margin', 0.1)\n"
+        "print(sorted({'torchattacks', 'art'} & sys.modules.keys()))\n"
+    )
+    assert run(code, tmp_path) == ["[] True", "[]"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "library"), [("torchattacks.FGSM", "torchattacks"), ("art.FastGradientMethod", "art")]
+)
+def test_a_library_of_attacks_is_imported_for_its_first_attack(spec: str, library: str, tmp_path: Path) -> None:
+    """It may set what it needs in the environment, and nothing else."""
+    code = STATE + (
+        "import robustdml.models\n"  # with torch and torchvision, which set filters of their own
+        "from robustdml.attacks import build_attack\n"
+        "before = state()\n"
+        f"build_attack('{spec}', 0.1)\n"
+        "print(sorted({'torchattacks', 'art'} & sys.modules.keys()), state()[:3] == before[:3])\n"
+    )
+    assert run(code, tmp_path) == [f"['{library}'] True"]
+
+
+def test_listing_the_attacks_needs_no_torch(tmp_path: Path) -> None:
+    code = STATE + (
+        "from robustdml.cli import main\n"
+        "main(['list', 'attacks', '--json'], standalone_mode=False)\n"
+        "print(libraries(), state() == before)\n"
+    )
+    assert run(code, tmp_path)[-1] == "[] True"

@@ -9,7 +9,7 @@ from art.attacks.evasion import AutoProjectedGradientDescent, DeepFool, SquareAt
 from art.utils import to_categorical
 
 from .estimators import ClassifierEstimator
-from .row import Array, Job
+from .job import Array, Job
 
 
 def labelled(job: Job) -> Array:

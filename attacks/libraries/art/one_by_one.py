@@ -14,7 +14,7 @@ from robustdml.seeding import derive_seed
 
 from .batched_threads import Ask, run_in_turns
 from .estimators import AskingEstimator, ClassifierEstimator
-from .row import Array, Job
+from .job import Array, Job
 
 #: Steps back to the boundary: a 256th of the distance is what may be left.
 _HALVINGS = 8
@@ -121,7 +121,7 @@ def _each(
     rows = np.flatnonzero(job.unsolved(estimator.predict(x)))
     found = _starts(job, estimator, rows) if starts else dict.fromkeys(rows.tolist())
     chosen = list(found)
-    seeds = [derive_seed(job.seed, int(job.references.ids[row])) for row in chosen]
+    seeds = [derive_seed(job.batch_seed, int(job.references.ids[row])) for row in chosen]
 
     def task(row: int) -> Callable[[Ask], Array]:
         return lambda ask: single(

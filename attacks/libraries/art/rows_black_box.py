@@ -2,122 +2,137 @@
 
 from __future__ import annotations
 
-from art.attacks import evasion
-
-from . import one_by_one as singly
-from . import retrieval
-from .row import UNCHANGED, Row
+from .row import UNCHANGED, ARTRow
 
 #: By the name of ART's class.
-BLACK_BOX: dict[str, Row] = {
-    "SquareAttack": Row(
-        evasion.SquareAttack,
-        retrieval.square,
+BLACK_BOX: dict[str, ARTRow] = {
+    "SquareAttack": ARTRow(
         "random squares, judged by the goal itself",
         "andriushchenko2020square",
-        ("linf", "l2"),
+        {"max_iter": 500, "p_init": 0.8, "nb_restarts": 1},
+        call="without_classes.square",
+        norms=("linf", "l2"),
         knowledge="scores",
         cost="medium",
         goals=("margin", "stax", "mtax", "shift"),
+        rivals="own",
         hidden=("adv_criterion", "loss"),
-        params={"max_iter": 500},
         effort={"quick": {"max_iter": 30}, "thorough": {"max_iter": 5000}},
     ),
-    "SimBA": Row(
-        evasion.SimBA,
-        singly.scores,
+    "SimBA": ARTRow(
         "random directions, of pixels or frequencies, kept where the score moves; ends where it is enough",
         "guo2019simple",
-        ("l2",),
+        # The step is ART's epsilon, which is no budget: L2 grows by its square root.
+        {"attack": "dct", "max_iter": 500, "order": "random", "freq_dim": 4, "stride": 1, "step": 0.2},
+        call="one_by_one.scores",
+        norms=("l2",),
         budget="minimum",
         knowledge="scores",
         cost="high",
+        rivals="own",
         together=False,
-        # The step is ART's epsilon, which is no budget: L2 grows by its square root.
-        params={"max_iter": 500, "step": 0.2},
         renamed={"step": "epsilon"},
         effort={"quick": {"max_iter": 30, "step": 0.5}, "thorough": {"max_iter": 3000}},
     ),
-    "ZooAttack": Row(
-        evasion.ZooAttack,
-        singly.logits,
+    "ZooAttack": ARTRow(
         "C&W with gradients by finite differences" + UNCHANGED,
         "chen2017zoo",
-        ("l2",),
+        {
+            "confidence": 0.0,
+            "learning_rate": 0.1,
+            "max_iter": 100,
+            "binary_search_steps": 1,
+            "initial_const": 1.0,
+            "abort_early": True,
+            "use_resize": False,
+            "use_importance": False,
+            "nb_parallel": 128,
+            "variable_h": 0.01,
+        },
+        call="one_by_one.logits",
+        norms=("l2",),
         budget="minimum",
         knowledge="scores",
         cost="high",
-        params={
-            "max_iter": 100,
-            "learning_rate": 0.1,
-            "initial_const": 1.0,
-            "use_resize": False,
-            "use_importance": False,
-            "variable_h": 0.01,
-        },
+        rivals="own",
         together=False,
         effort={"quick": {"max_iter": 3, "nb_parallel": 10, "learning_rate": 0.5}},
     ),
-    "HopSkipJump": Row(
-        evasion.HopSkipJump,
-        singly.from_an_image,
+    "HopSkipJump": ARTRow(
         "from an image of another class along the boundary, by decisions" + UNCHANGED,
         "chen2020hopskipjump",
-        ("l2", "linf"),
+        {"max_iter": 20, "max_eval": 10000, "init_eval": 100},
+        call="one_by_one.from_an_image",
+        norms=("l2", "linf"),
         budget="minimum",
         knowledge="decisions",
         cost="high",
         goals=("untargeted", "stax"),
+        rivals="own",
         hidden=("init_size",),
-        params={"max_iter": 20},
         effort={"quick": {"max_iter": 1, "init_eval": 20, "max_eval": 20}, "thorough": {"max_iter": 64}},
     ),
-    "BoundaryAttack": Row(
-        evasion.BoundaryAttack,
-        singly.from_an_image,
+    "BoundaryAttack": ARTRow(
         "a walk along the boundary from an image of another class, by decisions" + UNCHANGED,
         "brendel2018decision",
-        ("l2",),
+        {
+            "delta": 0.1,
+            "epsilon": 0.1,
+            "step_adapt": 0.667,
+            "max_iter": 200,
+            "num_trial": 25,
+            "sample_size": 20,
+            "min_epsilon": 0.0,
+        },
+        call="one_by_one.from_an_image",
+        norms=("l2",),
         budget="minimum",
         knowledge="decisions",
         cost="high",
         goals=("untargeted", "stax"),
+        rivals="own",
         hidden=("init_size",),
-        params={"max_iter": 200, "delta": 0.1, "epsilon": 0.1},
         effort={
             "quick": {"max_iter": 4, "num_trial": 2, "sample_size": 4, "epsilon": 0.3},
             "thorough": {"max_iter": 5000},
         },
     ),
-    "SignOPTAttack": Row(
-        evasion.SignOPTAttack,
-        singly.in_directions,
+    "SignOPTAttack": ARTRow(
         "the direction in which the boundary is nearest, by decisions" + UNCHANGED,
         "cheng2020signopt",
-        ("l2",),
+        {
+            "epsilon": 0.001,
+            "num_trial": 50,
+            "max_iter": 20,
+            "query_limit": 4000,
+            "k": 200,
+            "alpha": 0.2,
+            "beta": 0.001,
+        },
+        call="one_by_one.in_directions",
+        norms=("l2",),
         budget="minimum",
         knowledge="decisions",
         cost="high",
         goals=("untargeted",),
         hidden=("eval_perform",),
-        params={"num_trial": 50, "max_iter": 20, "query_limit": 4000},
         effort={
             "quick": {"num_trial": 5, "max_iter": 1, "k": 5, "beta": 0.5, "query_limit": 100},
             "thorough": {"num_trial": 100, "max_iter": 1000, "query_limit": 20000},
         },
     ),
-    "PixelAttack": Row(
-        evasion.PixelAttack,
-        singly.scores,
+    "PixelAttack": ARTRow(
         "some pixels, found by differential evolution" + UNCHANGED,
         "su2019one",
-        ("l0",),
-        eps="th",
+        {"max_iter": 10},
+        call="one_by_one.scores",
+        norms=("l0",),
+        eps_name="th",
         knowledge="scores",
         cost="high",
+        rivals="own",
         # CMA-ES, the other strategy, takes its seed from the clock.
         hidden=("es",),
-        params={"max_iter": 10},
         effort={"quick": {"max_iter": 1}, "thorough": {"max_iter": 100}},
         by_name_only="it asks the model at least 800 times per image, whatever its effort",
     ),

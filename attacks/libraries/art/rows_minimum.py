@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from art.attacks import evasion
-
-from . import drivers as calls
-from . import one_by_one as singly
-from .row import UNCHANGED, Row
+from .row import UNCHANGED, ARTRow
 
 #: By the name of ART's class.
-MINIMUM: dict[str, Row] = {
-    "CarliniL2Method": Row(
-        evasion.CarliniL2Method,
-        calls.labelled,
+MINIMUM: dict[str, ARTRow] = {
+    "CarliniL2Method": ARTRow(
         "C&W for L2" + UNCHANGED,
         "carlini2017towards",
-        ("l2",),
+        {
+            "confidence": 0.0,
+            "learning_rate": 0.01,
+            "binary_search_steps": 5,
+            "max_iter": 20,
+            # Similarities span a fraction of what a classifier's logits do: the search for the weight starts higher.
+            "initial_const": 0.1,
+            "max_halving": 5,
+            "max_doubling": 5,
+        },
+        norms=("l2",),
         budget="minimum",
         cost="high",
-        # Similarities span a fraction of what a classifier's logits do: the search for the weight starts higher.
-        params={"initial_const": 0.1, "binary_search_steps": 5, "max_iter": 20},
+        rivals="own",
         effort={
             "quick": {
                 "binary_search_steps": 1,
@@ -31,17 +34,23 @@ MINIMUM: dict[str, Row] = {
             "thorough": {"binary_search_steps": 10, "max_iter": 50},
         },
     ),
-    "CarliniLInfMethod": Row(
-        evasion.CarliniLInfMethod,
-        singly.logits_to_the_boundary,
+    "CarliniLInfMethod": ARTRow(
         "C&W for L-infinity" + UNCHANGED,
         "carlini2017towards",
-        ("linf",),
+        {
+            "confidence": 0.0,
+            "learning_rate": 0.02,
+            "max_iter": 50,
+            "decrease_factor": 0.9,
+            "initial_const": 0.5,
+            "largest_const": 20.0,
+            "const_factor": 2.0,
+        },
+        call="one_by_one.logits_to_the_boundary",
         budget="minimum",
         cost="high",
         # ART takes every wrong class for the wanted one.
         goals=("untargeted",),
-        params={"max_iter": 50, "learning_rate": 0.02, "initial_const": 0.5},
         effort={
             "quick": {
                 "max_iter": 5,
@@ -53,74 +62,94 @@ MINIMUM: dict[str, Row] = {
             "thorough": {"max_iter": 100, "learning_rate": 0.01, "initial_const": 0.01, "decrease_factor": 0.9},
         },
     ),
-    "CarliniL0Method": Row(
-        evasion.CarliniL0Method,
-        calls.labelled,
+    "CarliniL0Method": ARTRow(
         "C&W for L0" + UNCHANGED,
         "carlini2017towards",
-        ("l0",),
+        {
+            "confidence": 0.0,
+            "learning_rate": 0.01,
+            "binary_search_steps": 3,
+            "max_iter": 10,
+            "initial_const": 0.1,
+            "warm_start": True,
+            "max_halving": 5,
+            "max_doubling": 5,
+        },
+        norms=("l0",),
         budget="minimum",
         cost="high",
+        rivals="own",
         hidden=("mask",),
-        params={"initial_const": 0.1, "binary_search_steps": 3, "max_iter": 10},
         effort={"quick": {"binary_search_steps": 1, "max_iter": 4, "max_halving": 2, "max_doubling": 2}},
         by_name_only="it runs CarliniL2Method again and again, up to once per pixel value",
     ),
-    "ElasticNet": Row(
-        evasion.ElasticNet,
-        calls.labelled,
+    "ElasticNet": ARTRow(
         "EAD: C&W with a penalty on L1" + UNCHANGED,
         "chen2018ead",
-        ("l1",),
+        {
+            "confidence": 0.0,
+            "learning_rate": 0.01,
+            "binary_search_steps": 5,
+            "max_iter": 100,
+            "beta": 0.001,
+            "initial_const": 0.1,
+            "decision_rule": "L1",
+        },
+        norms=("l1",),
         budget="minimum",
         cost="medium",
-        params={"initial_const": 0.1, "binary_search_steps": 5, "decision_rule": "L1"},
+        rivals="own",
         effort={"quick": {"binary_search_steps": 1, "max_iter": 7, "initial_const": 1.0, "learning_rate": 0.02}},
     ),
-    "DeepFool": Row(
-        evasion.DeepFool,
-        calls.labelled,
+    "DeepFool": ARTRow(
         "steps to the nearest linearised boundary",
         "moosavi2016deepfool",
-        ("l2",),
+        {"max_iter": 50, "epsilon": 1e-6, "nb_grads": 10},
+        norms=("l2",),
         budget="minimum",
         goals=("untargeted",),
-        params={"max_iter": 50},
         effort={"quick": {"max_iter": 3, "nb_grads": 3}},
     ),
-    "NewtonFool": Row(
-        evasion.NewtonFool,
-        calls.with_probabilities,
+    "NewtonFool": ARTRow(
         "Newton steps that lower the probability of the class",
         "jang2017objective",
-        ("l2",),
+        {"max_iter": 50, "eta": 0.01},
+        call="drivers.with_probabilities",
+        norms=("l2",),
         budget="minimum",
         goals=("untargeted",),
-        params={"max_iter": 50},
         effort={"quick": {"max_iter": 10}},
     ),
-    "SaliencyMapMethod": Row(
-        evasion.SaliencyMapMethod,
-        calls.towards_a_class,
+    "SaliencyMapMethod": ARTRow(
         "JSMA: pairs of pixel values that matter most, raised by theta",
         "papernot2016limitations",
-        ("l0",),
+        {"theta": 0.5, "gamma": 0.1},
+        call="drivers.towards_a_class",
+        norms=("l0",),
         budget="minimum",
         cost="medium",
-        params={"theta": 0.5, "gamma": 0.1},
+        rivals="own",
         effort={"quick": {"theta": 1.0, "gamma": 0.006}, "thorough": {"gamma": 1.0}},
     ),
-    "BrendelBethgeAttack": Row(
-        getattr(evasion, "BrendelBethgeAttack", None),
-        singly.from_an_image,
+    "BrendelBethgeAttack": ARTRow(
         "along the boundary, from an image of another class" + UNCHANGED,
         "brendel2019accurate",
-        ("l2", "linf", "l1"),
+        {
+            "overshoot": 1.1,
+            "steps": 100,
+            "lr": 1e-3,
+            "lr_decay": 0.5,
+            "lr_num_decay": 20,
+            "momentum": 0.8,
+            "binary_search_steps": 10,
+        },
+        call="one_by_one.from_an_image",
+        norms=("l2", "linf", "l1"),
         budget="minimum",
         cost="medium",
         goals=("untargeted", "stax"),
+        rivals="own",
         hidden=("init_size",),
-        params={"steps": 100},
         effort={"quick": {"steps": 8, "binary_search_steps": 6}, "thorough": {"steps": 1000}},
         needs="numba",
         by_name_only="it compiles itself anew in every process, for about a minute",

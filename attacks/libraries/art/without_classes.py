@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...goals.embedding import Goal
 from .estimators import EmbeddingEstimator
-from .row import Array, Job
+from .job import Array, Job
 
 
 class _Values:
@@ -21,7 +21,7 @@ class _Values:
 
     def __init__(self, job: Job) -> None:
         goal = cast(Goal, job.goal)
-        self._objective = goal.objective(job.references, seed=job.seed)
+        self._objective = goal.objective(job.references, seed=job.batch_seed)
         self._clean = job.references.embeddings
         self._estimator = EmbeddingEstimator(job.model, job.images)
         self._known: dict[int, tuple[bytes, float]] = {}

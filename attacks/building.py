@@ -3,42 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from robustdml.config import EFFORTS, Effort
-from robustdml.contracts import Attack
 from robustdml.errors import BudgetError, SpecError, UnknownNameError
 from robustdml.importing import load_object
 from robustdml.registry import Registry, Spec, parse_spec
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
 
-from .factory import DEFAULT_EPS, GOALS, AttackFactory, goal_parameters
-from .libraries import art
-from .libraries.torchattacks import adapter as torchattacks
-from .native import (
-    both_sides as poisoning,
-)
-from .native import (
-    patch,
-    universal,
-)
-from .native import (
-    ranking_attacks as ranking,
-)
-from .native import (
-    table as native,
-)
-from .native.transfer import Transfer
+from .factory import DEFAULT_EPS, AttackFactory, goal_class, goal_parameters
+from .libraries.art import rows as art
+from .libraries.torchattacks import rows as torchattacks
+from .native import factories as native
 
-_SOURCES = (native, ranking, universal, patch, poisoning, torchattacks, art)
+if TYPE_CHECKING:
+    from robustdml.contracts import Attack
+
+    from .native.transfer import Transfer
 
 ATTACKS: Registry[AttackFactory] = Registry("attack")
-for _source in _SOURCES:
+for _source in (native, torchattacks, art):
     for _name, _factory in _source.FACTORIES.items():
         ATTACKS.add(_name, _factory)
 
 
 def _transfer(attack: str, eps: float, surrogate: str) -> Transfer:
+    from .native.transfer import Transfer
+
     return Transfer(surrogate, build_attack(attack, eps))
 
 
@@ -95,7 +87,7 @@ def build_attack(text: str, eps: float, effort: Effort = "standard") -> Attack:
     params = {key: value for key, value in params.items() if key not in {"goal", "eps"}}
     if goal is not None:
         own = {key: params.pop(key) for key in goal_parameters(goal) if key in params}
-        params["goal"] = GOALS[goal](**own)
+        params["goal"] = goal_class(goal)(**own)
     if factory.budget == "fixed":
         params["eps"] = budget
     return factory.make(**params)
