@@ -94,7 +94,7 @@ def _names(path: Path) -> list[str]:
 
 def _variable(path: Path, name: str) -> npt.NDArray[Any]:
     # Slow to import, and no other data set needs it.
-    from scipy.io import loadmat  # type: ignore[import-untyped]
+    from scipy.io import loadmat
 
     if not path.is_file():
         raise DataError(f"CARS196 has no '{path.name}', expected at '{path}': {CARS.fetch}")
