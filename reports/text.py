@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from robustdml.results import Score
+from robustdml.results import ModelEntry, Score
 from robustdml.threat import NORMS
 
 ABSENT = "—"
@@ -52,6 +52,16 @@ def norm(value: float | None, kind: str) -> str:
     if value is None:
         return ABSENT
     return f"{255 * value:.2f}/255" if kind == "linf" else f"{NORMS[kind]} {value:.4g}"
+
+
+def prepared(model: ModelEntry) -> str:
+    """How a model's images were prepared, and whether it had said so."""
+    if model.preprocessing is None:
+        return ABSENT
+    used = str(model.preprocessing)
+    if model.declared is None:
+        return f"{used} (the model does not say how)"
+    return used if model.declared == model.preprocessing else f"{used} (the model is made for: {model.declared.view})"
 
 
 def count(value: int) -> str:

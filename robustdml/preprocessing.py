@@ -86,11 +86,15 @@ class Preprocessing:
         square: Tensor = functional.center_crop(resized, [self.size, self.size])
         return square
 
+    @property
+    def view(self) -> str:
+        """What is done outside of the model, in words: ``shorter side to 232 (bicubic), centre crop 224``."""
+        resized = f"{'both sides' if self.squash else 'shorter side'} to {self.resize} ({self.interpolation})"
+        return resized if self.squash and self.resize == self.size else f"{resized}, centre crop {self.size}"
+
     def __str__(self) -> str:
-        """As a reader is told: ``shorter side to 232 (bicubic), centre crop 224, mean 0.485 …``."""
-        parts = [f"{'both sides' if self.squash else 'shorter side'} to {self.resize} ({self.interpolation})"]
-        if not self.squash or self.resize > self.size:
-            parts.append(f"centre crop {self.size}")
+        """All of it: the `view`, then ``mean 0.485 / 0.456 / 0.406, std 0.229 / 0.224 / 0.225``."""
+        parts = [self.view]
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values is not None:
                 parts.append(f"{name} {' / '.join(f'{value:.4g}' for value in values)}")

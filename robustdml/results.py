@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from robustdml.errors import BudgetError, RunFolderError, SpecError
 from robustdml.files import write_text
+from robustdml.preprocessing import Preprocessing
 from robustdml.registry import parse_spec
 from robustdml.threat import ThreatModel
 
@@ -79,6 +80,7 @@ class DatasetEntry(_Record):
 
     name: str
     protocol: str
+    #: The largest where each model has its own (see ``ModelEntry.preprocessing``).
     image_size: int
     classes: int
     queries: int
@@ -127,6 +129,10 @@ class ModelEntry(_Record):
     #: undefined, and in results from before these were measured.
     nmi: Share | None = None
     pi_ratio: Annotated[float, Field(ge=0)] | None = None
+    #: How its images were prepared; None in results from before this was kept.
+    preprocessing: Preprocessing | None = None
+    #: How it says that they must be; None where it says nothing.
+    declared: Preprocessing | None = None
 
 
 class AttackEntry(_Record):
@@ -334,6 +340,8 @@ class EvalSpec(_Record):
     foreign: tuple[tuple[str, str], ...] = ()
     #: Versions of the packages that numbers depend on.
     packages: tuple[tuple[str, str], ...] = ()
+    #: Name of each model, and how its images are prepared.
+    preprocessing: tuple[tuple[str, Preprocessing], ...] = ()
 
 
 class Results(_Record):

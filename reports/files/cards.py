@@ -82,6 +82,7 @@ def card_markdown(index: Index, model: ModelEntry) -> str:
     """The card of a model as Markdown."""
     results, dataset = index.results, index.results.dataset
     own = measurements(index, model)
+    size = model.preprocessing.size if model.preprocessing else dataset.image_size
     attacks = [item for item in own if item.condition == "attack"]
     limitations = [flag for flag in results.flags if flag.model in {None, model.name}]
     facts = (
@@ -96,7 +97,8 @@ def card_markdown(index: Index, model: ModelEntry) -> str:
         ("Protocol", dataset.protocol),
         ("Queries", f"{text.count(dataset.queries)} of {text.count(dataset.queries_available)}"),
         ("Gallery", text.counted(dataset.gallery, "image")),
-        ("Image size", f"{dataset.image_size} x {dataset.image_size} pixels"),
+        ("Image size", f"{size} x {size} pixels"),
+        ("Input", text.prepared(model)),
         ("Chance", f"R@1 {text.fraction(dataset.chance_recall_at_1)}"),
         ("Threat model", _threat(index, model)),
     )

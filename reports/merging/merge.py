@@ -192,6 +192,7 @@ def _spec(every: Sequence[Results], models: Sequence[ModelEntry]) -> EvalSpec:
     return every[0].spec.model_copy(
         update={
             "models": tuple((model.name, model.fingerprint) for model in models),
+            "preprocessing": tuple((model.name, model.preprocessing) for model in models if model.preprocessing),
             "attacks": tuple(dict.fromkeys(attack for results in every for attack in results.spec.attacks)),
             "version": _joined(results.spec.version for results in every),
         }

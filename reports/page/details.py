@@ -136,6 +136,7 @@ def _model(model: ModelEntry) -> ModelRow:
         text.fraction(model.health.mean_cosine),
         text.fraction(model.nmi),
         text.fraction(model.pi_ratio),
+        text.prepared(model),
     )
     return ModelRow(model.name, model.health.collapsed, columns, model.fingerprint)
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--attack-time-limit", type=float, metavar="SECONDS", help="Per attack, eps and model; slower ones fail.")
 @click.option("--max-queries", type=int, help="Attack a class-stratified sample of this size.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; repeat the command to resume.")
-@click.option("--image-size", type=int, help="Side in pixels [default: the models'].")
+@click.option("--image-size", type=int, help="Side in pixels for all models [default: each model's own].")
 @click.option(
     "--branches",
     type=click.Choice(BRANCH_CHOICES),
@@ -60,7 +60,8 @@ def evaluate(
     """Attack models and compare clean and adversarial recall.
 
     RUN_OR_MODEL is the --out folder of 'robustdml train' (NAME=FOLDER calls it so), or package.module:factory for a
-    torch module of your own that maps images (N, 3, H, W) in [0, 1] to embeddings (N, D). Writes results.json,
+    torch module of your own that maps images (N, 3, H, W) in [0, 1] to embeddings (N, D); its attribute preprocessing
+    may say how they are to be prepared: {"size": 224, "resize": 256, "interpolation": "bicubic"}. Writes results.json,
     per-query records and report.html.
     """
     budgets = parse_eps_list(eps)
@@ -110,6 +111,9 @@ def summarise(results: Results) -> None:
         clean = f"{model.clean.metrics.recall_at_1:.3f}"
         table.add_row(escape(model.name), clean, *(recalls.get(budget, "-") for budget in budgets))
     Console().print(table)
+    for flag in results.flags:
+        if flag.slug == "other-preprocessing":
+            click.echo(f"{flag.message} {flag.remedy}")
     for status in ("failed", "skipped"):
         reasons = [cell.reason for cell in results.cells if cell.status == status]
         if reasons:

@@ -29,9 +29,10 @@ from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.poisoning import Prepared, poison_gallery, prepare
 from robustdml.evaluation.records import Records
 from robustdml.evaluation.store import CellKey, Failure, Store
-from robustdml.evaluation.subjects import Subject, subjects_from_modules
+from robustdml.evaluation.subjects import Subject, preparations, subjects_from_modules
 from robustdml.files import claim_run_folder
-from robustdml.models import check_image_size, evaluation_mode, weights_fingerprint
+from robustdml.models import evaluation_mode, weights_fingerprint
+from robustdml.preprocessing import Preprocessing
 from robustdml.progress import Advance, progress
 from robustdml.results import EvalSpec, ModelEntry, Results
 from robustdml.retrieval.clustering import nmi, pi_ratio
@@ -60,10 +61,11 @@ def evaluate(
     """Evaluate models clean and under attack, and write ``results.json`` and per-query records into ``out``.
 
     Any module that maps images ``(N, 3, H, W)`` in [0, 1] to ``(N, D)`` can be evaluated; its normalisation must be
-    inside. Outputs are put on the unit sphere: retrieval is by cosine similarity, exact, over the whole gallery. The
-    gallery is clean and the queries are attacked, unless an attack is one on the gallery or on both. A query never
-    finds itself. An attack that fails is recorded with its reason and never stops the rest. The same call again resumes
-    a run that was stopped.
+    inside. Each gets images as it says that they must be prepared (see `robustdml.preprocessing.declared`): one that
+    `robustdml train` made does, and any other may. Outputs are put on the unit sphere: retrieval is by cosine
+    similarity, exact, over the whole gallery. The gallery is clean and the queries are attacked, unless an attack is
+    one on the gallery or on both. A query never finds itself. An attack that fails is recorded with its reason and
+    never stops the rest. The same call again resumes a run that was stopped.
 
     Args:
         models: modules by name, or subjects.
@@ -71,36 +73,29 @@ def evaluate(
         attacks: each with its budget, from `robustdml.attacks.build_suite` or of your own making.
         out: the run folder.
         max_queries: attack (and score) a class-stratified sample of this size; None takes all queries.
-        image_size: side of the images; None takes what the models were made for, else the data set's.
+        image_size: side of the images for all models; None takes what each was made for, else the data set's.
         seed: of the sample, the attacks and the bootstrap.
         shard_size: queries per record file and per attack call.
         attack_time_limit: seconds that one attack at one budget may take on one model; a slower one has failed. The
             clock is read whenever the model is called, and it counts what a stopped run had spent.
 
     Raises:
-        SpecError: no model, equal names, models made for different image sizes, or something that is no attack.
+        SpecError: no model, equal names, models of different sizes under a budget that grows with the size, or
+            something that is no attack.
         RunFolderError: ``out`` holds another run.
         CheckpointError: a model gives no finite embeddings.
     """
     subjects = subjects_from_modules(models)
-    size = (_common_size(subjects) or dataset.image_size) if image_size is None else image_size
-    check_image_size(size)
     for attack in attacks:
         if isinstance(attack, str):
             raise SpecError(f"'{attack}' is a name, not an attack: build it with robustdml.attacks.build_suite")
     if attack_time_limit is not None and not attack_time_limit > 0:
         raise SpecError(f"attack_time_limit={attack_time_limit} must be above 0 seconds")
+    prepared = preparations(subjects, attacks, image_size=image_size, usual=dataset.image_size)
     run = _Evaluation(
-        subjects, dataset, list(attacks), Path(out), max_queries, size, seed, shard_size, attack_time_limit, options
+        subjects, dataset, list(attacks), Path(out), max_queries, prepared, seed, shard_size, attack_time_limit, options
     )
     return run.go()
-
-
-def _common_size(subjects: Sequence[Subject]) -> int | None:
-    sizes = {subject.name: subject.image_size for subject in subjects if subject.image_size}
-    if len(set(sizes.values())) > 1:
-        raise SpecError(f"the models were made for different image sizes ({sizes}): choose one with --image-size")
-    return next(iter(sizes.values()), None)
 
 
 class _Evaluation:
@@ -113,13 +108,13 @@ class _Evaluation:
         attacks: list[Attack],
         out: Path,
         max_queries: int | None,
-        image_size: int,
+        prepared: Mapping[str, Preprocessing],
         seed: int,
         shard_size: int,
         time_limit: float | None,
         options: RunOptions,
     ) -> None:
-        self.subjects, self.attacks, self.out = subjects, attacks, out
+        self.subjects, self.attacks, self.out, self.prepared = subjects, attacks, out, prepared
         self.available = len(dataset.query)
         self.dataset = dataset.subset_queries(max_queries, seed)
         self.options, self.device = options, choose_device(options.device)
@@ -130,10 +125,12 @@ class _Evaluation:
             repeated = next(key for key in keys if keys.count(key) > 1)
             size = "" if repeated[1] is None else f" at eps {repeated[1]:g}"
             raise SpecError(f"the attack '{repeated[0]}' is given twice{size}: leave one out")
+        largest = max(found.size for found in prepared.values())
         self.spec = EvalSpec(
             dataset=dataset.name,
             dataset_fingerprint=dataset.fingerprint(),
-            image_size=image_size,
+            image_size=largest,
+            preprocessing=tuple(prepared.items()),
             models=tuple((subject.name, weights_fingerprint(subject.module)) for subject in subjects),
             attacks=tuple(keys),
             max_queries=max_queries,
@@ -145,8 +142,8 @@ class _Evaluation:
         )
         self.fingerprint = claim_run_folder(out, {"kind": "evaluate", **self.spec.model_dump(mode="json")})
         self.store = Store(out, self.fingerprint)
-        self.tensors = ImageTensors(dataset.images, image_size)
-        self.pictured = pictured_queries(self.dataset, image_size, seed)
+        self.images = ImageTensors(dataset.images, largest)
+        self.pictured = pictured_queries(self.dataset, largest, seed)
         self.mapped = mapped_queries(self.dataset, seed)
         self.plan = Plan(
             fingerprint=self.fingerprint,
@@ -180,18 +177,19 @@ class _Evaluation:
         weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
         model = Embedder(module)
         name = subject.name
+        tensors = self.images.prepared(self.prepared[name])
         with evaluation_mode(model):
             advance(0, f"{name}: clean")
-            judge = Judge(model, self.dataset.test, self.tensors, self.device, name=name, advance=advance)
+            judge = Judge(model, self.dataset.test, tensors, self.device, name=name, advance=advance)
             clean = judge.clean()
-            self.store.check_answers(name, answers(model, self.tensors, self.dataset.query, self.device))
+            self.store.check_answers(name, answers(model, tensors, self.dataset.query, self.device))
             if self.store.read_model(name) is None:
                 self.store.write_model(self._entry(subject, judge, clean), clean)
             for attack in self.attacks:
                 key = CellKey(name, attack.entry().spec, attack.threat)
                 advance(0, f"{name}: {attack.entry().name}")
                 try:
-                    self._attack(judge.fresh(), key, attack, advance)
+                    self._attack(judge.fresh(), key, attack, tensors, advance)
                 except RunFolderError:  # A damaged record is the run folder's fault, not the attack's.
                     raise
                 except Exception as error:  # A foreign attack may raise anything; its cell says so, the rest goes on.
@@ -199,7 +197,7 @@ class _Evaluation:
                     status: Literal["failed", "skipped"] = "skipped" if isinstance(error, AttackSkipped) else "failed"
                     self.store.write_failure(key, Failure(status, _reason(error)))
         module.to(home)  # one model at a time on the device, and each back where its owner had it
-        self._show(name, judge, clean)
+        self._show(name, judge, clean, tensors)
 
     def _entry(self, subject: Subject, judge: Judge, clean: Records) -> ModelEntry:
         embeddings, classes = judge.gallery_embeddings, self.dataset.labels[self.dataset.gallery]
@@ -209,6 +207,8 @@ class _Evaluation:
             fingerprint=dict(self.spec.models)[subject.name],
             architecture=subject.architecture,
             method=subject.method,
+            preprocessing=self.prepared[subject.name],
+            declared=subject.preprocessing,
             embedding_dim=embeddings.shape[1],
             parameters=sum(parameter.numel() for parameter in subject.module.parameters()),
             clean=score(clean.values, clean.labels, seed=self.spec.seed),
@@ -218,7 +218,7 @@ class _Evaluation:
             pi_ratio=pi_ratio(embeddings, classes),
         )
 
-    def _show(self, name: str, judge: Judge, clean: Records) -> None:
+    def _show(self, name: str, judge: Judge, clean: Records, tensors: ImageTensors) -> None:
         """Keep what the report shows of a finished model run beside its recalls."""
         cells = model_cells(self.plan, self.store, name, clean)[0]
         shown = shown_attacks([c for c in cells if self.plan.attack_of(c.attack).side == "query"], self.plan.attacks)
@@ -227,11 +227,11 @@ class _Evaluation:
             records = self.store.read_all(CellKey(name, entry.spec, threat))
             assert records is not None  # only what was judged is shown
             attacked[entry.spec, threat] = records
-        examples = ExampleWriter(self.out, self.dataset, self.tensors).examples(name, clean, attacked, shown)
+        examples = ExampleWriter(self.out, self.dataset, tensors).examples(name, clean, attacked, shown)
         maps = embedding_maps(name, judge, self.plan.queries, clean, attacked, shown, seed=self.spec.seed)
         self.store.write_shown(name, examples, maps)
 
-    def _attack(self, judge: Judge, cell_key: CellKey, attack: Attack, advance: Advance) -> None:
+    def _attack(self, judge: Judge, cell_key: CellKey, attack: Attack, tensors: ImageTensors, advance: Advance) -> None:
         there = set(self.store.shards(cell_key))
         spent = sum(self.store.read(cell_key, shard).seconds for shard in there) if self.time_limit else 0.0
         # What is done once for all shards is counted once, also where a stopped run had done and counted it before.
@@ -249,7 +249,7 @@ class _Evaluation:
                         records = poison_gallery(judge, attack, seed=seed).records()
                     else:
                         prepared = prepared or prepare(judge, attack, seed=seed)
-                        records = prepared.complete(self._shard(prepared, rows, seed), first=not counted)
+                        records = prepared.complete(self._shard(prepared, tensors, rows, seed), first=not counted)
                         counted = True
                 except AttackTimeout:
                     raise AttackTimeout(
@@ -263,8 +263,8 @@ class _Evaluation:
             done += len(rows)
             advance(len(rows))
 
-    def _shard(self, prepared: Prepared, rows: Integers, seed: int) -> Records:
-        images: Tensor = self.tensors.batch(self.dataset.query[rows]).to(self.device)
+    def _shard(self, prepared: Prepared, tensors: ImageTensors, rows: Integers, seed: int) -> Records:
+        images: Tensor = tensors.batch(self.dataset.query[rows]).to(self.device)
         return attack_shard(
             prepared.judge,
             prepared.attack,

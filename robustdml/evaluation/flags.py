@@ -25,6 +25,7 @@ def flags(
     return (
         *_failed(cells),
         *_collapsed(models, dataset),
+        *_prepared_otherwise(models),
         *_coverage(queries, on_queries),
         *_masking(queries, on_queries),
         *_budget(cells),
@@ -61,6 +62,18 @@ def _collapsed(models: Sequence[ModelEntry], dataset: DatasetEntry) -> Iterator[
                 slug="near-chance",
                 message=f"{model.name}'s clean R@1 {recall:.3f} is near chance ({dataset.chance_recall_at_1:.3f}).",
                 remedy="There is nothing to be robust about: check preprocessing (images are in [0, 1]) and training.",
+                model=model.name,
+            )
+
+
+def _prepared_otherwise(models: Sequence[ModelEntry]) -> Iterator[Flag]:
+    for model in models:
+        if model.declared is not None and model.preprocessing is not None and model.declared != model.preprocessing:
+            yield Flag(
+                slug="other-preprocessing",
+                message=f"{model.name}'s images were not prepared as it says that they must be: "
+                f"{model.preprocessing.view}, in place of {model.declared.view}.",
+                remedy="Its recalls, also the clean one, may be low for that reason alone. Leave --image-size out.",
                 model=model.name,
             )
 

@@ -10,9 +10,12 @@ from pathlib import Path
 from torch import nn
 
 from robustdml.config import BRANCH_CHOICES, BranchChoice
+from robustdml.contracts import Attack
 from robustdml.errors import CheckpointError, SpecError
 from robustdml.importing import call_factory
-from robustdml.models import Checkpoint, EmbeddingModel, branch_names, fold, load_checkpoint
+from robustdml.models import Checkpoint, EmbeddingModel, branch_names, check_image_size, fold, load_checkpoint
+from robustdml.preprocessing import Preprocessing, declared
+from robustdml.threat import NORMS
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,17 @@ class Subject:
         module: maps images ``(N, 3, H, W)`` in [0, 1] to ``(N, D)``; normalisation inside.
         source: where it came from, for the report.
         method: how it was trained, if known.
-        image_size: what it was made for, if known.
     """
 
     name: str
     module: nn.Module
     source: str
     method: str | None = None
-    image_size: int | None = None
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How images are to be prepared for it; None where it does not say (see `robustdml.preprocessing.declared`)."""
+        return declared(self.module)
 
     @property
     def architecture(self) -> str:
@@ -54,8 +60,7 @@ def subjects_from_modules(models: Mapping[str, nn.Module] | Sequence[Subject]) -
                 raise SpecError(
                     f"'{name}' is {type(module).__name__}, not a torch module (a checkpoint's is .deployed())"
                 )
-            size = module.config.image_size if isinstance(module, EmbeddingModel) else None
-            found.append(Subject(name, module, "a module in memory", image_size=size))
+            found.append(Subject(name, module, "a module in memory"))
     else:
         found = list(models)
     if not found:
@@ -96,10 +101,43 @@ def load_subjects(
         else:
             checkpoint = load_checkpoint(path, trust_code=trust_code)
             module, model = checkpoint.model, checkpoint.deployed()
-            method = checkpoint.training.get("method")
-            deployed = Subject(name or _short_name(path, paths), model, source, method, model.config.image_size)
+            deployed = Subject(name or _short_name(path, paths), model, source, checkpoint.training.get("method"))
         subjects += _through_each_branch(deployed, module) if branches == "all" else [deployed]
     return subjects_from_modules(subjects)
+
+
+def preparations(
+    subjects: Sequence[Subject], attacks: Sequence[Attack], *, image_size: int | None, usual: int
+) -> dict[str, Preprocessing]:
+    """How images are prepared for each model, by its name: as it declares.
+
+    A model that declares nothing gets the plain view, of the size that the others agree on.
+
+    Args:
+        image_size: S for all models, in place of what they declare; the rest of that is kept.
+        usual: S where nothing else says it.
+
+    Raises:
+        SpecError: a size that cannot be; or models of different sizes under a budget that depends on the size.
+    """
+    if image_size is not None:
+        check_image_size(image_size)
+    declared_by = {subject.name: subject.preprocessing for subject in subjects}
+    sizes = {name: found.size for name, found in declared_by.items() if found}
+    if image_size is None and len(set(sizes.values())) > 1:
+        bounded = [attack for attack in attacks if attack.entry().budget != "unrestricted"]
+        dependent = next((attack for attack in bounded if attack.threat.norm != "linf"), None)
+        if dependent is not None:
+            named = ", ".join(f"{name} of {size}" for name, size in sizes.items())
+            raise SpecError(
+                f"the models take images of different sizes ({named} pixels), and what '{dependent.entry().spec}' may "
+                f"change is counted in {NORMS[dependent.threat.norm]}, which grows with the size: leave such attacks "
+                "out, give one --image-size for all, or evaluate the models in runs of their own"
+            )
+    usual = image_size or (next(iter(sizes.values())) if len(set(sizes.values())) == 1 else usual)
+    check_image_size(usual)
+    found = {name: own or Preprocessing(usual) for name, own in declared_by.items()}
+    return found if image_size is None else {name: own.at(image_size) for name, own in found.items()}
 
 
 def _through_each_branch(deployed: Subject, module: nn.Module) -> list[Subject]:

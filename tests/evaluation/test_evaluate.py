@@ -406,11 +406,9 @@ def test_what_is_no_embedding_model_is_refused(squares, tmp_path, module, senten
         run(squares, [], tmp_path, {"net": module})
 
 
-def test_models_must_agree_in_name_and_size(squares, tmp_path):
+def test_what_cannot_be_evaluated_is_refused(squares, tmp_path):
     with pytest.raises(SpecError, match="two models have the name 'a'"):
         run(squares, [], tmp_path, [Subject("a", SmallNet(), "x"), Subject("a", SmallNet(), "y")])
-    with pytest.raises(SpecError, match=r"different image sizes .* choose one with --image-size"):
-        run(squares, [], tmp_path, [Subject("a", SmallNet(), "x", None, 10), Subject("b", SmallNet(), "y", None, 12)])
     for wrong in (SmallNet(), {"a": 5}):
         with pytest.raises(SpecError, match=r"\.deployed\(\)"):
             evaluate(wrong, squares, [], out=tmp_path, options=QUIET)

@@ -61,7 +61,7 @@ def test_every_branch_is_a_subject_and_the_deployed_one_keeps_the_name(runs):
     assert [subject.source for subject in every] == [
         f"{runs / 'mdprop'}, BatchNorm branch {branch}" for branch in ("clean (deployed)", "stax", "mtax")
     ]
-    assert {(subject.method, subject.image_size) for subject in every} == {("mdprop", 16)}
+    assert {(subject.method, subject.preprocessing.size) for subject in every} == {("mdprop", 16)}
 
 
 def test_a_subject_is_an_ordinary_model_of_its_branch_alone(runs):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors
@@ -112,15 +113,17 @@ class ExampleWriter:
         return self._dataset.class_names[int(self._dataset.labels[item])]
 
     def _item(self, item: int) -> str:
-        name = f"{EXAMPLES_FOLDER}/item-{item}.png"
-        if not (self._run / name).is_file():
-            write_bytes(self._run / name, thumbnail(self._tensors.batch([item])[0]))
-        return name
+        return self._kept("item", item, thumbnail)
 
     def _clean(self, item: int) -> str:
-        name = f"{EXAMPLES_FOLDER}/image-{item}.png"
+        return self._kept("image", item, picture)
+
+    def _kept(self, kind: str, item: int, draw: Callable[[Tensor], bytes]) -> str:
+        """The picture of an image as this model gets it: models with one view share one file."""
+        view = content_hash(self._tensors.preprocessing.view.encode())
+        name = f"{EXAMPLES_FOLDER}/{kind}-{item}-{view}.png"
         if not (self._run / name).is_file():
-            write_bytes(self._run / name, picture(self._tensors.batch([item])[0]))
+            write_bytes(self._run / name, draw(self._tensors.batch([item])[0]))
         return name
 
     def _write(self, data: bytes) -> str:
