@@ -13,17 +13,19 @@ from .building import ATTACKS as ATTACKS
 from .building import NOT_OFFERED as NOT_OFFERED
 from .building import build_attack as build_attack
 from .factory import AttackFactory as AttackFactory
+from .factory import goal_parameters as goal_parameters
+from .goals import GOALS as GOALS
 from .suites import SUITES as SUITES
 from .suites import build_suite as build_suite
 
 if TYPE_CHECKING:
-    from .goals.embedding import MTAX as MTAX
-    from .goals.embedding import STAX as STAX
-    from .goals.embedding import Margin as Margin
-    from .goals.embedding import NearestNegative as NearestNegative
-    from .goals.embedding import Shift as Shift
     from .goals.rivals import ClassMargin as ClassMargin
     from .goals.rivals import ItemMargin as ItemMargin
+    from .goals.targeted import MTAX as MTAX
+    from .goals.targeted import STAX as STAX
+    from .goals.untargeted import Margin as Margin
+    from .goals.untargeted import NearestNegative as NearestNegative
+    from .goals.untargeted import Shift as Shift
     from .libraries.classifier import RetrievalClassifier as RetrievalClassifier
     from .native.apgd import APGD as APGD
     from .native.minimum import MinimumNorm as MinimumNorm
@@ -37,20 +39,20 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "APGD": "native.apgd",
-    "MTAX": "goals.embedding",
+    "MTAX": "goals.targeted",
     "NES": "native.nes",
     "PGD": "native.pgd",
-    "STAX": "goals.embedding",
+    "STAX": "goals.targeted",
     "ClassMargin": "goals.rivals",
     "ItemMargin": "goals.rivals",
-    "Margin": "goals.embedding",
+    "Margin": "goals.untargeted",
     "MinimumNorm": "native.minimum",
     "Momentum": "native.momentum",
-    "NearestNegative": "goals.embedding",
+    "NearestNegative": "goals.untargeted",
     "Noise": "native.noise",
     "RayS": "native.rays",
     "RetrievalClassifier": "libraries.classifier",
-    "Shift": "goals.embedding",
+    "Shift": "goals.untargeted",
     "Square": "native.square",
     "Transfer": "native.transfer",
 }
@@ -58,6 +60,7 @@ _HOMES = {
 __all__ = [
     "APGD",
     "ATTACKS",
+    "GOALS",
     "MTAX",
     "NES",
     "NOT_OFFERED",
@@ -79,6 +82,7 @@ __all__ = [
     "Transfer",
     "build_attack",
     "build_suite",
+    "goal_parameters",
 ]
 
 

@@ -12,7 +12,8 @@ from robustdml.registry import Registry, Spec, parse_spec
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
 
-from .factory import DEFAULT_EPS, AttackFactory, goal_class, goal_parameters
+from .factory import DEFAULT_EPS, AttackFactory, goal_parameters
+from .goals import GOALS
 from .libraries.art import rows as art
 from .libraries.torchattacks import rows as torchattacks
 from .native import factories as native
@@ -87,7 +88,7 @@ def build_attack(text: str, eps: float, effort: Effort = "standard") -> Attack:
     params = {key: value for key, value in params.items() if key not in {"goal", "eps"}}
     if goal is not None:
         own = {key: params.pop(key) for key in goal_parameters(goal) if key in params}
-        params["goal"] = goal_class(goal)(**own)
+        params["goal"] = GOALS[goal](**own)
     if factory.budget == "fixed":
         params["eps"] = budget
     return factory.make(**params)

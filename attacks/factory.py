@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from robustdml.config import Effort
 
+from .goals import GOALS
+
 if TYPE_CHECKING:
     from robustdml.contracts import Attack
-
-    from .goals.embedding import Aim
 
 #: Budgets of attacks in other norms than L-infinity where the spec names none: those of RobustBench's L2 boards and of
 #: Croce & Hein 2021 for L1, both at 32 x 32 pixels; ten pixels for L0.
@@ -57,16 +57,9 @@ class AttackFactory:
         return {**own, **self.defaults, **goal_parameters(goal)}
 
 
-def goal_class(goal: str) -> type[Aim]:
-    """The class of a goal, by its word in specs; goals need torch, which is imported here."""
-    from .goals import GOALS
-
-    return GOALS[goal]
-
-
 def goal_parameters(goal: str | None) -> dict[str, object]:
     """The parameters of a goal itself, such as the number of targets, with their defaults."""
-    return dataclass_defaults(goal_class(goal)) if goal else {}
+    return dataclass_defaults(GOALS[goal]) if goal else {}
 
 
 def dataclass_defaults(kind: type[Any]) -> dict[str, object]:

@@ -179,11 +179,49 @@ def foreign_code(thing: Any) -> str:
     return " ".join(sorted(found - {""}))
 
 
-class Raised(Protocol):
-    """What a gradient attack raises, without the attack around it."""
+#: Maps embeddings ``(N, D)`` of attacked images to a value per image ``(N,)``, differentiably; higher is worse.
+Objective = Callable[[Tensor], Tensor]
 
-    def objective(self, references: References, *, seed: int) -> Callable[[Tensor], Tensor]:
-        """Maps embeddings ``(N, D)`` of the attacked images to a value per image ``(N,)``, differentiably."""
+
+class Goal(Protocol):
+    """What an attacker wants of an image's embedding, as a value to raise, and all that is to be said of it."""
+
+    @property
+    def name(self) -> str:
+        """Its word in specs."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """As tables and papers write it."""
+        ...
+
+    @property
+    def meaning(self) -> str:
+        """One sentence for readers who never attacked anything."""
+        ...
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What is measured beside retrieval: names of `robustdml.evaluation.analyses.ranking_measures.MEASURES`."""
+        ...
+
+    @property
+    def citation(self) -> str:
+        """The key of the paper that it is from; empty where it is from none."""
+        ...
+
+    @property
+    def flat_at_clean(self) -> bool:
+        """Whether the gradient is exactly zero at the clean image, so that an attack must start beside it."""
+        ...
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor | None:
+        """The gallery rows aimed at, ``(N, T)`` int64, or None."""
+        ...
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """The value to raise."""
         ...
 
 
@@ -192,7 +230,7 @@ class GoalAttack(Attack, Protocol):
     """An attack that raises a goal: the trainer takes the goal alone and goes its own, shorter way."""
 
     @property
-    def goal(self) -> Raised:
+    def goal(self) -> Goal:
         """What it raises."""
         ...
 

@@ -147,6 +147,10 @@ class AttackEntry(_Record):
     name: str
     library: str
     goal: str
+    #: What the goal means, in one sentence; empty where the attack does not say.
+    goal_meaning: str = ""
+    #: What is measured for the goal beside retrieval (see `robustdml.evaluation.analyses.ranking_measures`).
+    measures: tuple[str, ...] = ()
     knowledge: Literal["gradients", "scores", "decisions", "transfer", "none"]
     #: In which the budget is given, or, where there is none, in which perturbations are measured.
     norm: Norm

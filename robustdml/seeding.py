@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def derive_seed(*parts: object) -> int:
@@ -29,4 +31,4 @@ def uniform_like(images: Tensor, ids: Tensor, *, seed: int, purpose: str) -> Ten
     """Noise in [-1, 1) of the shape of ``images``, row ``i`` drawn from the stream of ``ids[i]``."""
     shape: Sequence[int] = images.shape[1:]
     rows = [stream(seed, purpose, int(item)).random(tuple(shape), dtype=np.float32) for item in ids]
-    return torch.from_numpy(np.stack(rows)).to(images) * 2 - 1
+    return images.new_tensor(np.stack(rows)) * 2 - 1

@@ -1,26 +1,27 @@
-"""What an attack on an embedding wants."""
+"""What an attack on an embedding wants.
+
+A goal is a class that says everything of itself (see `robustdml.contracts.Goal`): its names, what it means, what is
+measured for it, whom to cite, and what it raises. To add one, write its class and name it here.
+"""
 
 from __future__ import annotations
 
-from .candidate import GALLERY_GOALS
-from .embedding import MTAX, STAX, Aim, Margin, NearestNegative, Shift, Untargeted
-from .first_hit import FIRST_GOALS
-from .query import QUERY_GOALS
-from .rivals import ClassMargin, ItemMargin
-from .unadversarial import Unadversarial
+from typing import TYPE_CHECKING
 
-#: Every goal, by its word in specs.
-GOALS: dict[str, type[Aim]] = {
-    "shift": Shift,
-    "margin": Margin,
-    "nearest_negative": NearestNegative,
-    "stax": STAX,
-    "mtax": MTAX,
-    "untargeted": Untargeted,
-    "item_margin": ItemMargin,
-    "class_margin": ClassMargin,
-    **QUERY_GOALS,
-    **FIRST_GOALS,
-    **GALLERY_GOALS,
-    "unadversarial": Unadversarial,
-}
+from .candidate import CAMinus, CAPlus, Hub
+from .first_hit import ES, FOA, GTM, GTT, LTM, TMA
+from .query import QAMinus, QAPlus, SPQAMinus, SPQAPlus
+from .rivals import ClassMargin, ItemMargin
+from .targeted import MTAX, STAX, Unadversarial
+from .untargeted import Margin, NearestNegative, Shift, Untargeted
+
+if TYPE_CHECKING:
+    from robustdml.contracts import Goal
+
+_CLASSES: tuple[type[Goal], ...] = (
+    *(Shift, Margin, NearestNegative, STAX, MTAX, Untargeted, ItemMargin, ClassMargin),
+    *(QAPlus, QAMinus, SPQAPlus, SPQAMinus, TMA, ES, LTM, GTM, GTT, FOA, CAPlus, CAMinus, Hub, Unadversarial),
+)
+
+#: Every goal, by its word in specs; building one needs no argument.
+GOALS: dict[str, type[Goal]] = {str(goal.name): goal for goal in _CLASSES}

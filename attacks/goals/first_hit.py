@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
 
-from robustdml.contracts import References
 from robustdml.errors import SpecError
 from robustdml.seeding import stream
 
-from .embedding import Aim, Objective
 from .ranking import distances, drawn_near_rows, drawn_rows, nearest_rows, query_loss
+
+if TYPE_CHECKING:  # what goals mean is listed without torch
+    from torch import Tensor
+
+    from robustdml.contracts import Objective, References
 
 #: The values of ``compat``: the definition, or RobRank's published code with its faults, to compare with its tables.
 COMPAT = ("off", "robrank")
@@ -26,8 +28,10 @@ class TMA:
 
     name = "tma"
     title = "TMA"
-    flat_at_clean = False
+    meaning = "The query is made as similar as possible to an item drawn from the gallery."
+    measures: ClassVar = ("target_cosine",)
     citation = "tolias2019targeted"
+    flat_at_clean = False
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, 1)``."""
@@ -49,8 +53,10 @@ class ES:
 
     name = "es"
     title = "ES"
-    flat_at_clean = False
+    meaning = "The query's embedding is pushed as far away from its clean place as possible."
+    measures: ClassVar = ("embedding_shift",)
     citation = "zhou2020adversarial"
+    flat_at_clean = False
 
     def target_rows(self, references: References, *, seed: int) -> None:
         """None: the goal is untargeted."""
@@ -59,8 +65,8 @@ class ES:
         """The distance."""
         size = references.embeddings.shape[1]
         drawn = np.stack([stream(seed, self.name, item).standard_normal(size) for item in references.ids.tolist()])
-        beside = F.normalize(torch.from_numpy(drawn).to(references.embeddings), dim=1)
-        origin = references.embeddings + 1e-3 * beside
+        beside = references.embeddings.new_tensor(drawn)
+        origin = references.embeddings + 1e-3 * (beside / beside.norm(dim=1, keepdim=True))
         return lambda embeddings: ((embeddings - origin).square().sum(1) + 1e-12).sqrt()
 
 
@@ -81,8 +87,10 @@ class LTM:
     compat: str = "off"
     name = "ltm"
     title = "LTM"
-    flat_at_clean = False
+    meaning = "All items of other classes are brought before all items of the own class."
+    measures: ClassVar = ()
     citation = "wang2020transferable"
+    flat_at_clean = False
 
     def __post_init__(self) -> None:
         _check_compat(self.compat)
@@ -97,8 +105,8 @@ class LTM:
 
         def value(embeddings: Tensor) -> Tensor:
             apart = distances(embeddings, items)
-            furthest = apart.masked_fill(same, -torch.inf).amax(1)
-            nearest = apart.masked_fill(~positive, torch.inf).amin(1)
+            furthest = apart.masked_fill(same, -inf).amax(1)
+            nearest = apart.masked_fill(~positive, inf).amin(1)
             return -(furthest - nearest).clamp_min(0.0)
 
         return value
@@ -116,8 +124,10 @@ class GTM:
     compat: str = "off"
     name = "gtm"
     title = "GTM"
-    flat_at_clean = False
+    meaning = "The query is brought to the item of another class that was nearest to it when clean."
+    measures: ClassVar = ()
     citation = "zhou2024adversarial"
+    flat_at_clean = False
 
     def __post_init__(self) -> None:
         _check_compat(self.compat)
@@ -147,8 +157,10 @@ class GTT:
 
     name = "gtt"
     title = "GTT"
-    flat_at_clean = False
+    meaning = "The first result of the clean query is pushed out of the top of the list."
+    measures: ClassVar = ("first_hit_retained",)
     citation = "zhou2024adversarial"
+    flat_at_clean = False
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, 1)``, the first hit."""
@@ -169,8 +181,10 @@ class FOA:
 
     candidates: int = 5
     name = "foa"
-    flat_at_clean = False
+    meaning = "The order of some results is rearranged as the attacker wants it."
+    measures: ClassVar = ("kendall_tau",)
     citation = "zhou2021practical"
+    flat_at_clean = False
 
     def __post_init__(self) -> None:
         if self.candidates < 2:
@@ -183,7 +197,9 @@ class FOA:
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, candidates)`` in the order wanted, the first to be the nearest."""
-        rows = drawn_near_rows(references, self.candidates, seed=seed, purpose=self.name)
+        rows = drawn_near_rows(
+            references, references.gallery, ~references.own, self.candidates, seed=seed, purpose=self.name
+        )
         if self.candidates > 2:
             return rows
         similarity = (references.embeddings @ references.gallery.embeddings.T).gather(1, rows)
@@ -192,13 +208,10 @@ class FOA:
     def objective(self, references: References, *, seed: int) -> Objective:
         """Minus the mean of ``[d(q, c_i) - d(q, c_j)]+`` over the pairs that c_i shall precede c_j in."""
         wanted = references.gallery.embeddings[self.target_rows(references, seed=seed)]
-        first, then = torch.triu_indices(self.candidates, self.candidates, offset=1)
+        first, then = np.triu_indices(self.candidates, k=1)
 
         def value(embeddings: Tensor) -> Tensor:
             apart = ((embeddings[:, None] - wanted).square().sum(2) + 1e-12).sqrt()
             return -(apart[:, first] - apart[:, then]).clamp_min(0.0).mean(1)
 
         return value
-
-
-FIRST_GOALS: dict[str, type[Aim]] = {"tma": TMA, "es": ES, "ltm": LTM, "gtm": GTM, "gtt": GTT, "foa": FOA}

@@ -3,83 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
+from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-from torch import Tensor
-
-from robustdml.contracts import References
-
-from .embedding import Aim, Objective
 from .ranking import Candidates, drawn_near_rows, drawn_rows, nearest_rows, query_loss
+
+if TYPE_CHECKING:  # what goals mean is listed without torch
+    from torch import Tensor
+
+    from robustdml.contracts import Objective, References
 
 #: How many of the nearest items SPQA holds in their places (Zhou et al. 2020).
 _KEPT = 5
 
 
 @dataclass(frozen=True)
-class QAPlus(Candidates):
+class _QueryAttack(Candidates):
+    """QA: chosen items to the front (sign 1) or to the back (-1)."""
+
+    #: Names the random stream of the chosen items: SPQA chooses those of QA.
+    drawn_as: ClassVar[str]
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor:
+        """``(N, candidates)``: to the front from the whole gallery, to the back from the query's nearest hundredth."""
+        gallery, others, purpose = references.gallery, ~references.own, self.drawn_as
+        if self.sign < 0:
+            return drawn_near_rows(references, gallery, others, self.candidates, seed=seed, purpose=purpose)
+        return drawn_rows(others, references.ids, self.candidates, seed=seed, purpose=purpose)
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """Minus the mean of ``[d(q, c) - d(q, x)]+`` over the chosen c and all x, with the sign of both distances."""
+        return query_loss(references, self.target_rows(references, seed=seed), self.sign)
+
+
+@dataclass(frozen=True)
+class QAPlus(_QueryAttack):
     """QA+: bring items drawn from the whole gallery to the front."""
 
-    name = "qa_plus"
-    flat_at_clean = False
-    citation = "zhou2020adversarial"
-
-    @property
-    def title(self) -> str:
-        """As in the papers."""
-        return self.titled("QA+")
-
-    def target_rows(self, references: References, *, seed: int) -> Tensor:
-        """``(N, candidates)``."""
-        return drawn_rows(~references.own, references.ids, self.candidates, seed=seed, purpose=self.name)
-
-    def objective(self, references: References, *, seed: int) -> Objective:
-        """Minus the mean of ``[d(q, c) - d(q, x)]+``."""
-        return query_loss(references, self.target_rows(references, seed=seed), 1.0)
+    name, label, sign = "qa_plus", "QA+", 1.0
+    drawn_as = "qa_plus"
+    meaning = "The query is changed so that chosen items of the gallery come to the front."
 
 
 @dataclass(frozen=True)
-class QAMinus(Candidates):
+class QAMinus(_QueryAttack):
     """QA-: push items that the query finds (drawn from its nearest hundredth) to the back."""
 
-    name = "qa_minus"
-    flat_at_clean = False
-    citation = "zhou2020adversarial"
-
-    @property
-    def title(self) -> str:
-        """As in the papers."""
-        return self.titled("QA-")
-
-    def target_rows(self, references: References, *, seed: int) -> Tensor:
-        """``(N, candidates)``."""
-        return drawn_near_rows(references, self.candidates, seed=seed, purpose=self.name)
-
-    def objective(self, references: References, *, seed: int) -> Objective:
-        """Minus the mean of ``[d(q, x) - d(q, c)]+``."""
-        return query_loss(references, self.target_rows(references, seed=seed), -1.0)
-
-
-def _preserving(references: References, rows: Tensor, attack: Objective, balance: float) -> Objective:
-    """``attack``, less a term that keeps the nearest other items in front, ever heavier the further they slip."""
-    gallery = references.gallery
-    allowed = (~references.own).scatter(1, rows, False)
-    kept = nearest_rows(
-        references.embeddings, gallery.embeddings, allowed, min(_KEPT, max(1, int(allowed.sum(1).min())))
-    )
-    keep = query_loss(references, kept, 1.0)
-
-    def value(embeddings: Tensor) -> Tensor:
-        lost = -keep(embeddings)
-        weight = (lost.detach() * balance).clamp_max(np.log(1e9)).exp()
-        return attack(embeddings) - weight * lost
-
-    return value
+    name, label, sign = "qa_minus", "QA-", -1.0
+    drawn_as = "qa_minus"
+    meaning = "The query is changed so that chosen items of the gallery fall to the back."
 
 
 @dataclass(frozen=True)
-class SPQAPlus(Candidates):
-    """SPQA+: QA+ while the five nearest other items stay in front, so that the change goes unnoticed.
+class _Unnoticed(_QueryAttack):
+    """SPQA: QA while the five nearest other items stay in front, so that the change goes unnoticed.
 
     Args:
         candidates: M of the papers, at least 1.
@@ -88,57 +65,37 @@ class SPQAPlus(Candidates):
     """
 
     balance: float = 4e4
-    name = "spqa_plus"
-    flat_at_clean = False
-    citation = "zhou2020adversarial"
-
-    @property
-    def title(self) -> str:
-        """As in the papers."""
-        return self.titled("SPQA+")
-
-    def target_rows(self, references: References, *, seed: int) -> Tensor:
-        """``(N, candidates)``."""
-        return QAPlus(self.candidates).target_rows(references, seed=seed)
+    measures: ClassVar = ("rank_percentile", "kept_rank_percentile")
 
     def objective(self, references: References, *, seed: int) -> Objective:
-        """That of QA+, less the weighted loss of the kept items."""
+        """That of QA, less the loss of the kept items, ever heavier the further they slip."""
         rows = self.target_rows(references, seed=seed)
-        return _preserving(references, rows, query_loss(references, rows, 1.0), self.balance)
+        allowed = (~references.own).scatter(1, rows, False)
+        count = min(_KEPT, max(1, int(allowed.sum(1).min())))
+        kept = nearest_rows(references.embeddings, references.gallery.embeddings, allowed, count)
+        attack, keep = query_loss(references, rows, self.sign), query_loss(references, kept, 1.0)
+
+        def value(embeddings: Tensor) -> Tensor:
+            lost = -keep(embeddings)
+            weight = (lost.detach() * self.balance).clamp_max(log(1e9)).exp()
+            return attack(embeddings) - weight * lost
+
+        return value
 
 
 @dataclass(frozen=True)
-class SPQAMinus(Candidates):
-    """SPQA-: QA- while the five nearest items that were not chosen stay in front.
+class SPQAPlus(_Unnoticed):
+    """SPQA+: QA+ unnoticed (see `_Unnoticed`)."""
 
-    Args:
-        candidates: M of the papers, at least 1.
-        balance: see `SPQAPlus`.
-    """
-
-    balance: float = 4e4
-    name = "spqa_minus"
-    flat_at_clean = False
-    citation = "zhou2020adversarial"
-
-    @property
-    def title(self) -> str:
-        """As in the papers."""
-        return self.titled("SPQA-")
-
-    def target_rows(self, references: References, *, seed: int) -> Tensor:
-        """``(N, candidates)``."""
-        return QAMinus(self.candidates).target_rows(references, seed=seed)
-
-    def objective(self, references: References, *, seed: int) -> Objective:
-        """That of QA-, less the weighted loss of the kept items."""
-        rows = self.target_rows(references, seed=seed)
-        return _preserving(references, rows, query_loss(references, rows, -1.0), self.balance)
+    name, label, sign = "spqa_plus", "SPQA+", 1.0
+    drawn_as = "qa_plus"
+    meaning = "As qa_plus, while the other results near the query keep their places."
 
 
-QUERY_GOALS: dict[str, type[Aim]] = {
-    "qa_plus": QAPlus,
-    "qa_minus": QAMinus,
-    "spqa_plus": SPQAPlus,
-    "spqa_minus": SPQAMinus,
-}
+@dataclass(frozen=True)
+class SPQAMinus(_Unnoticed):
+    """SPQA-: QA- unnoticed (see `_Unnoticed`)."""
+
+    name, label, sign = "spqa_minus", "SPQA-", -1.0
+    drawn_as = "qa_minus"
+    meaning = "As qa_minus, while the other results near the query keep their places."

@@ -9,36 +9,21 @@ Shapes: N queries, M gallery items, T candidates, D dimensions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from math import inf
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from robustdml.contracts import References
 from robustdml.errors import SpecError
 from robustdml.seeding import stream
 
-from .embedding import Objective
+if TYPE_CHECKING:  # what goals mean is listed without torch
+    from torch import Tensor
+
+    from robustdml.contracts import Gallery, Objective, References
 
 #: How near an item must be to count as one that the query finds: among the nearest hundredth of the gallery.
 _NEAR_SHARE = 0.01
-
-
-class RankingGoal(Protocol):
-    """A `Goal` with the name that the papers give it, and what to cite."""
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def flat_at_clean(self) -> bool: ...  # noqa: D102
-    @property
-    def title(self) -> str: ...  # noqa: D102
-    @property
-    def citation(self) -> str: ...  # noqa: D102
-
-    def target_rows(self, references: References, *, seed: int) -> Tensor | None: ...  # noqa: D102
-    def objective(self, references: References, *, seed: int) -> Objective: ...  # noqa: D102
 
 
 def distances(embeddings: Tensor, items: Tensor) -> Tensor:
@@ -58,7 +43,7 @@ def drawn_rows(allowed: Tensor, ids: Tensor, count: int, *, seed: int, purpose: 
         if len(places) < count:
             raise SpecError(f"{count} candidates asked for, there are {len(places)}: ask for fewer")
         rows.append(stream(seed, purpose, item).choice(places, count, replace=False))
-    return torch.from_numpy(np.stack(rows)).to(ids.device)
+    return ids.new_tensor(np.stack(rows))
 
 
 def nearest_rows(points: Tensor, items: Tensor, allowed: Tensor, count: int) -> Tensor:
@@ -69,17 +54,22 @@ def nearest_rows(points: Tensor, items: Tensor, allowed: Tensor, count: int) -> 
     """
     if int(allowed.sum(1).min()) < count:
         raise SpecError(f"{count} candidates asked for, there are {int(allowed.sum(1).min())}: ask for fewer")
-    nearest: Tensor = (points @ items.T).masked_fill(~allowed, -torch.inf).topk(count, dim=1).indices
+    nearest: Tensor = (points @ items.T).masked_fill(~allowed, -inf).topk(count, dim=1).indices
     return nearest
 
 
-def drawn_near_rows(references: References, count: int, *, seed: int, purpose: str) -> Tensor:
-    """``count`` different gallery rows of the query's nearest hundredth (or, in a small gallery, its nearest few)."""
-    gallery, allowed = references.gallery, ~references.own
-    pool = max(int(_NEAR_SHARE * len(gallery)), count)
-    near = nearest_rows(references.embeddings, gallery.embeddings, allowed, pool)
-    places = drawn_rows(torch.ones_like(near, dtype=torch.bool), references.ids, count, seed=seed, purpose=purpose)
-    return near.gather(1, places)
+def drawn_near_rows(
+    references: References, items: Gallery, allowed: Tensor, count: int, *, seed: int, purpose: str
+) -> Tensor:
+    """``count`` different rows of the nearest hundredth of the allowed items (or, of a few, of the nearest few).
+
+    Args:
+        items: whose rows.
+        allowed: ``(N, M)`` bool.
+    """
+    pool = max(int(_NEAR_SHARE * len(items)), count)
+    near = nearest_rows(references.embeddings, items.embeddings, allowed, pool)
+    return near.gather(1, drawn_rows(near >= 0, references.ids, count, seed=seed, purpose=purpose))
 
 
 def raised(to_candidates: Tensor, to_all: Tensor, counted: Tensor) -> Tensor:
@@ -108,14 +98,24 @@ class Candidates:
     """
 
     candidates: int = 1
+    name: ClassVar[str]
+    #: As the papers write it, and their letter for ``candidates``.
+    label: ClassVar[str]
+    letter: ClassVar[str] = "M"
+    #: 1 to bring items to the front, -1 to push them to the back.
+    sign: ClassVar[float]
+    measures: ClassVar[tuple[str, ...]] = ("rank_percentile",)
+    citation: ClassVar[str] = "zhou2020adversarial"
+    flat_at_clean: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.candidates < 1:
             raise SpecError(f"candidates={self.candidates} must be at least 1")
 
-    def titled(self, title: str, letter: str = "M") -> str:
-        """The name of the papers, with their letter for the number of items where it is not 1."""
-        return title if self.candidates == 1 else f"{title} {letter}={self.candidates}"
+    @property
+    def title(self) -> str:
+        """The label, with the number of items where it is not 1."""
+        return self.label if self.candidates == 1 else f"{self.label} {self.letter}={self.candidates}"
 
 
 def query_loss(references: References, rows: Tensor, sign: float) -> Objective:

@@ -10,14 +10,17 @@ Shapes: N queries, M gallery items, D dimensions, R rivals.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
-
-from robustdml.contracts import References
 from robustdml.errors import SpecError
 
-from .embedding import Goal, Objective, margin_to
+from .untargeted import margin_to
+
+if TYPE_CHECKING:  # what goals mean is listed without torch
+    from torch import Tensor
+
+    from robustdml.contracts import Goal, Objective, References
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,13 @@ class ItemMargin:
     skip: int = 0
     items: tuple[int, ...] = ()
     name = "item_margin"
+    title = "item-margin"
+    meaning = (
+        "One after the other, each of the nearest items of other classes is brought nearer to the query than every "
+        "item of its own class."
+    )
+    measures: ClassVar = ()
+    citation = ""
     flat_at_clean = False
 
     def __post_init__(self) -> None:
@@ -56,12 +66,12 @@ class ItemMargin:
         if self.items:
             return _given(references, "item", self.items, references.gallery.ids).expand(len(references), -1)
         similarity = references.embeddings @ references.gallery.embeddings.T
-        return _nearest(similarity.masked_fill(references.same_class, -torch.inf), self.skip, self.rivals)
+        return _nearest(similarity.masked_fill(references.same_class, -inf), self.skip, self.rivals)
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Nearest rival minus nearest own similarity."""
         rows = self.target_rows(references, seed=seed)
-        chosen = torch.zeros_like(references.same_class).scatter(1, rows, True)
+        chosen = references.same_class.new_zeros(references.same_class.shape).scatter(1, rows, True)
         return margin_to(references, chosen & ~references.same_class)
 
 
@@ -84,6 +94,13 @@ class ClassMargin:
     skip: int = 0
     classes: tuple[int, ...] = ()
     name = "class_margin"
+    title = "class-margin"
+    meaning = (
+        "One after the other, each of the nearest other classes has an item brought nearer to the query than every "
+        "item of its own class."
+    )
+    measures: ClassVar = ()
+    citation = ""
     flat_at_clean = False
 
     def __post_init__(self) -> None:
@@ -107,11 +124,11 @@ class ClassMargin:
             rows = _given(references, "class", self.classes, labels).expand(len(references), -1)
         else:
             similarity = references.embeddings @ gallery.embeddings.T
-            similarity = similarity.masked_fill(references.same_class, -torch.inf)
-            nearest = similarity.new_full((len(references), len(labels)), -torch.inf)
+            similarity = similarity.masked_fill(references.same_class, -inf)
+            nearest = similarity.new_full((len(references), len(labels)), -inf)
             nearest = nearest.scatter_reduce(1, class_of.expand(len(references), -1), similarity, "amax")
             rows = _nearest(nearest, self.skip, self.rivals)
-        chosen = torch.zeros(len(references), len(labels), dtype=torch.bool, device=rows.device).scatter(1, rows, True)
+        chosen = references.same_class.new_zeros(len(references), len(labels)).scatter(1, rows, True)
         return margin_to(references, chosen[:, class_of] & ~references.same_class)
 
 
@@ -131,15 +148,15 @@ def _nearest(similarity: Tensor, skip: int, count: int) -> Tensor:
     if not bool(allowed.all()):
         raise SpecError("the gallery has no item of another class than the query's: there is nothing to aim at")
     order = similarity.topk(min(skip + count, similarity.shape[1]), dim=1).indices
-    places = torch.arange(skip, skip + count, device=similarity.device)
+    places = allowed.new_tensor(range(skip, skip + count))
     return order.gather(1, places % allowed)
 
 
 def _given(references: References, kind: str, wanted: tuple[int, ...], known: Tensor) -> Tensor:
     places = []
     for value in wanted:
-        found = torch.nonzero(known == value).flatten()
+        found = (known == value).nonzero().flatten()
         if not len(found):
             raise SpecError(f"the gallery has no {kind} {value}: choose one that is in it")
-        places.append(found[0])
-    return torch.stack(places)
+        places.append(int(found[0]))
+    return known.new_tensor(places)

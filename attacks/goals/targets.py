@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from torch import Tensor
+from math import inf
+from typing import TYPE_CHECKING
 
-from robustdml.contracts import References
+import numpy as np
+
 from robustdml.errors import SpecError
 from robustdml.seeding import stream
+
+if TYPE_CHECKING:  # what goals mean is listed without torch
+    from torch import Tensor
+
+    from robustdml.contracts import References
 
 #: How targets may be chosen.
 CHOICES = ("random", "nearest", "hardest", "given")
@@ -51,7 +56,7 @@ def choose_targets(
     similarity = references.embeddings @ references.gallery.embeddings.T
     if choose == "hardest":
         similarity = -similarity
-    return similarity.masked_fill(~foreign, -torch.inf).topk(count, dim=1).indices
+    return similarity.masked_fill(~foreign, -inf).topk(count, dim=1).indices
 
 
 def foreign_targets(references: References, count: int, *, seed: int) -> Tensor:
@@ -68,7 +73,28 @@ def foreign_targets(references: References, count: int, *, seed: int) -> Tensor:
         candidates = np.flatnonzero(mask)
         _check_count(len(candidates), count)
         rows.append(stream(seed, "targets", item).choice(candidates, count, replace=False))
-    return torch.from_numpy(np.stack(rows)).to(references.ids.device)
+    return references.ids.new_tensor(np.stack(rows))
+
+
+def friendly_targets(references: References, count: int, *, seed: int) -> Tensor:
+    """Draw ``count`` gallery rows of the query's own class, for each query: ``(N, count)`` int64.
+
+    A class with fewer others than ``count`` gives them more than once; a query that is alone in its class gets itself.
+
+    Raises:
+        SpecError: the gallery has no item of the class.
+    """
+    friendly = (references.same_class & ~references.own).cpu().numpy()
+    alone = references.own.cpu().numpy()
+    rows = []
+    for mask, own, item in zip(friendly, alone, references.ids.tolist(), strict=True):
+        candidates = np.flatnonzero(mask)
+        if not len(candidates):
+            candidates = np.flatnonzero(own)
+        if not len(candidates):
+            raise SpecError("an unadversarial image needs an item of its own class in the gallery")
+        rows.append(stream(seed, "targets", item).choice(candidates, count, replace=len(candidates) < count))
+    return references.ids.new_tensor(np.stack(rows))
 
 
 def _check_count(found: float, count: int) -> None:
@@ -79,8 +105,8 @@ def _check_count(found: float, count: int) -> None:
 def _given(references: References, given: tuple[int, ...]) -> Tensor:
     rows = []
     for item in given:
-        found = torch.nonzero(references.gallery.ids == item).flatten()
+        found = (references.gallery.ids == item).nonzero().flatten()
         if not len(found):
             raise SpecError(f"the gallery has no item with the id {item}: choose one of the ids in its reports")
-        rows.append(found[0])
-    return torch.stack(rows).expand(len(references), -1)
+        rows.append(int(found[0]))
+    return references.ids.new_tensor(rows).expand(len(references), -1)

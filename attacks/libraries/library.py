@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustdml.contracts import References
+from robustdml.contracts import Goal, References
 from robustdml.errors import AttackSkipped, SpecError
 from robustdml.models import untouched
 from robustdml.registry import Spec
@@ -22,8 +22,7 @@ from robustdml.results import AttackEntry, Norm
 from robustdml.seeding import derive_seed
 from robustdml.threat import NORMS, ThreatModel
 
-from ..entries import goal_params, with_goal_citation
-from ..goals.embedding import Aim
+from ..entries import cited, goal_facts, goal_params
 from .classifier import SCALE, RetrievalClassifier, problems
 from .row import Row
 
@@ -74,7 +73,7 @@ class LibraryAttack:
     """
 
     kind: str
-    goal: Aim
+    goal: Goal
     eps: float | None
     params: tuple[tuple[str, Any], ...]
 
@@ -85,7 +84,7 @@ class LibraryAttack:
     may_be_zero: ClassVar[frozenset[str]]
 
     @classmethod
-    def of(cls, kind: str, goal: Aim, eps: float | None, params: Mapping[str, Any]) -> Self:
+    def of(cls, kind: str, goal: Goal, eps: float | None, params: Mapping[str, Any]) -> Self:
         """The attack with these parameters."""
         return cls(kind, goal, eps, tuple(params.items()))
 
@@ -132,11 +131,11 @@ class LibraryAttack:
             spec=str(Spec(name, {**goal_params(self.goal), **self.given})),
             name="-".join([name, *norm, self.goal.name]),
             library=self.library,
-            goal=self.goal.name,
+            **goal_facts(self.goal),
             knowledge=self.row.knowledge,
             norm=self.norm,
             budget=self.row.budget,
-            citations=with_goal_citation(self.goal.name, self.citation, self.row.citation),
+            citations=cited(self.goal, self.citation, self.row.citation),
         )
 
     def target_rows(self, references: References, *, seed: int) -> Tensor | None:

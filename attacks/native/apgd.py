@@ -8,14 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustdml.contracts import References
+from robustdml.contracts import Goal, Objective, References
 from robustdml.errors import SpecError
 from robustdml.models import untouched
 from robustdml.results import AttackEntry
 from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
 
-from ..goals.embedding import Goal, Objective
 from .geometry import Radius, project, random_perturbation, steepest_step
 from .gradient import Best, gradient_entry, value_and_gradient, value_of
 

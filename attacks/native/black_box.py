@@ -17,7 +17,7 @@ from robustdml.contracts import References
 from robustdml.models import untouched
 from robustdml.seeding import stream
 
-from ..goals.embedding import Margin
+from ..goals.untargeted import Margin
 
 #: Yields images ``(Q, C, H, W)``, is sent their answers ``(Q,)``, and returns an image ``(C, H, W)``.
 Search = Generator[Tensor, Tensor, Tensor]

@@ -10,9 +10,9 @@ from robustdml.contracts import GalleryAttack, References
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
 
-from ..entries import entry_spec
+from ..entries import native_entry
 from ..goals.candidate import Hub
-from ..goals.embedding import Margin
+from ..goals.untargeted import Margin
 from .pgd import PGD
 from .ranking_attacks import CandidateAttack
 
@@ -52,16 +52,8 @@ class BothSides:
 
     def entry(self) -> AttackEntry:
         """Its row in the results."""
-        return AttackEntry(
-            spec=entry_spec("both_sides", self),
-            name=f"margin, with {self.items} hubs",
-            library="robustdml",
-            goal="margin",
-            knowledge="gradients",
-            norm="linf",
-            side="both",
-            citations=(Hub.citation, "madry2018towards"),
-        )
+        name = f"margin, with {self.items} hubs"
+        return native_entry("both_sides", self, Margin(), Hub.citation, "madry2018towards", name=name, side="both")
 
     def target_rows(self, references: References, *, seed: int) -> None:
         """None: untargeted."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from robustdml.config import Effort
 
 from ..factory import AttackFactory
+from ..goals import GOALS
 
 if TYPE_CHECKING:
     from robustdml.contracts import Attack
@@ -78,22 +79,14 @@ _ITEMS: Mapping[Effort, Mapping[str, object]] = {
 _GRADIENT: dict[str, Any] = {"effort": _RESTARTS, "norms": _NORMS}
 _ASKING: dict[str, Any] = {"effort": _QUERIES, "cost": "high"}
 
-_RANKING = {
-    "qa_plus": "QA+: drawn gallery items to the front of the query's list",
-    "qa_minus": "QA-: items that the query finds to the back of its list",
-    "spqa_plus": "SPQA+: QA+ while the nearest other items keep their places",
-    "spqa_minus": "SPQA-: QA- while the nearest other items keep their places",
-    "tma": "targeted mismatch: the largest cosine to a drawn item",
-    "es": "embedding shift: as far as possible from the clean embedding",
-    "ltm": "learning to mis-rank: every foreign item before every own one",
-    "gtm": "greedy top-1 misranking: towards the nearest item of another class",
-    "gtt": "greedy top-1 translocation: the first hit to the back of the list",
-    "foa": "order attack: an order imposed on items that the query finds",
-}
-_CANDIDATE = {
-    "ca_plus": "CA+: a gallery item to the front for drawn queries",
-    "ca_minus": "CA-: a gallery item to the back for queries near it",
-}
+_RANKING = ("qa_plus", "qa_minus", "spqa_plus", "spqa_minus", "tma", "es", "ltm", "gtm", "gtt", "foa")
+
+
+def _ranking(goal: str, **facts: Any) -> AttackFactory:
+    """The entry of a goal of the field's ranking attacks, on queries or, where ``side`` says so, on gallery items."""
+    path = "ranking_attacks.CandidateAttack" if "side" in facts else "ranking_attacks.RankingAttack"
+    return _native(path, f"{GOALS[goal]().title}: {GOALS[goal].meaning}", (goal,), **facts)
+
 
 FACTORIES: dict[str, AttackFactory] = {
     "noise": _native(
@@ -153,22 +146,9 @@ FACTORIES: dict[str, AttackFactory] = {
         ("unadversarial",),
         by_name_only="it is no attack",
     ),
-    **{
-        goal: _native("ranking_attacks.RankingAttack", summary, (goal,), effort=_STEPS)
-        for goal, summary in _RANKING.items()
-    },
-    **{
-        goal: _native("ranking_attacks.CandidateAttack", summary, (goal,), effort=_ITEMS, side="gallery")
-        for goal, summary in _CANDIDATE.items()
-    },
-    "hub": _native(
-        "ranking_attacks.CandidateAttack",
-        "k poisoned gallery items that come first for queries of other classes",
-        ("hub",),
-        {"items": 5},
-        effort=_STEPS,
-        side="gallery",
-    ),
+    **{goal: _ranking(goal, effort=_STEPS) for goal in _RANKING},
+    **{goal: _ranking(goal, effort=_ITEMS, side="gallery") for goal in ("ca_plus", "ca_minus")},
+    "hub": _ranking("hub", changed={"items": 5}, effort=_STEPS, side="gallery"),
     "universal": _native(
         "universal.Universal",
         "one perturbation for all queries, learnt on gallery images",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from robustdml.contracts import Objective
 from robustdml.results import AttackEntry
 
-from ..entries import entry_spec, with_goal_citation
-from ..goals.embedding import Objective
+from ..entries import native_entry
 
 
 def value_and_gradient(
@@ -72,14 +72,7 @@ def gradient_entry(kind: str, attack: Any, citation: str, *, family: str | None 
         citation: the key of its paper.
         family: what tables call it, if not ``kind``.
     """
-    goal, norm = attack.goal.name, attack.norm
-    return AttackEntry(
-        spec=entry_spec(kind, attack),
-        name=f"{family or kind}-{goal.replace('_', '-')}" + ("" if norm == "linf" else f"-{norm}"),
-        library="robustdml",
-        goal=goal,
-        knowledge="gradients",
-        norm=norm,
-        budget="fixed" if attack.threat.eps is not None else "minimum",
-        citations=with_goal_citation(goal, citation),
-    )
+    norm = "" if attack.norm == "linf" else f"-{attack.norm}"
+    name = f"{family or kind}-{attack.goal.title}{norm}"
+    budget: Literal["fixed", "minimum"] = "minimum" if attack.threat.eps is None else "fixed"
+    return native_entry(kind, attack, attack.goal, citation, name=name, budget=budget)

@@ -14,7 +14,7 @@ from robustdml.results import AttackEntry
 from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
 
-from ..goals.embedding import Margin
+from ..goals.untargeted import Margin
 from .apgd import ascend
 from .geometry import GEOMETRIES, project, random_perturbation
 from .gradient import Best, gradient_entry, value_of

@@ -13,7 +13,8 @@ from robustdml.errors import SpecError
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
 
-from ..entries import entry_spec
+from ..entries import native_entry
+from ..goals.untargeted import Margin
 from .black_box import Search, margins, search
 from .geometry import project
 
@@ -56,15 +57,7 @@ class NES:
 
     def entry(self) -> AttackEntry:
         """Its row in the results."""
-        return AttackEntry(
-            spec=entry_spec("nes", self),
-            name="nes",
-            library="robustdml",
-            goal="margin",
-            knowledge="scores",
-            norm="linf",
-            citations=("ilyas2018black",),
-        )
+        return native_entry("nes", self, Margin(), "ilyas2018black", knowledge="scores")
 
     def target_rows(self, references: References, *, seed: int) -> None:
         """None: untargeted."""

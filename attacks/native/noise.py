@@ -14,8 +14,8 @@ from robustdml.results import AttackEntry
 from robustdml.seeding import uniform_like
 from robustdml.threat import ThreatModel
 
-from ..entries import entry_spec
-from ..goals.embedding import Margin
+from ..entries import native_entry
+from ..goals.untargeted import Margin
 
 
 @dataclass(frozen=True)
@@ -46,15 +46,7 @@ class Noise:
 
     def entry(self) -> AttackEntry:
         """Its row in the results."""
-        return AttackEntry(
-            spec=entry_spec("noise", self),
-            name="noise",
-            library="robustdml",
-            goal="margin",
-            knowledge="scores",
-            norm="linf",
-            citations=("carlini2019evaluating",),
-        )
+        return native_entry("noise", self, Margin(), "carlini2019evaluating", knowledge="scores")
 
     def target_rows(self, references: References, *, seed: int) -> None:
         """None: untargeted."""

@@ -8,15 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustdml.contracts import Attack, Gallery, References
+from robustdml.contracts import Attack, Gallery, Goal, References
 from robustdml.errors import SpecError
 from robustdml.models import untouched
 from robustdml.results import AttackEntry
 from robustdml.seeding import stream, uniform_like
 from robustdml.threat import ThreatModel
 
-from ..entries import entry_spec
-from ..goals.embedding import Goal
+from ..entries import native_entry
 from .universal_fit import learn, sample
 
 #: Where the patch is stuck: anywhere, drawn for each query; or in the middle of the image.
@@ -68,15 +67,8 @@ class Patch:
 
     def entry(self) -> AttackEntry:
         """Its row in the results."""
-        return AttackEntry(
-            spec=entry_spec("patch", self),
-            name=f"patch-{self.goal.name}",
-            library="robustdml",
-            goal=self.goal.name,
-            knowledge="gradients",
-            norm="l0",
-            budget="unrestricted",
-            citations=("brown2017patch",),
+        return native_entry(
+            "patch", self, self.goal, "brown2017patch", name=f"patch-{self.goal.title}", budget="unrestricted"
         )
 
     def target_rows(self, references: References, *, seed: int) -> None:

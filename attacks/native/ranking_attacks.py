@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from robustdml.contracts import Gallery, References
+from robustdml.contracts import Gallery, Goal, References
 from robustdml.errors import SpecError
 from robustdml.results import AttackEntry
 from robustdml.seeding import stream
 from robustdml.threat import ThreatModel
 
-from ..entries import entry_spec
-from ..goals.ranking import RankingGoal
+from ..entries import native_entry
 from .pgd import PGD
 
 
 @dataclass(frozen=True)
 class _Loop:
-    goal: RankingGoal
+    goal: Goal
     eps: float
     steps: int = 20
     step: float | None = None
@@ -69,7 +67,7 @@ class RankingAttack(_Loop):
 
     def entry(self) -> AttackEntry:
         """Its row in the results."""
-        return _entry(self, self.goal, self.goal.title, "query")
+        return native_entry(self.goal.name, self, self.goal, "madry2018towards", name=self.goal.title)
 
 
 @dataclass(frozen=True)
@@ -98,23 +96,11 @@ class CandidateAttack(_Loop):
 
     def entry(self) -> AttackEntry:
         """Its row in the results."""
-        return _entry(self, self.goal, f"{self.goal.title} on {self.items} items", "gallery")
+        name = f"{self.goal.title} on {self.items} items"
+        return native_entry(self.goal.name, self, self.goal, "madry2018towards", name=name, side="gallery")
 
     def poisoned_rows(self, gallery: Gallery, *, seed: int) -> Tensor:
         """Items drawn from the gallery by the seed, in order."""
         count = min(self.items, len(gallery))
         chosen = stream(seed, "items", 0).choice(len(gallery), count, replace=False)
         return torch.from_numpy(chosen).sort().values.to(gallery.ids.device)
-
-
-def _entry(attack: _Loop, goal: RankingGoal, name: str, side: Literal["query", "gallery"]) -> AttackEntry:
-    return AttackEntry(
-        spec=entry_spec(goal.name, attack),
-        name=name,
-        library="robustdml",
-        goal=goal.name,
-        knowledge="gradients",
-        norm="linf",
-        side=side,
-        citations=(goal.citation, "madry2018towards"),
-    )

@@ -14,7 +14,8 @@ from robustdml.errors import SpecError
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
 
-from ..entries import entry_spec
+from ..entries import native_entry
+from ..goals.untargeted import Margin
 from .black_box import Search, first_hit_is_wrong, search
 
 # Bisection ends at this share of eps.
@@ -51,15 +52,7 @@ class RayS:
 
     def entry(self) -> AttackEntry:
         """Its row in the results."""
-        return AttackEntry(
-            spec=entry_spec("rays", self),
-            name="rays",
-            library="robustdml",
-            goal="margin",
-            knowledge="decisions",
-            norm="linf",
-            citations=("chen2020rays",),
-        )
+        return native_entry("rays", self, Margin(), "chen2020rays", knowledge="decisions")
 
     def target_rows(self, references: References, *, seed: int) -> None:
         """None: untargeted."""

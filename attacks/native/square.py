@@ -13,7 +13,8 @@ from robustdml.errors import SpecError
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
 
-from ..entries import entry_spec
+from ..entries import native_entry
+from ..goals.untargeted import Margin
 from .black_box import Search, margins, search
 
 # After so many of 10,000 queries the share of pixels that a square covers is halved (section 3.3 of the paper).
@@ -48,15 +49,7 @@ class Square:
 
     def entry(self) -> AttackEntry:
         """Its row in the results."""
-        return AttackEntry(
-            spec=entry_spec("square", self),
-            name="square",
-            library="robustdml",
-            goal="margin",
-            knowledge="scores",
-            norm="linf",
-            citations=("andriushchenko2020square",),
-        )
+        return native_entry("square", self, Margin(), "andriushchenko2020square", knowledge="scores")
 
     def target_rows(self, references: References, *, seed: int) -> None:
         """None: untargeted."""

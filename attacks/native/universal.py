@@ -7,15 +7,14 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
-from robustdml.contracts import Attack, Gallery, References
+from robustdml.contracts import Attack, Gallery, Goal, References
 from robustdml.errors import SpecError
 from robustdml.models import untouched
 from robustdml.results import AttackEntry
 from robustdml.seeding import uniform_like
 from robustdml.threat import ThreatModel
 
-from ..entries import entry_spec
-from ..goals.embedding import Goal
+from ..entries import native_entry
 from .universal_fit import learn, sample
 
 
@@ -58,15 +57,7 @@ class Universal:
 
     def entry(self) -> AttackEntry:
         """Its row in the results."""
-        return AttackEntry(
-            spec=entry_spec("universal", self),
-            name=f"universal-{self.goal.name}",
-            library="robustdml",
-            goal=self.goal.name,
-            knowledge="gradients",
-            norm="linf",
-            citations=("li2019universal",),
-        )
+        return native_entry("universal", self, self.goal, "li2019universal", name=f"universal-{self.goal.title}")
 
     def target_rows(self, references: References, *, seed: int) -> None:
         """None: untargeted."""

@@ -10,11 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from robustdml.contracts import Gallery, References
+from robustdml.contracts import Gallery, Goal, References
 from robustdml.errors import AttackSkipped
 from robustdml.seeding import stream
-
-from ..goals.embedding import Goal
 
 #: Fewer images than this say nothing of images never seen.
 _FEWEST = 4

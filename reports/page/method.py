@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,6 @@ from robustdml.threat import NORMS
 
 from .. import text
 from ..files.leaderboard import ANY_SIZE, Index
-from .goals import explain
 from .sections import Section
 
 KNOWLEDGE = {
@@ -72,12 +72,21 @@ def method_section(index: Index, folder: Path) -> Section:
         norms=tuple(dict.fromkeys(NORMS[budget.norm] for budget in index.budgets if budget != ANY_SIZE)),
         unbounded=ANY_SIZE in index.budgets,
         gallery_attacks=any(attack.side != "query" for attack in results.attacks),
-        goals=explain(attack.goal for attack in results.attacks),
+        goals=_goals(results.attacks),
         attacks=tuple(_attack(attack) for attack in results.attacks),
         record=_record(results),
         citations="\n\n".join(entry.strip() for entry in results.citations.values()),
     )
     return Section("method", "Method", "method.html.j2", data)
+
+
+def _goals(attacks: Iterable[AttackEntry]) -> tuple[text.Fact, ...]:
+    """Each goal once, with what it means."""
+    meanings = {attack.goal: attack.goal_meaning for attack in attacks}
+    return tuple(
+        text.Fact(goal, meaning or "The attack does not say: see its citation or its documentation.")
+        for goal, meaning in meanings.items()
+    )
 
 
 def _attack(attack: AttackEntry) -> AttackRow:

@@ -32,6 +32,21 @@ def _attacks() -> Rows:
     return [*rows, *missing, *suites]
 
 
+def _goals() -> Rows:
+    from robustdml.attacks import GOALS, goal_parameters
+
+    return [
+        {
+            "name": name,
+            "summary": goal.meaning,
+            "parameters": [f"{key}={value}" for key, value in goal_parameters(name).items()],
+            "measured beside retrieval": list(goal.measures),
+            "citation": goal.citation or "none",
+        }
+        for name, goal in ((name, goal()) for name, goal in GOALS.items())
+    ]
+
+
 def _datasets() -> Rows:
     from robustdml.data import DATASETS
 
@@ -73,6 +88,7 @@ def _methods() -> Rows:
 
 _LISTS: dict[str, Callable[[], Rows]] = {
     "attacks": _attacks,
+    "goals": _goals,
     "datasets": _datasets,
     "backbones": _backbones,
     "losses": _losses,
@@ -84,7 +100,7 @@ _LISTS: dict[str, Callable[[], Rows]] = {
 @click.argument("what", type=click.Choice(list(_LISTS)))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_(what: str, as_json: bool) -> None:
-    """List what can be named: attacks, datasets, backbones, losses or methods."""
+    """List what can be named: attacks, goals, datasets, backbones, losses or methods."""
     rows = _LISTS[what]()
     if as_json:
         click.echo(json.dumps(rows, indent=1))

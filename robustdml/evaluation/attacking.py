@@ -117,7 +117,7 @@ def attack_shard(
         sent.norm_returned,
         sent.projected,
         attack.target_rows(references, seed=seed),
-        attack.entry().goal,
+        attack.entry().measures,
         mapped,
     )
     pictures = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from robustdml.contracts import Gallery, References
 from robustdml.data import RetrievalSplit
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import AttackError, CheckpointError
-from robustdml.evaluation.analyses.ranking_measures import Points, Sight, Values, measured
+from robustdml.evaluation.analyses.ranking_measures import AttackedEmbeddings, Points, Values, measured
 from robustdml.evaluation.records import TOP, Records, totals
 from robustdml.progress import Advance
 from robustdml.retrieval.embed import Embedder, embed, embed_rows
@@ -172,23 +173,21 @@ class Judge:
         other._gallery = Gallery(points, self._gallery.labels, self._gallery.ids, load)
         return other
 
-    def measured_items(self, goal: str, rows: Tensor, after: Floats, targets: Tensor | None) -> Values:
+    def measured_items(self, measures: Sequence[str], rows: Tensor, after: Floats, targets: Tensor | None) -> Values:
         """What is measured on attacked gallery items, each alone in the gallery (see `analyses.ranking_measures`).
 
         Args:
-            goal: of the attack.
+            measures: names of `analyses.ranking_measures.MEASURES`.
             rows: ``(K,)`` of the gallery.
             after: ``(K, D)``, their embeddings after the attack.
             targets: ``(K, T)`` rows of the queries, or None.
         """
         places = rows.cpu().numpy()
         aimed = np.empty((len(places), 0), np.int64) if targets is None else targets.cpu().numpy()
-        return self._measured(goal, self.gallery_embeddings[places], after, self.split.gallery[places], aimed)
-
-    def _measured(self, goal: str, before: Floats, after: Floats, ids: Integers, targets: Integers) -> Values:
         gallery = Points(self.gallery_embeddings, self.split.gallery)
         searchers = Points(self.query_embeddings, self.split.query)
-        return measured(goal, Sight(gallery, searchers, before, after, ids, targets))
+        before, ids = self.gallery_embeddings[places], self.split.gallery[places]
+        return measured(measures, AttackedEmbeddings(gallery, searchers, before, after, ids, aimed))
 
     def clean(self) -> Records:
         """The records of the clean queries."""
@@ -206,7 +205,7 @@ class Judge:
         norm_returned: Tensor,
         projected: Tensor,
         targets: Tensor | None,
-        goal: str,
+        measures: Sequence[str],
         mapped: frozenset[int],
     ) -> Records:
         """The records of images that were sent instead of the queries at the places ``part``, ``(N,)``.
@@ -217,7 +216,7 @@ class Judge:
             norm_returned: ``(N,)`` before the budget was enforced.
             projected: ``(N,)`` bool, whether the attack had left the budget.
             targets: gallery rows ``(N, T)``, or None.
-            goal: of the attack, which says what is measured beside recall.
+            measures: what is measured beside retrieval: names of `analyses.ranking_measures.MEASURES`.
             mapped: ids of the queries whose embeddings are kept.
 
         Raises:
@@ -233,7 +232,9 @@ class Judge:
         norms = {name: norm_of(delta, name).cpu().double().numpy() for name in NORMS}
         before = norm_returned.cpu().double().numpy()
         records = self._score(part, embeddings, before, norms, projected.cpu().numpy(), self.split.gallery[aimed])
-        values = self._measured(goal, self.query_embeddings[part], embeddings, records.ids, aimed)
+        gallery = Points(self.gallery_embeddings, self.split.gallery)
+        clean = self.query_embeddings[part]
+        values = measured(measures, AttackedEmbeddings(gallery, None, clean, embeddings, records.ids, aimed))
         kept = {item: embeddings[row] for row, item in enumerate(records.ids.tolist()) if item in mapped}
         return replace(records, embeddings=kept, measures=totals(values))
 

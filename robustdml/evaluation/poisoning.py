@@ -106,7 +106,7 @@ def poison_gallery(judge: Judge, attack: GalleryAttack, *, seed: int) -> Poisone
             targets.append(attack.target_rows(references, seed=seed))
     images, after = torch.cat(changed), np.concatenate(points)
     aimed = [part for part in targets if part is not None]
-    values = judge.measured_items(attack.entry().goal, rows, after, torch.cat(aimed) if aimed else None)
+    values = judge.measured_items(attack.entry().measures, rows, after, torch.cat(aimed) if aimed else None)
     delta = images - torch.cat(clean)
     return Poisoned(
         clean=judge,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from robustdml.contracts import Raised, batch_references
+from robustdml.contracts import Goal, batch_references
 from robustdml.models import evaluation_mode
 from robustdml.seeding import uniform_like
 from robustdml.training.processes import ALONE, Processes
@@ -32,7 +32,7 @@ class TrainingExamples:
         first: the row of the batch at which the part begins.
     """
 
-    goal: Raised
+    goal: Goal
     eps: float
     steps: int
     processes: Processes = ALONE

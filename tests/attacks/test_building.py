@@ -7,6 +7,7 @@ import pytest
 
 from robustdml.attacks import (
     ATTACKS,
+    GOALS,
     MTAX,
     PGD,
     STAX,
@@ -361,3 +362,18 @@ def test_a_goal_may_be_written_with_hyphens():
 def test_an_attack_that_is_not_offered_says_why(name):
     with pytest.raises(SpecError, match=r"is not offered \(.+\): see 'robustdml list attacks'"):
         build_suite(name, EPS)
+
+
+@pytest.mark.parametrize("name", GOALS)
+def test_a_goal_says_everything_of_itself(name):
+    goal = GOALS[name]()
+    assert goal.name == name
+    assert goal.title
+    assert goal.meaning.endswith(".")
+    assert {goal.citation} - {""} <= set(BIBTEX)
+    goals = {word for factory in dict(ATTACKS.items()).values() for word in factory.goals}
+    assert name in goals
+
+
+def test_no_attack_has_a_goal_that_is_unknown():
+    assert {word for factory in dict(ATTACKS.items()).values() for word in factory.goals} == set(GOALS)

@@ -122,7 +122,7 @@ INNER = "transfer(surrogate='squares:SmallNet', attack='my_inner:Mine()')"
 def test_other_code_that_an_attack_uses_is_another_run(squares, tmp_path, monkeypatch, spec, file):
     code = (
         "from dataclasses import dataclass\nfrom my_helper import factor\nfrom robustdml.attacks import PGD, Noise\n"
-        "from robustdml.attacks.goals.embedding import Margin\n# {}\n"
+        "from robustdml.attacks.goals.untargeted import Margin\n# {}\n"
         "class Mine(Noise):\n    def __call__(self, model, images, references, *, seed):\n"
         "        return images * factor\n"
         "@dataclass(frozen=True)\nclass Goal(Margin):\n    pass\n"

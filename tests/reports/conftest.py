@@ -83,6 +83,7 @@ def attack_entry(name: str) -> AttackEntry:
         name=name,
         library="robustdml",
         goal="margin",
+        goal_meaning="An item of another class is brought nearer.",
         knowledge="scores" if name == "square" else "gradients",
         norm="linf",
         citations=("madry2018",),

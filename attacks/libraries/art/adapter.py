@@ -17,7 +17,8 @@ import torch
 from art.attacks import evasion
 from torch import Tensor
 
-from ...goals.embedding import Aim
+from robustdml.contracts import Goal
+
 from ..library import LibraryAttack, Task
 from .estimators import Array
 from .job import Job
@@ -44,7 +45,7 @@ class ARTAttack(LibraryAttack):
     )
 
     @classmethod
-    def of(cls, kind: str, goal: Aim, eps: float | None, params: Mapping[str, Any]) -> Self:
+    def of(cls, kind: str, goal: Goal, eps: float | None, params: Mapping[str, Any]) -> Self:
         """The attack with these parameters."""
         return cls(kind, goal, eps, tuple(sorted(params.items())))
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...goals.embedding import Aim
+from robustdml.contracts import Goal
+
 from ..library import Task
 from .estimators import Array as Array
 from .estimators import ClassifierEstimator
@@ -26,7 +27,7 @@ class Job(Task):
     """
 
     make: Callable[..., Any]
-    goal: Aim
+    goal: Goal
     params: Mapping[str, Any]
 
     @property

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ...goals.embedding import Goal
 from .estimators import EmbeddingEstimator
 from .job import Array, Job
 
@@ -20,8 +17,7 @@ class _Values:
     """
 
     def __init__(self, job: Job) -> None:
-        goal = cast(Goal, job.goal)
-        self._objective = goal.objective(job.references, seed=job.batch_seed)
+        self._objective = job.goal.objective(job.references, seed=job.batch_seed)
         self._clean = job.references.embeddings
         self._estimator = EmbeddingEstimator(job.model, job.images)
         self._known: dict[int, tuple[bytes, float]] = {}

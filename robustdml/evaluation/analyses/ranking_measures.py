@@ -9,11 +9,13 @@ Shapes: N attacked images, M gallery items, D dimensions, T targets, Q queries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+from robustdml.errors import UnknownNameError
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -36,12 +38,12 @@ class Points:
 
 
 @dataclass(frozen=True)
-class Sight:
+class AttackedEmbeddings:
     """What there is to measure on N attacked images.
 
     Args:
         gallery: the clean gallery.
-        searchers: those whose lists an attacked item is looked up in; the queries.
+        searchers: of attacked items, those whose lists they are looked up in: the queries. None for attacked queries.
         before: ``(N, D)``, the clean embeddings.
         after: ``(N, D)``, the attacked ones.
         ids: ``(N,)``, of the attacked images.
@@ -49,7 +51,7 @@ class Sight:
     """
 
     gallery: Points
-    searchers: Points
+    searchers: Points | None
     before: Floats
     after: Floats
     ids: Integers
@@ -62,7 +64,7 @@ class Sight:
         return own
 
 
-Measure = Callable[[Sight], Values]
+Measure = Callable[[AttackedEmbeddings], Values]
 
 
 def percentiles(similarity: Doubles, rows: Integers, counted: Booleans) -> Doubles:
@@ -96,105 +98,101 @@ def _similarity(points: npt.NDArray[np.floating], items: Floats) -> Doubles:
     return result
 
 
-def _shift(sight: Sight) -> Values:
-    moved = sight.after.astype(np.float64) - sight.before.astype(np.float64)
+def _shift(attacked: AttackedEmbeddings) -> Values:
+    moved = attacked.after.astype(np.float64) - attacked.before.astype(np.float64)
     return {"embedding_shift": np.sqrt(np.square(moved).sum(1))}
 
 
-def _ranks(name: str, rows: Callable[[Sight], Integers]) -> Measure:
-    def measure(sight: Sight) -> Values:
-        chosen = rows(sight)
-        return {
-            f"{name}{when}": percentiles(_similarity(points, sight.gallery.embeddings), chosen, ~sight.own).mean(1)
-            for when, points in (("", sight.after), ("_clean", sight.before))
-        }
-
-    return measure
+def _place(attacked: AttackedEmbeddings) -> Values:
+    """The places of the targets in the lists of attacked queries, or of attacked items in the lists of the targets."""
+    if attacked.searchers is None:
+        return _ranks(attacked, "rank_percentile", attacked.targets)
+    return _items_ranks(attacked, attacked.searchers)
 
 
-def _targets(sight: Sight) -> Integers:
-    return sight.targets
+def _ranks(attacked: AttackedEmbeddings, name: str, chosen: Integers) -> Values:
+    return {
+        f"{name}{when}": percentiles(_similarity(points, attacked.gallery.embeddings), chosen, ~attacked.own).mean(1)
+        for when, points in (("", attacked.after), ("_clean", attacked.before))
+    }
 
 
-def _nearest(sight: Sight, count: int, left_out: Booleans) -> Integers:
-    clean = np.where(left_out, -np.inf, _similarity(sight.before, sight.gallery.embeddings))
+def _nearest(attacked: AttackedEmbeddings, count: int, left_out: Booleans) -> Integers:
+    clean = np.where(left_out, -np.inf, _similarity(attacked.before, attacked.gallery.embeddings))
     order: Integers = np.argsort(-clean, axis=1, kind="stable")
     return order[:, :count]
 
 
-def _kept(sight: Sight) -> Integers:
-    left_out = sight.own
-    np.put_along_axis(left_out, sight.targets, True, axis=1)
-    return _nearest(sight, min(_KEPT, int((~left_out).sum(1).min())), left_out)
+def _kept(attacked: AttackedEmbeddings) -> Values:
+    left_out = attacked.own
+    np.put_along_axis(left_out, attacked.targets, True, axis=1)
+    near = _nearest(attacked, min(_KEPT, int((~left_out).sum(1).min())), left_out)
+    return _ranks(attacked, "kept_rank_percentile", near)
 
 
-def _both(*measures: Measure) -> Measure:
-    return lambda sight: {name: value for measure in measures for name, value in measure(sight).items()}
-
-
-def _cosine(sight: Sight) -> Values:
-    wanted = sight.gallery.embeddings[sight.targets[:, 0]].astype(np.float64)
+def _cosine(attacked: AttackedEmbeddings) -> Values:
+    wanted = attacked.gallery.embeddings[attacked.targets[:, 0]].astype(np.float64)
     return {
         f"target_cosine{when}": (points * wanted).sum(1)
-        for when, points in (("", sight.after), ("_clean", sight.before))
+        for when, points in (("", attacked.after), ("_clean", attacked.before))
     }
 
 
-def _retained(sight: Sight) -> Values:
-    first = _nearest(sight, 1, sight.own)
-    now = np.where(sight.own, -np.inf, _similarity(sight.after, sight.gallery.embeddings))
+def _retained(attacked: AttackedEmbeddings) -> Values:
+    first = _nearest(attacked, 1, attacked.own)
+    now = np.where(attacked.own, -np.inf, _similarity(attacked.after, attacked.gallery.embeddings))
     ahead = (now > np.take_along_axis(now, first, axis=1)).sum(1)
     return {"first_hit_retained": (ahead < _RETAINED).astype(np.float64)}
 
 
-def _order(sight: Sight) -> Values:
-    pairs = np.triu_indices(sight.targets.shape[1], k=1)
+def _order(attacked: AttackedEmbeddings) -> Values:
+    pairs = np.triu_indices(attacked.targets.shape[1], k=1)
 
     def tau(points: Floats) -> Doubles:
-        listed = np.take_along_axis(_similarity(points, sight.gallery.embeddings), sight.targets, axis=1)
+        listed = np.take_along_axis(_similarity(points, attacked.gallery.embeddings), attacked.targets, axis=1)
         result: Doubles = np.sign(listed[:, pairs[0]] - listed[:, pairs[1]]).mean(1)
         return result
 
-    return {"kendall_tau": tau(sight.after), "kendall_tau_clean": tau(sight.before)}
+    return {"kendall_tau": tau(attacked.after), "kendall_tau_clean": tau(attacked.before)}
 
 
-def _candidate(sight: Sight) -> Values:
+def _items_ranks(attacked: AttackedEmbeddings, searchers: Points) -> Values:
     """The place of an attacked item, alone in the clean gallery, in the lists of the queries that it is aimed at."""
 
     def places(points: Floats) -> Doubles:
-        found = np.empty(sight.targets.shape)
-        for column in range(sight.targets.shape[1]):
-            chosen = sight.targets[:, column]
-            queries = sight.searchers.embeddings[chosen].astype(np.float64)
-            rivals = ~sight.own & (sight.searchers.ids[chosen][:, None] != sight.gallery.ids[None])
+        found = np.empty(attacked.targets.shape)
+        for column in range(attacked.targets.shape[1]):
+            chosen = attacked.targets[:, column]
+            queries = searchers.embeddings[chosen].astype(np.float64)
+            rivals = ~attacked.own & (searchers.ids[chosen][:, None] != attacked.gallery.ids[None])
             mine = (queries * points).sum(1, keepdims=True)
-            found[:, column] = _percentile(_similarity(queries, sight.gallery.embeddings), mine, rivals)
+            found[:, column] = _percentile(_similarity(queries, attacked.gallery.embeddings), mine, rivals)
         mean: Doubles = found.mean(1)
         return mean
 
-    return {"rank_percentile": places(sight.after), "rank_percentile_clean": places(sight.before)}
+    return {"rank_percentile": places(attacked.after), "rank_percentile_clean": places(attacked.before)}
 
 
-_rank = _ranks("rank_percentile", _targets)
-_spqa = _both(_rank, _ranks("kept_rank_percentile", _kept))
-
-#: What is measured beside recall, by the goal of the attack. Their recall is all that LTM and GTM report.
+#: What can be measured beside retrieval; each goal names what is measured for it.
 MEASURES: dict[str, Measure] = {
-    "shift": _shift,
-    "es": _shift,
-    "qa_plus": _rank,
-    "qa_minus": _rank,
-    "spqa_plus": _spqa,
-    "spqa_minus": _spqa,
-    "tma": _cosine,
-    "gtt": _retained,
-    "foa": _order,
-    "ca_plus": _candidate,
-    "ca_minus": _candidate,
+    "embedding_shift": _shift,
+    "rank_percentile": _place,
+    "kept_rank_percentile": _kept,
+    "target_cosine": _cosine,
+    "first_hit_retained": _retained,
+    "kendall_tau": _order,
 }
 
 
-def measured(goal: str, sight: Sight) -> Values:
-    """Everything that is measured for a goal; nothing for goals whose papers report recall alone."""
-    measure = MEASURES.get(goal)
-    return {} if measure is None else measure(sight)
+def measured(names: Iterable[str], attacked: AttackedEmbeddings) -> Values:
+    """The values of the named measures.
+
+    Raises:
+        UnknownNameError: there is no such measure.
+    """
+    values: dict[str, Doubles] = {}
+    for name in names:
+        if name not in MEASURES:
+            raise UnknownNameError("measure", name, MEASURES)
+        values |= MEASURES[name](attacked)
+    return values

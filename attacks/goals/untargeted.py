@@ -1,0 +1,105 @@
+"""Goals that aim at no item in particular: away from where the query is, or past whatever is nearest.
+
+Shapes: N queries, M gallery items, D dimensions. Embeddings have length 1, so that cosine similarity s and squared
+distance are one thing, ``d^2 = 2 - 2 s``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:  # what goals mean is listed without torch
+    from torch import Tensor
+
+    from robustdml.contracts import Objective, References
+
+
+def margin_to(references: References, rivals: Tensor) -> Objective:
+    """Similarity to the nearest of the rivals, ``(N, M)`` bool, minus that to the nearest own item."""
+    gallery = references.gallery.embeddings
+    own_class = references.same_class & ~references.own
+
+    def value(embeddings: Tensor) -> Tensor:
+        similarity = embeddings @ gallery.T
+        nearest_rival = similarity.masked_fill(~rivals, -inf).amax(1)
+        nearest_own = similarity.masked_fill(~own_class, -inf).amax(1)
+        return nearest_rival - nearest_own
+
+    return value
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Away from the query's own clean embedding: raises the squared distance (RobRank's ES objective)."""
+
+    name = title = "shift"
+    meaning = "The query's embedding is pushed as far away from its clean place as possible, wherever that leads."
+    measures: ClassVar = ("embedding_shift",)
+    citation = ""
+    flat_at_clean = True
+
+    def target_rows(self, references: References, *, seed: int) -> None:
+        """None: the goal is untargeted."""
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """Squared distance to the clean embedding."""
+        clean = references.embeddings
+        return lambda embeddings: (embeddings - clean).square().sum(1)
+
+
+@dataclass(frozen=True)
+class Margin:
+    """Past the decision of retrieval itself: similarity to the nearest foreign item minus that to the nearest own one.
+
+    Above 0 the first hit is wrong. Both neighbours are searched anew at every step over the whole gallery: a fixed pair
+    goes stale as soon as another item comes nearer.
+    """
+
+    name = title = "margin"
+    meaning = (
+        "An item of another class is brought nearer to the query than every item of its own class, which is what makes "
+        "the first result wrong."
+    )
+    measures: ClassVar = ()
+    citation = ""
+    flat_at_clean = False
+
+    def target_rows(self, references: References, *, seed: int) -> None:
+        """None: the goal is untargeted."""
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """Nearest foreign minus nearest own similarity."""
+        return margin_to(references, ~references.same_class)
+
+
+@dataclass(frozen=True)
+class Untargeted(Margin):
+    """Away from the own class, in the terms of a classifier attack, which brings its own loss for the margin."""
+
+    name = title = "untargeted"
+    meaning = "A classifier is made of the gallery, and its answer for the query is made wrong."
+
+
+@dataclass(frozen=True)
+class NearestNegative:
+    """Towards whatever foreign item is nearest, searched anew at every step; the own class plays no part.
+
+    Corrects the objective of RobRank's GTM, which fixes the item before the first step.
+    """
+
+    name = "nearest_negative"
+    title = "nearest-negative"
+    meaning = "The query is brought nearer to whatever item of another class is nearest."
+    measures: ClassVar = ()
+    citation = ""
+    flat_at_clean = False
+
+    def target_rows(self, references: References, *, seed: int) -> None:
+        """None: the item changes from step to step."""
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """Similarity to the nearest foreign item."""
+        gallery, same = references.gallery.embeddings, references.same_class
+        return lambda embeddings: (embeddings @ gallery.T).masked_fill(same, -inf).amax(1)
