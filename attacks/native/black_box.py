@@ -1,22 +1,29 @@
-"""Black-box search: what each query of a batch tries next depends on what the service answered to it before.
+"""Black-box attacks: what each query of a batch tries next depends on what the service answered to it before.
 
 A search is a generator. It yields images, is sent one number for each, and returns the image that it settles on. All
-searches of a batch are asked together, so that the model sees full batches, and each draws from the stream of its own
+searches of a batch are asked together, so that the model sees full batches, and each draws from streams of its own
 query, so that its course does not depend on the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from robustdml.contracts import References
+from robustdml.errors import SpecError
 from robustdml.models import untouched
+from robustdml.results import AttackEntry
 from robustdml.seeding import stream
+from robustdml.threat import ThreatModel
 
+from ..entries import native_entry
 from ..goals.untargeted import Margin
 
 #: Yields images ``(Q, C, H, W)``, is sent their answers ``(Q,)``, and returns an image ``(C, H, W)``.
@@ -24,6 +31,9 @@ Search = Generator[Tensor, Tensor, Tensor]
 
 #: What a service says of embeddings ``(N, D)`` of the queries of the references: ``(N,)``.
 Answer = Callable[[Tensor, References], Tensor]
+
+#: The random stream of a query for a purpose.
+Streams = Callable[[str], np.random.Generator]
 
 # Images that pass through the model at once.
 _BATCH = 256
@@ -41,25 +51,87 @@ def first_hit_is_wrong(embeddings: Tensor, references: References) -> Tensor:
     return (gallery.labels[similarity.argmax(1)] != references.labels).to(embeddings)
 
 
+_ANSWERS: dict[str, Answer] = {"scores": margins, "decisions": first_hit_is_wrong}
+
+
+@dataclass(frozen=True)
+class BlackBox:
+    """What the black-box attacks share: they want a wrong first hit within an L-infinity ball, and only ask.
+
+    Args:
+        eps: budget, in pixels of [0, 1].
+
+    Raises:
+        SpecError: a number of questions below 1.
+    """
+
+    eps: float
+    kind: ClassVar[str]
+    citation: ClassVar[str]
+    knowledge: ClassVar[Literal["scores", "decisions"]] = "scores"
+    #: The parameter that counts the images that the service is asked about for each query.
+    counted: ClassVar[str] = "queries"
+
+    def __post_init__(self) -> None:
+        if getattr(self, self.counted) < 1:
+            raise SpecError(f"{self.counted}={getattr(self, self.counted)} must be at least 1")
+
+    @property
+    def threat(self) -> ThreatModel:
+        """The L-infinity ball of radius eps."""
+        return ThreatModel(self.eps)
+
+    def entry(self) -> AttackEntry:
+        """Its row in the results."""
+        return native_entry(self.kind, self, Margin(), self.citation, knowledge=self.knowledge)
+
+    def target_rows(self, references: References, *, seed: int) -> None:
+        """None: untargeted."""
+
+    def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
+        """See `robustdml.contracts.Attack`."""
+        return search(model, images.detach(), references, self.search, _ANSWERS[self.knowledge], seed=seed)
+
+    def search(self, clean: Tensor, streams: Streams) -> Search:
+        """The search of one image, ``(C, H, W)``."""
+        raise NotImplementedError
+
+
+class Tried:
+    """The images that one search has tried, by their values: the best of them so far.
+
+    Args:
+        image: what is best before anything is tried.
+    """
+
+    def __init__(self, image: Tensor) -> None:
+        self.best, self.value = image, -np.inf
+
+    def ask(self, image: Tensor) -> Generator[Tensor, Tensor, None]:
+        """Ask the service about an image, and keep it where its value is higher."""
+        value = (yield image[None]).item()
+        if value > self.value:
+            self.best, self.value = image, value
+
+
 def search(
     model: nn.Module,
     images: Tensor,
     references: References,
-    start: Callable[[Tensor, np.random.Generator], Search],
+    start: Callable[[Tensor, Streams], Search],
     answer: Answer,
     *,
     seed: int,
-    purpose: str,
 ) -> Tensor:
     """Search for every query of a batch and return the images found, ``(N, C, H, W)``.
 
     Args:
-        start: begins the search of one image, with the random stream of its query.
+        start: begins the search of one image, with the random streams of its query.
         answer: what the service says.
-        purpose: names the random stream.
     """
     searches = [
-        start(image, stream(seed, purpose, item)) for image, item in zip(images, references.ids.tolist(), strict=True)
+        start(image, partial(stream, seed, item=item))
+        for image, item in zip(images, references.ids.tolist(), strict=True)
     ]
     found = images.clone()
     with untouched(model), torch.no_grad():

@@ -6,21 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from robustdml.contracts import References
 from robustdml.errors import SpecError
-from robustdml.results import AttackEntry
-from robustdml.threat import ThreatModel
 
-from ..entries import native_entry
-from ..goals.untargeted import Margin
-from .black_box import Search, margins, search
+from .black_box import BlackBox, Search, Streams, Tried
 from .geometry import project
 
 
 @dataclass(frozen=True)
-class NES:
+class NES(BlackBox):
     """Signed steps along a gradient estimated from pairs of opposite Gaussian probes; the best image seen is returned.
 
     A query stops when its first hit is wrong.
@@ -36,11 +31,12 @@ class NES:
         SpecError: a value out of its range.
     """
 
-    eps: float
     queries: int = 1000
     population: int = 20
     sigma: float = 0.01
     step: float | None = None
+    kind = "nes"
+    citation = "ilyas2018black"
 
     def __post_init__(self) -> None:
         if self.population < 2 or self.population % 2 or self.queries <= self.population:
@@ -50,38 +46,21 @@ class NES:
         if self.sigma <= 0 or (self.step is not None and self.step <= 0):
             raise SpecError(f"sigma={self.sigma} and step={self.step} must be above 0")
 
-    @property
-    def threat(self) -> ThreatModel:
-        """The L-infinity ball of radius eps."""
-        return ThreatModel(self.eps)
-
-    def entry(self) -> AttackEntry:
-        """Its row in the results."""
-        return native_entry("nes", self, Margin(), "ilyas2018black", knowledge="scores")
-
-    def target_rows(self, references: References, *, seed: int) -> None:
-        """None: untargeted."""
-
-    def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
-        """See `robustdml.contracts.Attack`."""
-        return search(model, images.detach(), references, self._search, margins, seed=seed, purpose="nes")
-
-    def _search(self, clean: Tensor, random: np.random.Generator) -> Search:
+    def search(self, clean: Tensor, streams: Streams) -> Search:
+        """Step by step."""
+        random = streams(self.kind)
         # Each step asks about its probes and about the image that it leads to.
         steps = self.queries // (self.population + 1)
         step = self.eps * (2.5 / steps if self.step is None else self.step)
         half = (self.population // 2, *clean.shape)
-        current = best = clean
-        value = -np.inf
+        current, tried = clean, Tried(clean)
         for _ in range(steps):
             noise = torch.from_numpy(random.standard_normal(half, dtype=np.float32)).to(clean)
             answers = yield torch.cat([current + self.sigma * noise, current - self.sigma * noise]).clamp(0, 1)
             rise, fall = answers.to(clean).chunk(2)
             slope = torch.tensordot(rise - fall, noise, dims=1)
             current = project((current + step * slope.sign())[None], clean[None], self.eps, "linf")[0]
-            reached = (yield current[None]).item()
-            if reached > value:
-                best, value = current, reached
-            if value > 0:
+            yield from tried.ask(current)
+            if tried.value > 0:
                 break
-        return best
+        return tried.best

@@ -7,23 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from robustdml.contracts import References
-from robustdml.errors import SpecError
-from robustdml.results import AttackEntry
-from robustdml.threat import ThreatModel
-
-from ..entries import native_entry
-from ..goals.untargeted import Margin
-from .black_box import Search, first_hit_is_wrong, search
+from .black_box import BlackBox, Search, Streams
 
 # Bisection ends at this share of eps.
 _PRECISION = 0.03
 
 
 @dataclass(frozen=True)
-class RayS:
+class RayS(BlackBox):
     """Looks for the direction of signs in which the nearest image with a wrong first hit lies.
 
     Signs are flipped in blocks of the image, from the whole down to single values; a flip is kept where the image at
@@ -38,35 +31,18 @@ class RayS:
         SpecError: ``queries`` is below 1.
     """
 
-    eps: float
     queries: int = 1000
+    kind = "rays"
+    citation = "chen2020rays"
+    knowledge = "decisions"
 
-    def __post_init__(self) -> None:
-        if self.queries < 1:
-            raise SpecError(f"queries={self.queries} must be at least 1")
-
-    @property
-    def threat(self) -> ThreatModel:
-        """The L-infinity ball of radius eps."""
-        return ThreatModel(self.eps)
-
-    def entry(self) -> AttackEntry:
-        """Its row in the results."""
-        return native_entry("rays", self, Margin(), "chen2020rays", knowledge="decisions")
-
-    def target_rows(self, references: References, *, seed: int) -> None:
-        """None: untargeted."""
-
-    def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
-        """See `robustdml.contracts.Attack`."""
-        return search(model, images.detach(), references, self._search, first_hit_is_wrong, seed=seed, purpose="rays")
-
-    def _search(self, clean: Tensor, random: np.random.Generator) -> Search:
+    def search(self, clean: Tensor, streams: Streams) -> Search:
+        """Ray by ray."""
         ray = _Ray(clean, self.queries)
         if (yield from ray.wrong_at(0.0, ray.signs)) or self.eps == 0:
             return clean
         radius = yield from self._shorten(ray, ray.signs, 1.0)
-        for flipped in _blocks(clean.numel(), random):
+        for flipped in _blocks(clean.numel(), streams(self.kind)):
             if radius <= self.eps or not ray.left:
                 break
             signs = ray.signs.clone()

@@ -118,10 +118,10 @@ def test_blocks_part_the_image_ever_finer():
 def test_searches_are_asked_together_and_end_on_their_own(world):
     asked = []
 
-    def start(image, random):
+    def start(image, streams):
         def course():
             last = None
-            for _ in range(random.integers(1, 5)):
+            for _ in range(streams("test").integers(1, 5)):
                 last = yield torch.stack([image, 1 - image])
             return image * 0 + last.sum()
 
@@ -131,7 +131,7 @@ def test_searches_are_asked_together_and_end_on_their_own(world):
         asked.append(len(embeddings))
         return references.ids.to(embeddings)
 
-    found = search(world.model, world.images, world.references, start, answer, seed=1, purpose="test")
+    found = search(world.model, world.images, world.references, start, answer, seed=1)
     rounds = [int(stream(1, "test", item).integers(1, 5)) for item in world.references.ids.tolist()]
     assert asked == [2 * sum(count > turn for count in rounds) for turn in range(max(rounds))]
     for image, item in zip(found, world.references.ids.tolist(), strict=True):
@@ -141,8 +141,8 @@ def test_searches_are_asked_together_and_end_on_their_own(world):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Square(EPS, queries=0), "queries=0 must be at least 1 and share=0.8"),
-        (lambda: Square(EPS, share=1.5), r"queries=1000 must be at least 1 and share=1.5 in \(0, 1\]"),
+        (lambda: Square(EPS, queries=0), "queries=0 must be at least 1"),
+        (lambda: Square(EPS, share=1.5), r"share=1.5 must be in \(0, 1\]"),
         (lambda: NES(EPS, population=3), "population=3 must be an even number"),
         (lambda: NES(EPS, queries=20), "population=20 must be an even number of at least 2 and queries=20 more"),
         (lambda: NES(EPS, sigma=0), "sigma=0 and step=None must be above 0"),
