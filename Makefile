@@ -5,11 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# So many workers run tests, file by file and those with slow tests first; each takes 1 GB of memory.
+WORKERS ?= 2
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test browser check lint types bench clean same-python
+.PHONY: help demo test quick browser check lint types bench clean same-python
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -18,7 +21,10 @@ demo: $(INSTALLED) ## train, attack and report on built-in images: demo/report.h
 	$(BIN)/robustdml demo
 
 test: check browser ## lint, types and all tests: what CI runs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
+
+quick: $(INSTALLED) ## the tests that are not slow, for while you work: some 80 seconds
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow"
 
 # The page is tested in Debian's browser: nothing that pip installs brings one along.
 browser:

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import random
 import sys
 from collections.abc import Iterator
 
 import pytest
+
+# Here, and in every process that a test starts: the models are too small to share out, and beside another process
+# threads that wait for each other crawl. Read by torch when it is imported.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import torch
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    # The models here are too small to share out, and beside another process threads that wait for each other crawl.
-    torch.set_num_threads(1)
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, help="of what tests draw at random; default: another each time, which is said")
+
+
+@pytest.fixture
+def drawn_seed(request: pytest.FixtureRequest) -> int:
+    """A seed of today's own; where the test fails, its output says how to have it again."""
+    given = request.config.getoption("--seed")
+    seed = random.SystemRandom().randrange(2**32) if given is None else given
+    print(f"repeat this with --seed {seed}")
+    return seed
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests go first: workers take whole files, and a long one at the end would leave others idle."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(autouse=True)

@@ -99,6 +99,7 @@ class RowByRow(nn.Module):
         return torch.cat([self.model(image[None]) for image in images])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spec",
     [
@@ -246,6 +247,7 @@ def test_the_smallest_budget_leaves_wrong_queries_alone_and_tries_on_the_others(
 # --- A planted decoy -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_planted_decoy_is_found(make_world):
     """Embeddings that are known to be reachable stand in the gallery under a wrong label: the attack must reach them.
 

@@ -83,6 +83,7 @@ def test_the_optimum_is_the_optimum():
             assert lost(model, moved, references).tolist() == [expected] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "norm"),
     [

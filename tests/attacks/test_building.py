@@ -272,7 +272,7 @@ def test_every_attack_runs_at_every_budget():
         (1, [1.0]),
         ([0.5, 8 / 255, 0.5], [8 / 255, 0.5]),
         ((0.1,), [0.1]),
-        ((value for value in (0.2, 0.1)), [0.1, 0.2]),
+        pytest.param((value for value in (0.2, 0.1)), [0.1, 0.2], id="a generator"),
         (np.float64(8 / 255), [8 / 255]),
         (np.array([0.5, 0.25]), [0.25, 0.5]),
         (1 / 3, [1 / 3]),

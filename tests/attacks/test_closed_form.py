@@ -185,6 +185,7 @@ def test_fixed_budget_attacks_succeed_at_a_quarter_more_than_the_optimal_radius(
     assert (attacked(within(spec, 1.25))[-1] > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", FIXED)
 def test_no_attack_succeeds_below_the_optimal_radius(spec):
     assert (attacked(within(spec, 0.8))[-1] < 0).all()

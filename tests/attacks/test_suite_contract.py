@@ -17,6 +17,8 @@ from robustdml.contracts import GalleryAttack
 from robustdml.models import branch_layout, convert_to_multibn
 from robustdml.threat import ThreatModel, norm_of
 
+pytestmark = pytest.mark.slow
+
 EPS = 12 / 255
 EVERY_ATTACK = pytest.mark.parametrize("spec", SUITES["all"])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 from command_line import cli, refused, write_images
+from few_digits import few_digits
 
 from robustdml.models import load_checkpoint
 from robustdml.results import Results
@@ -39,6 +40,7 @@ def evaluate(trained: Path, tree: Path, out: Path, *more: object) -> Result:
     return cli("evaluate", *models, "--data", "folder", "--root", tree, "--out", out, "--quiet", *more)
 
 
+@pytest.mark.slow
 def test_from_a_folder_of_images_to_a_report(trained, tree, tmp_path):
     result = evaluate(
         trained,
@@ -67,6 +69,7 @@ def test_from_a_folder_of_images_to_a_report(trained, tree, tmp_path):
     assert (tmp_path / "e" / "report.html").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_same_command_resumes_and_another_is_refused(trained, tree, tmp_path):
     arguments = ("--attacks", "noise", "--eps", "8/255")
     assert evaluate(trained, tree, tmp_path / "e", *arguments).exit_code == 0
@@ -79,6 +82,7 @@ def test_the_same_command_resumes_and_another_is_refused(trained, tree, tmp_path
     assert {path: path.stat().st_mtime_ns for path in shards} == shards
 
 
+@pytest.mark.slow
 def test_every_branch_is_evaluated_and_the_page_says_which(trained, tree, tmp_path):
     result = evaluate(trained, tree, tmp_path / "e", "--attacks", "margin", "--branches", "all")
     assert result.exit_code == 0, result.output
@@ -247,7 +251,9 @@ def test_an_error_of_another_kind_is_not_hidden(monkeypatch, tree, tmp_path):
         cli("train", "--data", "folder", "--root", tree, "--out", tmp_path)
 
 
-def test_the_quick_demo_writes_its_report(tmp_path):
+@pytest.mark.slow
+def test_the_quick_demo_writes_its_report(tmp_path, monkeypatch):
+    monkeypatch.setattr("robustdml.data.load_dataset", lambda _: few_digits(30))
     result = cli("demo", "--quick", "--quiet", "--out", tmp_path / "demo")
     assert result.exit_code == 0, result.output
     results = Results.load(tmp_path / "demo" / "evaluation")
@@ -256,18 +262,19 @@ def test_the_quick_demo_writes_its_report(tmp_path):
     assert (tmp_path / "demo" / "report.html").stat().st_size > 100_000
 
 
-def test_train_reads_a_recipe_and_typed_options_go_before_it(tmp_path):
+def test_train_reads_a_recipe_and_typed_options_go_before_it(tree, tmp_path):
     recipe = tmp_path / "tiny.toml"
     recipe.write_text(
-        '[train]\nbackbone = "resnet-tiny"\nmethod = "mp1"\nepochs = 7\nbatch_size = 20\nembedding_dim = 16\n'
+        '[train]\nbackbone = "resnet-tiny"\nmethod = "mp1"\nepochs = 7\nbatch_size = 18\nembedding_dim = 16\n'
     )
-    arguments = ("train", "--data", "digits", "--recipe", recipe, "--epochs", "1", "--quiet", "--out", tmp_path / "run")
-    result = cli(*arguments)
+    data = ("train", "--data", "folder", "--root", tree)
+    arguments = ("--epochs", "1", "--quiet", "--out", tmp_path / "run")
+    result = cli(*data, "--recipe", recipe, *arguments)
     assert result.exit_code == 0, result.output
-    assert "mp1 on digits" in result.output
+    assert "mp1 on folder" in result.output
     training = json.loads((tmp_path / "run" / "spec.json").read_text())["spec"]
-    assert (training["epochs"], training["method"], training["batch_size"]) == (1, "mp1", 20)
-    refused(cli(*arguments[:4], tmp_path / "absent.toml", *arguments[5:]), "cannot read the recipe")
+    assert (training["epochs"], training["method"], training["batch_size"]) == (1, "mp1", 18)
+    refused(cli(*data, "--recipe", tmp_path / "absent.toml", *arguments), "cannot read the recipe")
 
 
 def test_a_model_is_called_as_it_is_named(tmp_path, tree, trained):
@@ -279,13 +286,13 @@ def test_a_model_is_called_as_it_is_named(tmp_path, tree, trained):
     assert [model.name for model in Results.load(tmp_path / "named").models] == ["first", "second"]
 
 
-def test_a_typed_method_goes_before_the_branches_of_a_recipe(tmp_path):
+def test_a_typed_method_goes_before_the_branches_of_a_recipe(tree, tmp_path):
     recipe = tmp_path / "own.toml"
     recipe.write_text(
-        '[train]\nbackbone = "resnet-tiny"\nepochs = 1\nbatch_size = 20\nembedding_dim = 16\n'
+        '[train]\nbackbone = "resnet-tiny"\nepochs = 1\nbatch_size = 18\nembedding_dim = 16\n'
         '[[branch]]\nkind = "clean"\n[[branch]]\nkind = "stax"\nbatchnorm = "own"\n'
     )
-    common = ("train", "--data", "digits", "--recipe", recipe, "--quiet", "--out")
+    common = ("train", "--data", "folder", "--root", tree, "--recipe", recipe, "--quiet", "--out")
     assert cli(*common, tmp_path / "a").exit_code == 0
     assert cli(*common, tmp_path / "b", "--method", "st").exit_code == 0
     assert load_checkpoint(tmp_path / "a").branches == ("clean", "own")

@@ -60,6 +60,7 @@ def test_a_finished_run_is_assembled_to_the_results_that_it_wrote(squares, tmp_p
     assert assemble(tmp_path).model_copy(update=changes) == results
 
 
+@pytest.mark.slow
 def test_of_a_stopped_run_another_process_assembles_what_is_there(squares, stopped, tmp_path):
     code = (
         "import sys, pathlib\nfrom robustdml.evaluation import assemble\n"
@@ -80,6 +81,7 @@ def test_of_a_stopped_run_another_process_assembles_what_is_there(squares, stopp
     assert found.worst[0].attacks == 2
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_to_the_same_results_after_it_was_assembled(squares, stopped, tmp_path):
     assemble(stopped).save(stopped)
     whole = run(squares, tmp_path / "whole")

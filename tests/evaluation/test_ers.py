@@ -61,6 +61,7 @@ class Constant(SmallNet):
         return torch.ones(len(images), 8) + 1e-4 * super().forward(images)
 
 
+@pytest.mark.slow
 def test_a_whole_profile_gives_a_score_with_clean_recall_and_the_mark_of_collapse(squares, tmp_path):
     suite = build_suite("robrank-224,robrank-224-compat,margin", "8/255")
     models = {"net": SmallNet(), "constant": Constant()}

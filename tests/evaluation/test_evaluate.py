@@ -146,6 +146,7 @@ def test_a_failed_attack_is_tried_again_and_finished_shards_are_not(squares, tmp
     assert flaky.calls == [6] * 5
 
 
+@pytest.mark.slow
 def test_a_stopped_run_resumes_to_the_same_results(squares, tmp_path):
     suite = build_suite("noise,margin,mtax(targets=2)", "4/255,8/255")
     whole = run(squares, suite, tmp_path / "whole", shard_size=8)

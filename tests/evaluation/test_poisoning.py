@@ -182,6 +182,7 @@ def test_a_run_resumes_with_the_measures_it_had(squares, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_one_change_for_all_queries_is_computed_once_and_without_them(squares, tmp_path):
     data = squares.subset_queries(10, 0)
     attacks = build_suite("universal,patch", EPS)

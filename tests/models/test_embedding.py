@@ -103,12 +103,14 @@ LARGE = {"regnet_x_32gf", "regnet_y_32gf", "regnet_y_128gf", "regnet_x_16gf", "r
 WITHOUT_BATCHNORM = ("alexnet", "convnext", "squeezenet", "swin", "vit")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(BACKBONES) - LARGE))
 def test_every_backbone_embeds_and_says_whether_it_has_batchnorm(name):
     expected = not name.startswith(WITHOUT_BATCHNORM) and (not name.startswith("vgg") or name.endswith("_bn"))
     assert check_backbone(ModelConfig(name, embedding_dim=12, image_size=size_for(name))) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The default weight initialization of")
 @pytest.mark.parametrize("name", sorted({name for name, entry in BACKBONES.items() if entry.pretrained} - LARGE))
 def test_torchvision_backbones_lose_their_classifier_only(name):

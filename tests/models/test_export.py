@@ -25,6 +25,7 @@ def normalised(images):
     return (images - mean) / torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vit_b_32", "convnext_tiny"])
 def test_the_embeddings_are_the_same(name):
     torch.manual_seed(0)

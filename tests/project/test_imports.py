@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def run(code: str, folder: Path) -> list[str]:
     """The lines that a fresh interpreter prints, started in a folder."""
@@ -70,7 +72,7 @@ def test_folders_of_the_same_names_are_left_to_their_owner(folder: str, tmp_path
     assert run(code, tmp_path) == [f"robustdml.{folder} False False", "the user"]
 
 
-def test_each_module_loads_without_a_flag(tmp_path: Path) -> None:
+def test_each_module_loads_without_a_warning(tmp_path: Path) -> None:
     """Not even one from a library: warnings are errors in these interpreters."""
     run("import robustdml.attacks, robustdml.training, robustdml.evaluation, robustdml.reports", tmp_path)
 
@@ -79,6 +81,7 @@ def test_each_module_loads_without_a_flag(tmp_path: Path) -> None:
 STATE = """
 import os, random, sys, warnings
 import numpy
+
 def state():
     return random.getstate(), repr(numpy.random.get_state()), repr(warnings.filters), dict(os.environ)
 libraries = lambda: sorted({'torch', 'torchvision', 'torchattacks', 'art', 'faiss', 'sklearn'} & sys.modules.keys())

@@ -17,6 +17,7 @@ CONSOLE = re.findall(r"^\$ robustdml (.+)$", README, re.MULTILINE)
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_commands_run_in_their_order(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert len(CONSOLE) >= 9

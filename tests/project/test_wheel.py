@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 #: What packaging reads; the rest of a checkout (environments, runs, caches) stays out of the copy.
 INPUTS = ("setup.py", "pyproject.toml", "README.md", "LICENSE", "robustdml", "attacks", "reports", "tests")

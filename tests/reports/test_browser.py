@@ -14,6 +14,8 @@ from random_run import random_run
 
 from robustdml.reports import render_report, write_report
 
+pytestmark = pytest.mark.slow
+
 # A busy computer may take its time: what is tested is what happens, not how fast.
 expect.set_options(timeout=60_000)
 

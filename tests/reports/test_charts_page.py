@@ -186,6 +186,7 @@ def test_higher_recalls_are_drawn_higher_and_larger_eps_to_the_right():
         assert [across for across, _ in places] == sorted(across for across, _ in places)
 
 
+@pytest.mark.slow
 def test_a_large_run_stays_small_and_carries_its_results(tmp_path, parse):
     results = random_run(
         models=tuple(f"model-{number}" for number in range(10)),

@@ -5,18 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
 
 import pytest
-from click.testing import CliRunner
 from few_digits import few_digits
+from killed import KILLED, train_apart
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from robustdml.attacks import build_attack
-from robustdml.cli import main
 from robustdml.config import RunOptions, TrainConfig
 from robustdml.errors import MissingPackageError, Terminated
 from robustdml.training import loop, train
@@ -24,7 +22,7 @@ from robustdml.training.tensorboard import Board
 
 QUIET = RunOptions(device="cpu", progress=False)
 SHOWN = dataclasses.replace(QUIET, tensorboard=True)
-#: 40 digits of four classes, and in `_COMMAND` all of them (about 720): two steps an epoch.
+#: Of 40 digits of four classes: two steps an epoch.
 CONFIG = TrainConfig(
     method="st", backbone="resnet-tiny", embedding_dim=16, image_size=16, epochs=4, batch_size=20, validation_classes=1
 )
@@ -80,41 +78,20 @@ def test_no_number_changes_with_it_and_without_it_nothing_is_written(digits, tmp
     assert (tmp_path / "plain" / "spec.json").read_bytes() == (tmp_path / "shown" / "spec.json").read_bytes()
 
 
-_DIES = """
-import os, signal, sys
-from robustdml.cli import main
-from robustdml.training import {module} as module
-original, calls = module.{name}, []
-def dies(*args, **kwargs):
-    calls.append(1)
-    if len(calls) == {call}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*args, **kwargs)
-module.{name} = dies
-main(sys.argv[1:])
-"""
-_COMMAND = (
-    "train --data digits --method st --backbone resnet-tiny --embedding-dim 16 --image-size 16 --epochs 4 --batch-size "
-    "320 --validation-classes 1 --device cpu --quiet --tensorboard --out"
-)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("module", "name", "call"),
+    ("at", "dies"),
     [
-        ("loop", "step_loss", 4),  # in the middle of an epoch, which is then made again
-        ("loop", "save_state", 2),  # an epoch is on the board and not yet saved
-        ("loop", "write_text", 2),  # ... saved and not yet in metrics.jsonl
+        ("robustdml.training.step.step_loss", 4),  # in the middle of an epoch, which is then made again
+        ("robustdml.training.state.save_state", 2),  # an epoch is on the board and not yet saved
+        ("robustdml.files.write_text", 3),  # ... saved and not yet in metrics.jsonl (first spec.json, then one epoch)
     ],
 )
-def test_a_killed_run_that_goes_on_shows_each_epoch_once(tmp_path, module, name, call):
+def test_a_killed_run_that_goes_on_shows_each_epoch_once(digits, tmp_path, at, dies):
     out = tmp_path / "run"
-    code = _DIES.format(module=module, name=name, call=call)
-    killed = subprocess.run([sys.executable, "-c", code, *_COMMAND.split(), str(out)], capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert train_apart(CONFIG, out, SHOWN, dies=dies, at=at)[0] == KILLED
     assert board(out), "it was killed before anything was shown"
-    result = CliRunner().invoke(main, [*_COMMAND.split(), str(out)], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
+    run(digits, out)
     assert_whole(out)
     assert len(list((out / "tensorboard").iterdir())) == 1
 

@@ -1,55 +1,34 @@
-"""A training process that is killed, five times, at moments that nobody chose."""
+"""A training process that is killed, again and again, at moments that nobody chose."""
 
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
-import time
-from pathlib import Path
 
+import pytest
 import torch
+from killed import KILLED, train_apart
 
+from robustdml.config import RunOptions, TrainConfig
 from robustdml.models import load_checkpoint
 
-_COMMAND = (
-    "train --data digits --method mdprop --backbone resnet-tiny --image-size 16 --embedding-dim 16 --epochs 4 "
-    "--validation-classes 0 --device cpu --quiet --out"
-)
+CONFIG = TrainConfig(
+    method="mdprop", backbone="resnet-tiny", embedding_dim=16, image_size=16, epochs=6, batch_size=20, targets=2,
+    validation_classes=0,
+)  # fmt: skip
+QUIET = RunOptions(device="cpu", progress=False)
 
 
-def start(out: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "robustdml", *_COMMAND.split(), str(out)], stderr=subprocess.PIPE)
-
-
-def finish(process: subprocess.Popen[bytes]) -> None:
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors.decode()
-
-
-def test_a_run_that_was_killed_at_five_random_moments_ends_with_the_same_weights(tmp_path):
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"moments drawn with seed {seed}")
-    moments = random.Random(seed)
-    begun = time.monotonic()
-    whole = start(tmp_path / "whole")
-    while not (tmp_path / "whole" / "spec.json").exists() and whole.poll() is None:
-        time.sleep(0.05)
-    training = time.monotonic()
-    finish(whole)
-    # From the first step to half of the training: a kill finds a run under way, and most find an epoch saved.
-    earliest, latest = training - begun, (training - begun) + (time.monotonic() - training) / 2
-    kills = 0
-    for _ in range(5):
-        process = start(tmp_path / "killed")
-        try:
-            process.communicate(timeout=moments.uniform(earliest, latest))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            kills += 1
-    assert kills, "the run was over before it could be killed"
-    finish(start(tmp_path / "killed"))
+@pytest.mark.slow
+def test_a_run_that_was_killed_at_random_moments_ends_with_the_same_weights(tmp_path, drawn_seed):
+    code, calls = train_apart(CONFIG, tmp_path / "whole", QUIET)
+    assert code == 0
+    moments = random.Random(drawn_seed)
+    # In the first half of what an unbroken run does: the first kills find a run under way, and most an epoch saved.
+    dies = [moments.randrange(1, calls // 2) for _ in range(5)]
+    codes = [train_apart(CONFIG, tmp_path / "killed", QUIET, dies=call)[0] for call in dies]
+    assert codes[:2] == [KILLED] * 2
+    assert set(codes) <= {KILLED, 0}
+    assert train_apart(CONFIG, tmp_path / "killed", QUIET)[0] == 0
     expected, found = (load_checkpoint(tmp_path / name).model.state_dict() for name in ("whole", "killed"))
     assert expected.keys() == found.keys()
     for name, value in expected.items():

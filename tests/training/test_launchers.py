@@ -20,6 +20,8 @@ from shared_steps import free_port, launcher_variables
 from robustdml.cli import main
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn, load_checkpoint
 
+pytestmark = pytest.mark.slow
+
 _TRAIN = (
     "train --method mdprop --backbone resnet-tiny --embedding-dim 16 --batch-size 120 --lr 1e-4 --targets 2 "
     "--clip-gradient 1 --average-weights 0.5 --image-size 16 --epochs 3 --device cpu --quiet"

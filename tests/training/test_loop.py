@@ -20,6 +20,8 @@ from robustdml.results import Health
 from robustdml.training import loop, state, train
 from robustdml.training.schedule import batch_layout, batches, fitting_m_per_class, rate
 
+pytestmark = pytest.mark.slow
+
 QUIET = RunOptions(device="cpu", progress=False)
 
 

@@ -16,6 +16,8 @@ from robustdml.training.distributed import Several
 from robustdml.training.pixel_examples import TrainingExamples
 from robustdml.training.processes import ALONE, Alone, join
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory) -> list[dict[str, Found]]:

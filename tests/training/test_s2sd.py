@@ -77,6 +77,7 @@ def test_the_value_is_that_of_the_formula() -> None:
     assert loss(embeddings, labels, features).item() == pytest.approx(wanted, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_training_lowers_it_and_a_stopped_run_ends_with_the_same_weights(tmp_path, monkeypatch) -> None:
     data = load_dataset("digits")
     config = TrainConfig(
