@@ -146,7 +146,7 @@ def values_of(*found: Results) -> Values:
         for model in results.models if not results.attacks else ():
             branch = model.name.removeprefix("model").strip("[]")
             values[branch, "R@1"] = 100 * model.clean.metrics.recall_at_1
-            values[branch, "R@4"] = 100 * model.clean.metrics.recall_at_4
+            values[branch, "R@4"] = 100 * model.clean.metrics["recall_at_4"]
             if model.nmi is not None:
                 values[branch, "NMI"] = 100 * model.nmi
             if model.pi_ratio is not None:

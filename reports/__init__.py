@@ -6,7 +6,7 @@ from .files.outputs import Outputs, write_outputs, write_report
 from .merging.changes import Change, ModelChanges, RunChanges, compare_runs
 from .merging.merge import merge_runs
 from .page.render import render_report
-from .thresholds import Threshold, Violation, parse_threshold, violations
+from .thresholds import Threshold, Violation, metric_of, parse_threshold, violations
 
 __all__ = [
     "Change",
@@ -17,6 +17,7 @@ __all__ = [
     "Violation",
     "compare_runs",
     "merge_runs",
+    "metric_of",
     "parse_threshold",
     "render_report",
     "violations",

@@ -5,20 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from robustdml.results import Metrics, ModelEntry, Score
+from robustdml.results import ModelEntry, Score
 from robustdml.threat import ThreatModel
 
 from .files.leaderboard import ANY_SIZE, Index
-
-#: The metrics by the names that users write, with their fields in `Metrics`.
-METRICS = {
-    "recall@1": "recall_at_1",
-    "recall@2": "recall_at_2",
-    "recall@4": "recall_at_4",
-    "recall@8": "recall_at_8",
-    "map@r": "map_at_r",
-    "r-precision": "r_precision",
-}
 
 
 @dataclass(frozen=True)
@@ -34,7 +24,7 @@ class Measurement:
         status: of the attack; the other two are always measured.
         reason: why there is no score.
         score: None exactly when the status is not "ok".
-        hits: bits of R@1 per query.
+        hits: bits of the headline per query.
         attacks_failed: attacks that the worst case had to leave out.
         seconds: that the attack took.
     """
@@ -63,12 +53,6 @@ class Measurement:
         if self.budget is None:
             return name
         return f"{name} ({self.budget.text})" if self.budget == ANY_SIZE else f"{name} at {self.budget.text}"
-
-
-def metric(metrics: Metrics, name: str) -> float:
-    """The value of one of `METRICS`."""
-    value: float = getattr(metrics, METRICS[name])
-    return value
 
 
 def measurements(index: Index, model: ModelEntry) -> tuple[Measurement, ...]:
@@ -106,6 +90,6 @@ def measurements(index: Index, model: ModelEntry) -> tuple[Measurement, ...]:
 
 
 def weakest(found: tuple[Measurement, ...], budget: ThreatModel | None) -> Measurement | None:
-    """The attack with the lowest R@1 at a budget, the first of equals; None where none was judged."""
+    """The attack with the lowest headline at a budget, the first of equals; None where none was judged."""
     own = [item for item in found if item.condition == "attack" and item.budget == budget and item.score]
-    return min(own, key=lambda item: item.score.metrics.recall_at_1 if item.score else 1.0, default=None)
+    return min(own, key=lambda item: item.score.value if item.score else 1.0, default=None)

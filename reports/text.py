@@ -27,8 +27,8 @@ def fraction(value: float | None) -> str:
 
 
 def interval(score: Score) -> str:
-    """The 95 % interval of R@1."""
-    return f"{score.recall_at_1_low:.3f}\N{EN DASH}{score.recall_at_1_high:.3f}"
+    """The 95 % interval of the headline."""
+    return f"{score.low:.3f}\N{EN DASH}{score.high:.3f}"
 
 
 def difference(value: float) -> str:

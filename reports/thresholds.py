@@ -1,10 +1,10 @@
 """Bars that a model must reach, as a pipeline states them: ``worst:recall@1=0.30``.
 
 The form is ``WHAT[@EPS]:METRIC=NUMBER``. WHAT is ``clean``, ``worst`` (the worst case over all attacks), or the name or
-spec of an attack; METRIC is one of ``recall@1``, ``recall@2``, ``recall@4``, ``recall@8``, ``map@r``, ``r-precision``;
-NUMBER is a share in [0, 1]. EPS is written as budgets are (``8/255``, or with its norm: ``l2 0.5``). Without it, the
-budget is the one that the report quotes first; an attack that has none of that norm is held to the bar at all of its
-budgets. Every model of the run must reach every bar.
+spec of an attack; METRIC is one that the data set's protocol asks for, by its spelling or its title (``recall@1`` or
+``R@1``, ``map@r``, ``mAP``); NUMBER is a share in [0, 1]. EPS is written as budgets are (``8/255``, or with its norm:
+``l2 0.5``). Without it, the budget is the one that the report quotes first; an attack that has none of that norm is
+held to the bar at all of its budgets. Every model of the run must reach every bar.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from robustdml.errors import SpecError, UnknownNameError
-from robustdml.results import ModelEntry, Results
+from robustdml.results import MetricEntry, ModelEntry, Results
 from robustdml.threat import NORMS, ThreatModel, format_eps
 
 from . import text as words
 from .files.leaderboard import ANY_SIZE, Index
-from .measurements import METRICS, Measurement, measurements, metric
+from .measurements import Measurement, measurements
 
 #: Measured means carry rounding errors of this order; a recall of 3 in 10 reaches a bar of 0.3.
 _SLACK = 1e-9
@@ -38,7 +38,7 @@ class Threshold:
     Args:
         text: as it was written.
         what: ``clean``, ``worst``, or an attack (which may still hold an eps: only the run knows its attacks' names).
-        metric: a name of `METRICS`.
+        metric: in small letters (see `metric_of`).
         lowest: the smallest value that is good enough.
     """
 
@@ -75,15 +75,12 @@ def parse_threshold(text: str) -> Threshold:
 
     Raises:
         SpecError: it has another form, its number is not in [0, 1], or its budget is none.
-        UnknownNameError: no such metric.
     """
     left, equals, number = text.rpartition("=")
     what, colon, name = left.rpartition(":")
-    what, name = what.strip(), re.sub(r"^r@", "recall@", name.strip().lower())
-    if not (equals and colon and what):
+    what, name = what.strip(), name.strip().lower()
+    if not (equals and colon and what and name):
         raise SpecError(f"cannot read the threshold '{text}': {_FORM}")
-    if name not in METRICS:
-        raise UnknownNameError("metric", name, METRICS)
     try:
         lowest = float(number)
     except ValueError:
@@ -97,19 +94,38 @@ def parse_threshold(text: str) -> Threshold:
     return Threshold(text, what, name, lowest)
 
 
-def violations(results: Results, thresholds: Iterable[Threshold]) -> tuple[Violation, ...]:
-    """Every bar that a model missed, or at which it was not measured: what was not measured is not good enough."""
+def metric_of(threshold: Threshold, metrics: Sequence[MetricEntry]) -> MetricEntry:
+    """Which of some metrics a bar is about.
+
+    Raises:
+        UnknownNameError: none of them.
+    """
+    for metric in metrics:
+        if threshold.metric in {metric.name, metric.spelling, metric.title.lower()}:
+            return metric
+    raise UnknownNameError("metric", threshold.metric, [metric.spelling for metric in metrics])
+
+
+def violations(results: Results, thresholds: Sequence[Threshold]) -> tuple[Violation, ...]:
+    """Every bar that a model missed, or at which it was not measured: what was not measured is not good enough.
+
+    Raises:
+        UnknownNameError: a bar is about a metric that is not among those of the results.
+    """
     index = Index.of(results)
+    metrics = [metric_of(threshold, results.dataset.metrics) for threshold in thresholds]
     return tuple(
         found
         for model in results.models
         for own in [measurements(index, model)]
-        for threshold in thresholds
-        for found in _check(index, model, own, threshold)
+        for threshold, metric in zip(thresholds, metrics, strict=True)
+        for found in _check(index, model, own, threshold, metric)
     )
 
 
-def _check(index: Index, model: ModelEntry, own: Sequence[Measurement], threshold: Threshold) -> Iterable[Violation]:
+def _check(
+    index: Index, model: ModelEntry, own: Sequence[Measurement], threshold: Threshold, metric: MetricEntry
+) -> Iterator[Violation]:
     if threshold.what == "clean":
         chosen, missing = [item for item in own if item.condition == "clean"], ""
     else:
@@ -117,7 +133,7 @@ def _check(index: Index, model: ModelEntry, own: Sequence[Measurement], threshol
     if not chosen:
         yield Violation(model.name, threshold, None, missing)
     for item in chosen:
-        problem = _problem(item, threshold)
+        problem = _problem(item, threshold, metric)
         if problem:
             yield Violation(model.name, threshold, item.key, problem)
 
@@ -178,16 +194,16 @@ def _read_budget(text: str) -> tuple[str | None, float] | None:
     return (norm.lower() if norm else None), size
 
 
-def _problem(item: Measurement, threshold: Threshold) -> str | None:
+def _problem(item: Measurement, threshold: Threshold, metric: MetricEntry) -> str | None:
     """What is wrong with a measurement, if anything."""
     if item.score is None:
         return f"{item.label} {item.status}: {item.reason or 'no reason was recorded'}"
-    value = metric(item.score.metrics, threshold.metric)
+    value = item.score.metrics[metric.name]
     missed = value < threshold.lowest - _SLACK
     written = f"{value:.3f}"
     if missed and written == f"{threshold.lowest:.3f}":
         written = f"{value:.9g}"  # in three decimals it would be the bar itself
-    shown = f"{threshold.metric} {written} {_WORDS[item.condition].format(item.label)}"
+    shown = f"{metric.spelling} {written} {_WORDS[item.condition].format(item.label)}"
     if missed:
         return f"{shown} is below {threshold.lowest:.9g}"
     if item.attacks_failed:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
 
 from robustdml.errors import BudgetError, RunFolderError, SpecError
 from robustdml.files import write_text
@@ -37,7 +37,7 @@ class _Record(BaseModel):
 
 
 def pack_hits(hits: Iterable[bool]) -> str:
-    """Write one bit per query (R@1: whether the first hit is relevant) as hexadecimal text, the first query first."""
+    """Write one bit per query (by R@1: is its first hit relevant) as hexadecimal text, the first query first."""
     bits = "".join("1" if hit else "0" for hit in hits)
     return "".join(f"{int(bits[at : at + 4].ljust(4, '0'), 2):x}" for at in range(0, len(bits), 4))
 
@@ -53,26 +53,54 @@ def unpack_hits(text: str, count: int) -> list[bool]:
     return [bit == "1" for digit in text for bit in f"{int(digit, 16):04b}"][:count]
 
 
-class Metrics(_Record):
-    """Means over the queries. R@k: one of the first k is relevant; MAP@R and R-precision: Musgrave et al. 2020."""
+class MetricEntry(_Record):
+    """What a metric is, in words: reports know metrics from here alone."""
 
-    recall_at_1: Share
-    recall_at_2: Share
-    recall_at_4: Share
-    recall_at_8: Share
-    map_at_r: Share
-    r_precision: Share
+    #: The name under which its values stand: ``recall_at_1``.
+    name: str
+    #: For tables: ``R@1``.
+    title: str
+    #: One sentence, without a full stop.
+    description: str
+    #: The key of the work that defines it.
+    citation: str
+
+    @property
+    def spelling(self) -> str:
+        """As a user writes it: ``recall@1``."""
+        return self.name.replace("_at_", "@").replace("_", "-")
+
+
+class Metrics(RootModel[dict[str, Share]]):
+    """Means over the queries, by the name of each metric of `DatasetEntry.metrics`."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    def __getitem__(self, name: str) -> float:
+        return self.root[name]
+
+    @property
+    def recall_at_1(self) -> float:
+        """The share of queries whose first hit is relevant: what attacks are to lower, in every protocol."""
+        return self.root["recall_at_1"]
 
 
 class Score(_Record):
-    """Metrics with the 95 % interval of R@1 from a bootstrap over classes (queries of a class are not independent).
+    """Metrics, and the 95 % interval of one of them, the headline.
 
-    Where all queries are right, or all wrong, it is the exact interval of as many independent trials.
+    The interval is from a bootstrap over classes (queries of a class are not independent). Where all queries are right,
+    or all wrong, it is the exact interval of as many independent trials.
     """
 
     metrics: Metrics
-    recall_at_1_low: Share
-    recall_at_1_high: Share
+    headline: str
+    low: Share
+    high: Share
+
+    @property
+    def value(self) -> float:
+        """The headline."""
+        return self.metrics[self.headline]
 
 
 class DatasetEntry(_Record):
@@ -87,9 +115,17 @@ class DatasetEntry(_Record):
     queries_available: int
     gallery: int
     leave_self_out: bool
-    #: Expected R@1 of a random ranking: the mean share of the gallery that is relevant.
-    chance_recall_at_1: float
+    #: What is measured, in the order of tables, and the name of what is quoted first.
+    metrics: tuple[MetricEntry, ...]
+    headline: str
+    #: Expected headline of a random ranking.
+    chance: float
     fingerprint: str
+
+    @property
+    def headline_metric(self) -> MetricEntry:
+        """The headline in words."""
+        return next(metric for metric in self.metrics if metric.name == self.headline)
 
 
 class Queries(_Record):
@@ -121,7 +157,7 @@ class ModelEntry(_Record):
     embedding_dim: int
     parameters: int
     clean: Score
-    #: Bits of R@1 per query.
+    #: Bits of the headline per query.
     clean_hits: str
     health: Health
     #: How the clean gallery lies by class, all of it whatever the sample of queries: see
@@ -184,9 +220,9 @@ class Cell(_Record):
     reason: str | None = None
     #: None exactly when the status is not ok.
     score: Score | None = None
-    #: Bits of R@1 per query; None exactly when the status is not ok.
+    #: Bits of the headline per query; None exactly when the status is not ok.
     hits: str | None = None
-    #: Adversarial over clean R@1; None when the clean R@1 is 0.
+    #: Adversarial over clean headline; None when the clean one is 0.
     relative_recall: float | None = None
     #: The largest norm of a perturbation as the attack returned it, and after the evaluator enforced the budget.
     largest_norm_returned: float | None = None
@@ -222,7 +258,7 @@ class WorstCase(_Record):
     #: The ball; its eps is never None.
     threat: ThreatModel
     score: Score
-    #: Bits of R@1 per query.
+    #: Bits of the headline per query.
     hits: str
     relative_recall: float | None
     #: Attacks with this budget that were judged, and that failed (and so are not part of the worst case).
@@ -377,6 +413,9 @@ class Results(_Record):
     def _consistent(self) -> Results:
         """Refuse numbers that contradict each other: a report must not print an edited file as if it were measured."""
         count, models, attacks = self.dataset.queries, {m.name for m in self.models}, {a.spec for a in self.attacks}
+        names = {metric.name for metric in self.dataset.metrics}
+        if not {"recall_at_1", self.dataset.headline} <= names:
+            raise ValueError(f"recall_at_1 or the headline {self.dataset.headline} is not among the metrics")
         if len(self.queries.ids) != count or len(self.queries.classes) != count:
             raise ValueError(f"queries has not the {count} entries that dataset.queries says")
         if len(models) < len(self.models) or len(attacks) < len(self.attacks):
@@ -395,8 +434,10 @@ class Results(_Record):
             *((cell.score, cell.hits) for cell in self.cells if cell.score is not None),
             *((worst.score, worst.hits) for worst in self.worst),
         ]:
-            if abs(sum(unpack_hits(hits or "", count)) / count - score.metrics.recall_at_1) > 1e-9:
-                raise ValueError(f"a recall of {score.metrics.recall_at_1} is not the mean of its hits")
+            if set(score.metrics.root) != names or score.headline != self.dataset.headline:
+                raise ValueError(f"a score has other metrics than {', '.join(sorted(names))}")
+            if abs(sum(unpack_hits(hits or "", count)) / count - score.value) > 1e-9:
+                raise ValueError(f"a {score.headline} of {score.value} is not the mean of its hits")
         return self
 
     def save(self, folder: Path) -> Path:
@@ -437,8 +478,29 @@ class Results(_Record):
         )
 
 
+#: The metrics of schema 2, always the same: name, title, description, citation.
+_METRICS_2 = (
+    *(
+        (f"recall_at_{rank}", f"R@{rank}", f"share of queries with a relevant item at rank {rank} or before", "")
+        for rank in (1, 2, 4, 8)
+    ),
+    ("map_at_r", "MAP@R", "mean average precision at R, R being the number of relevant items", "musgrave2020reality"),
+    ("r_precision", "R-precision", "share of relevant items among the first R", "musgrave2020reality"),
+)
+
+
 def _from_2(content: dict[str, Any]) -> None:
-    """Schema 2 called flags warnings, wrote attacks as text alone, and budgets without the norm of their attack."""
+    """Schema 2 called flags warnings, wrote attacks as text alone, and budgets without the norm of their attack.
+
+    Its metrics were six that no file described, and the headline was always R@1.
+    """
+    dataset = content["dataset"]
+    dataset["headline"], dataset["chance"] = "recall_at_1", dataset.pop("chance_recall_at_1")
+    dataset["metrics"] = [dict(zip(MetricEntry.model_fields, entry, strict=True)) for entry in _METRICS_2]
+    judged = [part["score"] for part in (*content["cells"], *content["worst"]) if part.get("score") is not None]
+    for score in (*judged, *(model["clean"] for model in content["models"])):
+        score["headline"] = "recall_at_1"
+        score["low"], score["high"] = score.pop("recall_at_1_low"), score.pop("recall_at_1_high")
     content["flags"] = content.pop("warnings")
     content["attacks"] = [AttackEntry(**attack).described().model_dump(mode="json") for attack in content["attacks"]]
     norms = {attack["spec"]: attack["norm"] for attack in content["attacks"]}

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from robustdml.files import content_hash, write_text
-from robustdml.results import ModelEntry, Results, WorstCase
+from robustdml.results import MetricEntry, ModelEntry, Results, WorstCase
 
 from .. import text
-from ..measurements import METRICS, Measurement, measurements, metric
+from ..measurements import Measurement, measurements
 from ..page.method import KNOWLEDGE
 from .leaderboard import Index
 from .markdown import escape, table
 
 #: Raised by one when a field of the JSON changes its meaning or goes.
 CARD_VERSION = 2
-
-_HEADS = ("R@1", "95 % interval", "R@2", "R@4", "R@8", "MAP@R", "R-precision")
 
 
 def write_cards(results: Results, folder: Path) -> tuple[Path, ...]:
@@ -83,6 +82,9 @@ def card_markdown(index: Index, model: ModelEntry) -> str:
     results, dataset = index.results, index.results.dataset
     own = measurements(index, model)
     size = model.preprocessing.size if model.preprocessing else dataset.image_size
+    metrics = _headline_first(index)
+    heads = [metric.title for metric in metrics]
+    heads.insert(1, "95 % interval")
     attacks = [item for item in own if item.condition == "attack"]
     limitations = [flag for flag in results.flags if flag.model in {None, model.name}]
     facts = (
@@ -99,7 +101,7 @@ def card_markdown(index: Index, model: ModelEntry) -> str:
         ("Gallery", text.counted(dataset.gallery, "image")),
         ("Image size", f"{size} x {size} pixels"),
         ("Input", text.prepared(model)),
-        ("Chance", f"R@1 {text.fraction(dataset.chance_recall_at_1)}"),
+        ("Chance", f"{index.metric.title} {text.fraction(dataset.chance)}"),
         ("Threat model", _threat(index, model)),
     )
     environment = results.environment
@@ -115,11 +117,17 @@ def card_markdown(index: Index, model: ModelEntry) -> str:
         "The worst case takes each query under the attack that hurts it most; the intervals are bootstrapped over "
         "classes.",
         "",
-        *table(("Condition", *_HEADS), [_measured(item) for item in own if item.condition != "attack"]),
+        *table(("Condition", *heads), [_measured(metrics, item) for item in own if item.condition != "attack"]),
+        "",
+        *(f"- {escape(metric.title)}: {escape(metric.description)}." for metric in metrics),
         "",
         "## Attacks",
         "",
-        *(table(("Attack", *_HEADS), map(_measured, attacks)) if attacks else ["No attack was run."]),
+        *(
+            table(("Attack", *heads), [_measured(metrics, item) for item in attacks])
+            if attacks
+            else ["No attack was run."]
+        ),
         "",
         "## Limitations",
         "",
@@ -167,11 +175,16 @@ def _worst_cases(index: Index, model: ModelEntry) -> list[WorstCase]:
     return [index.worst[key] for budget in index.budgets if (key := (model.name, budget)) in index.worst]
 
 
-def _measured(item: Measurement) -> tuple[str, ...]:
+def _headline_first(index: Index) -> list[MetricEntry]:
+    return sorted(index.results.dataset.metrics, key=lambda metric: metric != index.metric)
+
+
+def _measured(metrics: Sequence[MetricEntry], item: Measurement) -> tuple[str, ...]:
     label = escape(item.label)
     if item.score is None:
-        return (f"{label}: {item.status}, {escape(item.reason or 'no reason was recorded')}", *[text.ABSENT] * 7)
-    values = [text.fraction(metric(item.score.metrics, name)) for name in METRICS]
+        blanks = [text.ABSENT] * (len(metrics) + 1)
+        return (f"{label}: {item.status}, {escape(item.reason or 'no reason was recorded')}", *blanks)
+    values = [text.fraction(item.score.metrics[metric.name]) for metric in metrics]
     left_out = f" ({text.counted(item.attacks_failed, 'attack')} failed)" if item.attacks_failed else ""
     return (label + left_out, values[0], text.interval(item.score), *values[1:])
 

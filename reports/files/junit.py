@@ -41,7 +41,7 @@ def _suite(root: ElementTree.Element, index: Index, model: ModelEntry, missed: S
         ElementTree.SubElement(properties, "property", name=name, value=plain(value))
     for item in own:
         case = _case(suite, model, item.label, item.seconds)
-        _outcome(case, item, [violation for violation in missed if violation.key == item.key])
+        _outcome(case, index.metric.title, item, [violation for violation in missed if violation.key == item.key])
     for violation in missed:
         # A bar on something that was not measured has no test to fail.
         if violation.key is None:
@@ -58,7 +58,7 @@ def _case(suite: ElementTree.Element, model: ModelEntry, name: str, seconds: flo
     )
 
 
-def _outcome(case: ElementTree.Element, item: Measurement, missed: Sequence[Violation]) -> None:
+def _outcome(case: ElementTree.Element, title: str, item: Measurement, missed: Sequence[Violation]) -> None:
     if item.status == "failed":
         _add(case, "error", item.reason or "", "attack-failed")
     elif item.status == "skipped":
@@ -67,7 +67,7 @@ def _outcome(case: ElementTree.Element, item: Measurement, missed: Sequence[Viol
         _add(case, "failure", "; ".join(violation.sentence for violation in missed), "threshold")
     if item.score is not None:
         output = ElementTree.SubElement(case, "system-out")
-        output.text = f"R@1 {text.fraction(item.score.metrics.recall_at_1)} ({text.interval(item.score)})"
+        output.text = f"{title} {text.fraction(item.score.value)} ({text.interval(item.score)})"
 
 
 def _add(case: ElementTree.Element, tag: str, message: str, kind: str | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from robustdml.results import Cell, EmbeddingMap, Example, Results, WorstCase
+from robustdml.results import Cell, EmbeddingMap, Example, MetricEntry, Results, WorstCase
 from robustdml.threat import NORMS, ThreatModel, headline_eps
 
 #: What no budget binds, whatever the norm that it is measured in: such attacks stand together.
@@ -58,6 +58,11 @@ class Index:
             },
             attack_names={attack.spec: attack.name for attack in results.attacks},
         )
+
+    @property
+    def metric(self) -> MetricEntry:
+        """What is quoted, compared and tested: the headline of the data set's protocol."""
+        return self.results.dataset.headline_metric
 
     @property
     def linf(self) -> tuple[ThreatModel, ...]:

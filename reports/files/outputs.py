@@ -54,11 +54,12 @@ def write_outputs(
 
     Raises:
         RunFolderError: a folder has no readable results, the runs cannot be merged, or a picture is missing.
+        UnknownNameError: a threshold is about a metric that was not measured.
     """
     with open_runs(folders) as (results, home):
         place = (home if len(folders) == 1 else Path()) / REPORT_FILE
+        missed = violations(results, thresholds)
         written = write_text(Path(page) if page else place, render_report(results, home))
-    missed = violations(results, thresholds)
     others: list[Path] = []
     if markdown:
         others.append(write_text(Path(markdown), markdown_summary(results, missed if thresholds else None)))

@@ -27,10 +27,13 @@ def markdown_summary(results: Results, missed: Sequence[Violation] | None = None
     lines = [
         f"### Retrieval under attack: {escape(dataset.name)}",
         "",
-        *table(("Model", "Clean R@1", "NMI", "π ratio", _worst_head(index), "Kept", "Hardest attack"), _rows(index)),
+        *table(
+            ("Model", f"Clean {index.metric.title}", "NMI", "π ratio", _worst_head(index), "Kept", "Hardest attack"),
+            _rows(index),
+        ),
         "",
         f"{text.counted(dataset.queries, 'query', 'queries')}, {text.counted(dataset.gallery, 'gallery image')}; "
-        f"chance {text.fraction(dataset.chance_recall_at_1)}; 95 % intervals from a bootstrap over classes. "
+        f"chance {text.fraction(dataset.chance)}; 95 % intervals from a bootstrap over classes. "
         "NMI and π ratio are of the clean gallery. Worst case: each query under the attack that hurts it most.",
     ]
     if missed is not None:
@@ -52,7 +55,8 @@ def markdown_summary(results: Results, missed: Sequence[Violation] | None = None
 
 
 def _worst_head(index: Index) -> str:
-    return "Worst-case R@1" if index.headline is None else f"Worst-case R@1 at {index.headline.text}"
+    at = "" if index.headline is None else f" at {index.headline.text}"
+    return f"Worst-case {index.metric.title}{at}"
 
 
 def _rows(index: Index) -> list[list[str]]:
@@ -65,17 +69,14 @@ def _row(index: Index, model: ModelEntry, own: tuple[Measurement, ...]) -> list[
     name = escape(text.shortened(model.name, _NAME))
     return [
         f"{name} (collapsed)" if model.health.collapsed else name,
-        f"{text.fraction(model.clean.metrics.recall_at_1)} ({text.interval(model.clean)})",
+        f"{text.fraction(model.clean.value)} ({text.interval(model.clean)})",
         text.fraction(model.nmi),
         text.fraction(model.pi_ratio),
-        text.ABSENT
-        if worst is None
-        else f"{text.fraction(worst.score.metrics.recall_at_1)} ({text.interval(worst.score)})",
+        text.ABSENT if worst is None else f"{text.fraction(worst.score.value)} ({text.interval(worst.score)})",
         text.ABSENT if worst is None or worst.relative_recall is None else text.percent(worst.relative_recall),
         text.ABSENT
         if hardest is None or hardest.score is None
-        else f"{escape(text.shortened(hardest.attack_name or '', _NAME))} "
-        f"{text.fraction(hardest.score.metrics.recall_at_1)}",
+        else f"{escape(text.shortened(hardest.attack_name or '', _NAME))} {text.fraction(hardest.score.value)}",
     ]
 
 

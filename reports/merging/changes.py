@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from robustdml.errors import RunFolderError, UnknownNameError
-from robustdml.results import ModelEntry, Results, Score
+from robustdml.results import MetricEntry, ModelEntry, Results, Score
 
 from ..files.leaderboard import Index
-from ..measurements import METRICS, Measurement, measurements, metric
+from ..measurements import Measurement, measurements
 from ..statistics import compare_all
 
 Verdict = Literal["better", "worse", "unclear"]
@@ -34,7 +34,7 @@ class Change:
         lost: queries that were right before and are wrong after; None where the queries are not the same.
         won: queries that were wrong before and are right after.
         p_value: of McNemar's exact test on these, corrected by Holm over all tests of the comparison.
-        verdict: on R@1; None where there is no comparison.
+        verdict: on the headline; None where there is no comparison.
     """
 
     label: str
@@ -49,10 +49,11 @@ class Change:
 
     @property
     def differences(self) -> dict[str, float] | None:
-        """After less before in each of `METRICS`; None where one of them is missing."""
+        """After less before, by the name of each metric that both have; None where one score is missing."""
         if self.before is None or self.after is None:
             return None
-        return {name: metric(self.after.metrics, name) - metric(self.before.metrics, name) for name in METRICS}
+        before, after = self.before.metrics.root, self.after.metrics.root
+        return {name: after[name] - value for name, value in before.items() if name in after}
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,18 @@ class RunChanges:
     Args:
         before: the first, as it was named.
         after: the second.
+        metric: the headline of both, on which changes are judged.
+        metrics: all that both have.
         unpaired: why the queries cannot be compared one by one; None where they can. Then a change counts where the
-            95 % intervals of R@1 do not overlap, which is stricter than a test.
+            95 % intervals of the headline do not overlap, which is stricter than a test.
         models: the pairs.
         unmatched: models of one run that the other does not have.
     """
 
     before: str
     after: str
+    metric: MetricEntry
+    metrics: tuple[MetricEntry, ...]
     unpaired: str | None
     models: tuple[ModelChanges, ...]
     unmatched: tuple[str, ...]
@@ -106,10 +111,16 @@ def compare_runs(before: str, after: str) -> RunChanges:
         after: the same. Models are matched by name, unless there is one on either side.
 
     Raises:
-        RunFolderError: a folder has no readable results, or no model is in both.
+        RunFolderError: a folder has no readable results, no model is in both, or their headlines are two metrics.
         UnknownNameError: a run has no model of the name given.
     """
     (first, ours), (second, theirs) = _open(before), _open(after)
+    names = {metric.name for metric in second.dataset.metrics}
+    if first.dataset.headline != second.dataset.headline:
+        raise RunFolderError(
+            f"'{before}' is judged by {first.dataset.headline} and '{after}' by {second.dataset.headline}: evaluate "
+            "both under one protocol"
+        )
     pairs, unmatched = _matched(ours, theirs)
     if not pairs:
         raise RunFolderError(
@@ -127,7 +138,8 @@ def compare_runs(before: str, after: str) -> RunChanges:
         same, notes = one.fingerprint == two.fingerprint, tuple(_notes(*own))
         models.append(ModelChanges(one.name, two.name, same, notes, tuple(changes[:count])))
         changes = changes[count:]
-    return RunChanges(before, after, unpaired, tuple(models), unmatched)
+    shared = tuple(metric for metric in first.dataset.metrics if metric.name in names)
+    return RunChanges(before, after, first.dataset.headline_metric, shared, unpaired, tuple(models), unmatched)
 
 
 def _open(text: str) -> tuple[Results, tuple[ModelEntry, ...]]:
@@ -205,9 +217,9 @@ def _judge_by_intervals(pairs: Sequence[tuple[Measurement, Measurement]]) -> lis
 def _apart(before: Score | None, after: Score | None) -> Verdict | None:
     if before is None or after is None:
         return None
-    if after.recall_at_1_low > before.recall_at_1_high:
+    if after.low > before.high:
         return "better"
-    return "worse" if after.recall_at_1_high < before.recall_at_1_low else "unclear"
+    return "worse" if after.high < before.low else "unclear"
 
 
 def _unjudged(one: Measurement, two: Measurement) -> Change:

@@ -1,4 +1,4 @@
-"""A table of attacks by models at one budget: R@1, and whether the models differ on the same queries."""
+"""A table of attacks by models at one budget: the headline, and whether the models differ on the same queries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _TALL = 16
 
 @dataclass(frozen=True)
 class Reading:
-    """R@1 of one model in one row of a table.
+    """The headline of one model in one row of a table.
 
     Args:
         text: the number as it is shown, or a word for why there is none.
@@ -82,7 +82,7 @@ class Head:
 
 @dataclass(frozen=True)
 class BudgetTable:
-    """R@1 of every model, clean and under every attack, at one budget.
+    """The headline of every model, clean and under every attack, at one budget.
 
     Args:
         eps: the budget as it is written; None where nothing was attacked.
@@ -115,7 +115,7 @@ class _Entry:
 
     @property
     def recall(self) -> float | None:
-        return None if self.score is None else self.score.metrics.recall_at_1
+        return None if self.score is None else self.score.value
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _budget_table(index: Index, budget: ThreatModel | None) -> BudgetTable:
 def _lines(index: Index, budget: ThreatModel | None) -> list[_Line]:
     models = index.results.models
     clean = tuple(_scored(model.clean, model.clean_hits) for model in models)
-    lines = [_Line("clean", "R@1 on the images as they are", clean)]
+    lines = [_Line("clean", f"{index.metric.title} on the images as they are", clean)]
     if budget is None:
         return lines
     if budget != ANY_SIZE:

@@ -61,7 +61,7 @@ def check_same_numbers(name: str, first: tuple[Run, ModelEntry], second: tuple[R
     ours, theirs = _outcomes(*first), _outcomes(*second)
     alone = next((what for what in {**ours, **theirs} if (what in ours) != (what in theirs)), None)
     if alone is not None:
-        # Worst cases are minima per query over all attacks, of which the results hold no more than R@1.
+        # Worst cases are minima per query over all attacks, of which the results hold no more than the headline.
         raise RunFolderError(
             f"'{name}' met other attacks in {where} (one of them only met it {alone}), and no worst case over both "
             "follows from the two: evaluate it with all of them in one run"

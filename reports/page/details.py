@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from robustdml.results import Cell, ModelEntry, Score
+from robustdml.results import Cell, MetricEntry, ModelEntry, Score
 
 from .. import text
 from ..files.leaderboard import Index
@@ -62,14 +63,9 @@ class ModelRow:
     fingerprint: str
 
 
-DETAIL_COLUMNS = (
-    Column("R@1", "share of queries with a relevant item at rank 1"),
-    Column("R@2", "share of queries with a relevant item among the first 2"),
-    Column("R@4", "share of queries with a relevant item among the first 4"),
-    Column("R@8", "share of queries with a relevant item among the first 8"),
-    Column("MAP@R", "mean average precision at R, R being the number of relevant items"),
-    Column("R-precision", "share of relevant items among the first R"),
-    Column("relative recall", "adversarial R@1 over clean R@1"),
+#: What stands behind the metrics.
+_OTHERS = (
+    Column("relative recall", "what is left of the clean value under attack, of the metric that the verdict quotes"),
     Column("norm returned", "largest norm of a perturbation as the attack returned it"),
     Column("norm judged", "largest norm after the budget was enforced"),
     Column("median norm", "median norm of the perturbations that broke a query which is right when clean"),
@@ -81,29 +77,34 @@ DETAIL_COLUMNS = (
 )
 
 
+def detail_columns(index: Index) -> tuple[Column, ...]:
+    """The metrics of the data set's protocol, then norms and costs."""
+    return (*(Column(metric.title, metric.description) for metric in index.results.dataset.metrics), *_OTHERS)
+
+
 def detail_rows(index: Index) -> tuple[DetailRow, ...]:
     """Every measurement of the run: by model, first clean, then by budget the worst case and the attacks."""
-    rows = []
+    rows, metrics, blanks = [], index.results.dataset.metrics, [_absent()] * len(_OTHERS)
     for model in index.results.models:
-        blanks = [_absent()] * (len(DETAIL_COLUMNS) - 6)
-        rows.append(DetailRow(model.name, "clean", None, "0", 0.0, (*_metrics(model.clean), *blanks)))
+        rows.append(DetailRow(model.name, "clean", None, "0", 0.0, (*_metrics(metrics, model.clean), *blanks)))
         for number, budget in enumerate(index.budgets, start=1):
             if worst := index.worst.get((model.name, budget)):
-                values = (*_metrics(worst.score), _fraction(worst.relative_recall), *blanks[1:])
+                values = (*_metrics(metrics, worst.score), _fraction(worst.relative_recall), *blanks[1:])
                 rows.append(DetailRow(model.name, "worst case", None, budget.text, float(number), values))
             for key, attack in enumerate(index.results.attacks):
                 cell = index.cells.get((model.name, attack.spec, budget))
                 if cell:
-                    values, measures = _cell_values(cell), _measures(cell)
+                    values, measures = _cell_values(metrics, cell), _measures(cell)
                     rows.append(DetailRow(model.name, attack.name, key, budget.text, float(number), values, measures))
     return tuple(rows)
 
 
-def _cell_values(cell: Cell) -> tuple[Value, ...]:
+def _cell_values(metrics: Sequence[MetricEntry], cell: Cell) -> tuple[Value, ...]:
     if cell.score is None:
-        return (Value(cell.status, None, cell.reason or text.NO_REASON), *[_absent()] * (len(DETAIL_COLUMNS) - 1))
+        blanks = [_absent()] * (len(metrics) + len(_OTHERS) - 1)
+        return (Value(cell.status, None, cell.reason or text.NO_REASON), *blanks)
     return (
-        *_metrics(cell.score),
+        *_metrics(metrics, cell.score),
         _fraction(cell.relative_recall),
         _norm(cell.largest_norm_returned, cell.threat.norm),
         _norm(cell.largest_norm, cell.threat.norm),
@@ -145,10 +146,8 @@ def _norm(value: float | None, kind: str) -> Value:
     return Value(text.norm(value, kind), value)
 
 
-def _metrics(score: Score) -> tuple[Value, ...]:
-    metrics = score.metrics
-    recalls = (metrics.recall_at_1, metrics.recall_at_2, metrics.recall_at_4, metrics.recall_at_8)
-    return tuple(_fraction(value) for value in (*recalls, metrics.map_at_r, metrics.r_precision))
+def _metrics(metrics: Sequence[MetricEntry], score: Score) -> tuple[Value, ...]:
+    return tuple(_fraction(score.metrics[metric.name]) for metric in metrics)
 
 
 def _fraction(value: float | None) -> Value:

@@ -68,7 +68,7 @@ def method_section(index: Index, folder: Path) -> Section:
         sampled=dataset.queries < dataset.queries_available,
         gallery=text.counted(dataset.gallery, "image"),
         leave_self_out=dataset.leave_self_out,
-        chance=text.fraction(dataset.chance_recall_at_1),
+        chance=text.fraction(dataset.chance),
         norms=tuple(dict.fromkeys(NORMS[budget.norm] for budget in index.budgets if budget != ANY_SIZE)),
         unbounded=ANY_SIZE in index.budgets,
         gallery_attacks=any(attack.side != "query" for attack in results.attacks),

@@ -11,7 +11,7 @@ from ..statistics import Paired, compare_all
 
 @dataclass(frozen=True)
 class Answers:
-    """R@1 of one model and the bit string of its queries that it is the mean of."""
+    """The headline of one model and the bit string of its queries that it is the mean of."""
 
     recall: float
     hits: str
@@ -19,24 +19,24 @@ class Answers:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models, the one of the higher R@1 first, and the test between them."""
+    """Two models, the one of the higher headline first, and the test between them."""
 
     first: str
     second: str
-    #: R@1 of the first less that of the second, in [0, 1].
+    #: The headline of the first less that of the second, in [0, 1].
     difference: float
     paired: Paired
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Models by falling R@1.
+    """Models by falling headline.
 
     Args:
         order: their names; equal ones as they were given.
         pairs: every two of them, p-values corrected over all pairs.
         ranks: 1 and up: one more than the number of models that are significantly better, and no less than that of
-            any model with a higher R@1. Models that the test does not separate may share a rank.
+            any model with a higher headline. Models that the test does not separate may share a rank.
     """
 
     order: tuple[str, ...]
@@ -44,7 +44,7 @@ class Ranking:
     ranks: dict[str, int]
 
     def sharing(self, name: str) -> tuple[str, ...]:
-        """The other models of the same rank, by falling R@1."""
+        """The other models of the same rank, by falling headline."""
         return tuple(other for other in self.order if other != name and self.ranks[other] == self.ranks[name])
 
     def between(self, first: str, second: str) -> Pair:

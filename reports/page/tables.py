@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..files.leaderboard import Index
 from ..merging.comparison import BudgetTable, budget_tables
-from .details import DETAIL_COLUMNS, Column, DetailRow, ModelRow, detail_rows, model_rows
+from .details import Column, DetailRow, ModelRow, detail_columns, detail_rows, model_rows
 from .sections import Section
 
 
@@ -28,7 +28,7 @@ def tables_section(index: Index, folder: Path) -> Section:
     details = detail_rows(index)
     data = Tables(
         tables=budget_tables(index),
-        detail_columns=DETAIL_COLUMNS,
+        detail_columns=detail_columns(index),
         details=details,
         measures=any(row.measures for row in details),
         models=model_rows(index),

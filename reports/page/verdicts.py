@@ -16,7 +16,7 @@ from .sections import Section
 
 @dataclass(frozen=True)
 class Bar:
-    """R@1 as a length, in percent of the whole width, with its interval and the chance level."""
+    """The headline as a length, in percent of the whole width, with its interval and the chance level."""
 
     length: str
     low: str
@@ -26,7 +26,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Worst:
-    """The worst case of a model at the headline budget; ``relative`` is None where the clean R@1 is 0."""
+    """The worst case of a model at the headline budget; ``relative`` is None where the clean headline is 0."""
 
     recall: str
     interval: str
@@ -80,10 +80,10 @@ class Smaller:
 
     Args:
         headline: that budget, as it is written.
-        chance: the R@1 of a random ranking, which no model exceeds there.
+        chance: the headline of a random ranking, which no model exceeds there.
         budget: the largest smaller one of the same norm at which the worst cases of the models differ: significantly,
             if there is such a one; None where there is none.
-        readings: each model and its worst-case R@1 at ``budget``, falling.
+        readings: each model and its worst-case headline at ``budget``, falling.
         significant: whether the test on the same queries separates any two of them there.
     """
 
@@ -96,7 +96,7 @@ class Smaller:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Which model has the highest worst-case R@1, and whether the test on the same queries bears it out.
+    """Which model has the highest worst-case headline, and whether the test on the same queries bears it out.
 
     Args:
         leaders: the model of the highest value, or those that share it.
@@ -106,7 +106,7 @@ class Comparison:
         collapsed: leaders whose embedding space is collapsed.
         incomplete: leaders that some attack failed on: their value may look better than it is.
         unmeasured: models that have no worst case.
-        pairs: every two models by worst-case R@1, and by clean R@1.
+        pairs: every two models by worst-case headline, and by clean headline.
         count: the number of models compared.
         smaller: where to look instead; None unless no model exceeds chance.
     """
@@ -147,7 +147,7 @@ def verdict_section(index: Index, folder: Path) -> Section:
     data = Verdicts(
         headline=headline(index),
         attacked=bool(results.cells),
-        chance=text.fraction(results.dataset.chance_recall_at_1),
+        chance=text.fraction(results.dataset.chance),
         verdicts=verdicts(index, ranking),
         comparison=compare(index, ranking),
         flags=tuple(dict.fromkeys(flag.slug for flag in results.flags)),
@@ -167,7 +167,7 @@ def _ranking(index: Index) -> Ranking:
 
 def _ranking_at(index: Index, budget: ThreatModel | None) -> Ranking:
     found = {model.name: index.worst.get((model.name, budget)) for model in index.results.models} if budget else {}
-    return rank({name: Answers(worst.score.metrics.recall_at_1, worst.hits) for name, worst in found.items() if worst})
+    return rank({name: Answers(worst.score.value, worst.hits) for name, worst in found.items() if worst})
 
 
 def _headline_worst(index: Index, model: str) -> WorstCase | None:
@@ -183,11 +183,11 @@ def verdicts(index: Index, ranking: Ranking) -> tuple[Verdict, ...]:
 
 def _verdict(index: Index, model: ModelEntry, ranking: Ranking) -> Verdict:
     worst = _headline_worst(index, model.name)
-    chance = index.results.dataset.chance_recall_at_1
+    chance = index.results.dataset.chance
     ranked = len(ranking.order) > 1 and model.name in ranking.ranks
     return Verdict(
         model=model.name,
-        clean=text.fraction(model.clean.metrics.recall_at_1),
+        clean=text.fraction(model.clean.value),
         clean_interval=text.interval(model.clean),
         clean_bar=_bar(model.clean, chance),
         worst=None if worst is None else _worst(worst, chance),
@@ -199,7 +199,7 @@ def _verdict(index: Index, model: ModelEntry, ranking: Ranking) -> Verdict:
 
 
 def _worst(worst: WorstCase, chance: float) -> Worst:
-    recall = worst.score.metrics.recall_at_1
+    recall = worst.score.value
     return Worst(
         recall=text.fraction(recall),
         interval=text.interval(worst.score),
@@ -212,7 +212,7 @@ def _worst(worst: WorstCase, chance: float) -> Worst:
 
 
 def _bar(score: Score, chance: float) -> Bar:
-    lengths = (score.metrics.recall_at_1, score.recall_at_1_low, score.recall_at_1_high, chance)
+    lengths = (score.value, score.low, score.high, chance)
     return Bar(*(f"{100 * length:.2f}" for length in lengths))
 
 
@@ -221,13 +221,13 @@ def compare(index: Index, ranking: Ranking) -> Comparison | None:
     if len(ranking.order) < 2:
         return None
     worst = {name: _headline_worst(index, name) for name in ranking.order}
-    recalls = {name: found.score.metrics.recall_at_1 for name, found in worst.items() if found}
+    recalls = {name: found.score.value for name, found in worst.items() if found}
     first = ranking.order[0]
     leaders = tuple(name for name in ranking.order if recalls[name] == recalls[first])
     others = [ranking.between(first, name) for name in ranking.order if name not in leaders]
     ahead = next((pair for pair in others if pair.paired.significant), None)
     models = index.results.models
-    clean = rank({model.name: Answers(model.clean.metrics.recall_at_1, model.clean_hits) for model in models})
+    clean = rank({model.name: Answers(model.clean.value, model.clean_hits) for model in models})
     return Comparison(
         leaders=leaders,
         recall=text.fraction(recalls[first]),
@@ -240,7 +240,7 @@ def compare(index: Index, ranking: Ranking) -> Comparison | None:
         pairs=tuple(_versus(pair) for pair in ranking.pairs),
         clean_pairs=tuple(_versus(pair) for pair in clean.pairs),
         count=len(ranking.order),
-        smaller=_smaller(index, ranking) if recalls[first] <= index.results.dataset.chance_recall_at_1 else None,
+        smaller=_smaller(index, ranking) if recalls[first] <= index.results.dataset.chance else None,
     )
 
 
@@ -260,11 +260,11 @@ def _smaller(index: Index, ranking: Ranking) -> Smaller | None:
     separating = [(budget, found) for budget, found in tried if any(pair.paired.significant for pair in found.pairs)]
     readings: tuple[tuple[str, str], ...] = ()
     for budget, found in (separating or tried)[:1]:
-        recalls = {name: index.worst[name, budget].score.metrics.recall_at_1 for name in found.order}
+        recalls = {name: index.worst[name, budget].score.value for name in found.order}
         readings = tuple((name, text.fraction(recall)) for name, recall in recalls.items())
     return Smaller(
         headline=usual.text,
-        chance=text.fraction(index.results.dataset.chance_recall_at_1),
+        chance=text.fraction(index.results.dataset.chance),
         budget=next((budget.text for budget, _ in separating or tried), None),
         readings=readings,
         significant=bool(separating),

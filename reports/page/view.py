@@ -7,7 +7,7 @@ import gzip
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustdml.results import DatasetEntry, ModelEntry, Results
+from robustdml.results import DatasetEntry, MetricEntry, ModelEntry, Results
 from robustdml.threat import NORMS, ThreatModel, format_eps
 
 from .. import text
@@ -50,6 +50,7 @@ class Page:
 
     subject: str
     dataset: str
+    metric: MetricEntry
     facts: tuple[text.Fact, ...]
     sections: tuple[Section, ...]
     version: str
@@ -66,6 +67,7 @@ def build_page(results: Results, folder: Path) -> Page:
     return Page(
         subject=_subject(results.models),
         dataset=results.dataset.name,
+        metric=index.metric,
         facts=_facts(index),
         sections=tuple(section for build in SECTIONS if (section := build(index, folder)) is not None),
         version=results.robustdml_version,

@@ -26,8 +26,8 @@ def compare(before: str, after: str, as_json: bool) -> None:
     """Say what got better or worse from one run to another.
 
     BEFORE and AFTER are run folders of 'robustdml evaluate', or one model of them: FOLDER:MODEL. Models are matched by
-    name, or the only one on either side is taken. On the same queries, R@1 is judged by McNemar's exact test, corrected
-    by Holm over all rows; else by whether the 95 % intervals overlap. Needs no torch and no models.
+    name, or the only one on either side is taken. On the same queries, the headline (R@1) is judged by McNemar's exact
+    test, corrected by Holm over all rows; else by whether the 95 % intervals overlap. Needs no torch and no models.
     """
     from robustdml.reports import compare_runs
 
@@ -87,9 +87,9 @@ def _print(changes: RunChanges) -> None:
     else:
         how = f"No test, as {changes.unpaired}: a difference counts where the 95 % intervals do not overlap."
     for model in changes.models:
-        _print_model(console, model)
+        _print_model(console, changes, model)
         better, worse, unclear = (model.count(verdict) for verdict in ("better", "worse", "unclear"))
-        say(f"R@1: {better} better, {worse} worse, {unclear} not clearly different.")
+        say(f"{changes.metric.title}: {better} better, {worse} worse, {unclear} not clearly different.")
         if model.same_weights:
             say("The weights are the same.")
         for note in model.notes:
@@ -104,14 +104,14 @@ def _tests(changes: RunChanges) -> int:
     return sum(change.p_value is not None for model in changes.models for change in model.changes)
 
 
-def _print_model(console: Console, model: ModelChanges) -> None:
+def _print_model(console: Console, changes: RunChanges, model: ModelChanges) -> None:
     from rich.table import Table
     from rich.text import Text
 
     names = [model.before] if model.before == model.after else [model.before, model.after]
     title = Text(" -> ".join(map(plain, names)))
     judged = Table(title=title, title_justify="left")
-    judged.add_column("R@1", overflow="fold")
+    judged.add_column(changes.metric.title, overflow="fold")
     for head in ("before", "after", "change", "p"):
         judged.add_column(head, justify="right")
     judged.add_column("")
@@ -119,7 +119,7 @@ def _print_model(console: Console, model: ModelChanges) -> None:
         if change.before is None or change.after is None or change.verdict is None:
             cells = [_recall(change.before), _recall(change.after), "-", "-", plain(change.reason or "")]
         else:
-            difference = change.after.metrics.recall_at_1 - change.before.metrics.recall_at_1
+            difference = change.after.value - change.before.value
             p_value = "-" if change.p_value is None else f"{change.p_value:.2g}"
             cells = [_recall(change.before), _recall(change.after), f"{difference:+.3f}", p_value]
             cells.append(_SIGNS[change.verdict])
@@ -128,12 +128,13 @@ def _print_model(console: Console, model: ModelChanges) -> None:
     rest = Table(title=Text("Change of every metric"), title_justify="left")
     rest.add_column("")
     shown = [change for change in model.changes if change.condition != "attack" and change.differences]
-    for name in shown[0].differences or {}:
-        rest.add_column(name, justify="right")
+    for metric in changes.metrics:
+        rest.add_column(metric.title, justify="right")
     for change in shown:
-        rest.add_row(change.label, *(f"{value:+.3f}" for value in (change.differences or {}).values()))
+        found = change.differences or {}
+        rest.add_row(change.label, *(f"{found[metric.name]:+.3f}" for metric in changes.metrics))
     console.print(rest)
 
 
 def _recall(score: Score | None) -> str:
-    return "-" if score is None else f"{score.metrics.recall_at_1:.3f}"
+    return "-" if score is None else f"{score.value:.3f}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from robustdml.cli.options import data_options, run_options
-from robustdml.cli.thresholds import end_below, fail_under_option, read_thresholds
+from robustdml.cli.thresholds import check_metrics, end_below, fail_under_option, read_thresholds
 from robustdml.config import BRANCH_CHOICES, EFFORTS, BranchChoice, Effort
 from robustdml.threat import parse_eps_list
 
@@ -76,6 +76,7 @@ def evaluate(
     thresholds = read_thresholds(fail_under)
     suite = build_suite(attacks, budgets, effort)
     dataset = load_dataset(data, root)
+    check_metrics(thresholds, dataset.protocol)
     results = run(
         load_subjects(models, branches=branches, trust_code=trust_code),
         dataset,
@@ -93,12 +94,14 @@ def evaluate(
 
 
 def summarise(results: Results) -> None:
-    """Print clean and worst-case R@1 of each model."""
+    """Print the clean and worst-case headline of each model."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    title = f"R@1 on {escape(results.dataset.name)}, {results.dataset.queries} queries"
+    title = (
+        f"{results.dataset.headline_metric.title} on {escape(results.dataset.name)}, {results.dataset.queries} queries"
+    )
     table = Table(title=title, title_justify="left")
     table.add_column("model", overflow="fold")
     table.add_column("clean", justify="right")
@@ -107,8 +110,8 @@ def summarise(results: Results) -> None:
         table.add_column(f"worst at {budget.text}", justify="right")
     for model in results.models:
         own = [item for item in results.worst if item.model == model.name]
-        recalls = {item.threat: f"{item.score.metrics.recall_at_1:.3f}" for item in own}
-        clean = f"{model.clean.metrics.recall_at_1:.3f}"
+        recalls = {item.threat: f"{item.score.value:.3f}" for item in own}
+        clean = f"{model.clean.value:.3f}"
         table.add_row(escape(model.name), clean, *(recalls.get(budget, "-") for budget in budgets))
     Console().print(table)
     for flag in results.flags:

@@ -86,6 +86,20 @@ def _methods() -> Rows:
     return [{"name": name, "summary": item.summary} for name, item in METHODS.items()]
 
 
+def _metrics() -> Rows:
+    from robustdml.retrieval import METRICS
+
+    return [
+        {
+            "name": name,
+            "summary": f"{metric.title}: {metric.description}",
+            "depth": metric.depth,
+            "citation": metric.citation,
+        }
+        for name, metric in METRICS.items()
+    ]
+
+
 _LISTS: dict[str, Callable[[], Rows]] = {
     "attacks": _attacks,
     "goals": _goals,
@@ -93,6 +107,7 @@ _LISTS: dict[str, Callable[[], Rows]] = {
     "backbones": _backbones,
     "losses": _losses,
     "methods": _methods,
+    "metrics": _metrics,
 }
 
 
@@ -100,7 +115,7 @@ _LISTS: dict[str, Callable[[], Rows]] = {
 @click.argument("what", type=click.Choice(list(_LISTS)))
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_(what: str, as_json: bool) -> None:
-    """List what can be named: attacks, goals, datasets, backbones, losses or methods."""
+    """List what can be named: attacks, goals, datasets, backbones, losses, methods or metrics."""
     rows = _LISTS[what]()
     if as_json:
         click.echo(json.dumps(rows, indent=1))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from robustdml.data import Protocol
     from robustdml.reports import Threshold, Violation
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -23,7 +24,7 @@ def fail_under_option(command: F) -> F:
         multiple=True,
         metavar="WHAT[@EPS]:METRIC=NUMBER",
         help="End with exit code 3 if a model is below, e.g. 'worst:recall@1=0.30'. WHAT: clean, worst or an attack; "
-        "METRIC: recall@1, @2, @4, @8, map@r or r-precision. Repeatable.",
+        "METRIC: one of 'robustdml list metrics' that the data set asks for. Repeatable.",
     )(command)
 
 
@@ -36,6 +37,19 @@ def read_thresholds(texts: Sequence[str]) -> list[Threshold]:
     from robustdml.reports import parse_threshold
 
     return [parse_threshold(text) for text in texts]
+
+
+def check_metrics(thresholds: Sequence[Threshold], protocol: Protocol) -> None:
+    """Refuse a bar on a metric that will not be measured, before hours of measuring.
+
+    Raises:
+        UnknownNameError: there is one.
+    """
+    from robustdml.evaluation import metric_entries
+    from robustdml.reports import metric_of
+
+    for threshold in thresholds:
+        metric_of(threshold, metric_entries(protocol))
 
 
 def end_below(violations: Sequence[Violation]) -> None:

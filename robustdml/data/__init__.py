@@ -16,6 +16,7 @@ from robustdml.data.grocery import load_grocery
 from robustdml.data.images import ArrayImages, FileImages, ImageSource
 from robustdml.data.inshop import load_inshop
 from robustdml.data.manifest import load_manifest
+from robustdml.data.protocol import Protocol, Reidentification, SameClass
 from robustdml.data.sop import load_sop
 from robustdml.data.torchvision_sets import TORCHVISION_SETS, load_torchvision
 from robustdml.errors import DataError
@@ -27,8 +28,11 @@ __all__ = [
     "DatasetReader",
     "FileImages",
     "ImageSource",
+    "Protocol",
+    "Reidentification",
     "RetrievalDataset",
     "RetrievalSplit",
+    "SameClass",
     "load_dataset",
 ]
 

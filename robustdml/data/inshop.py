@@ -9,6 +9,7 @@ import numpy as np
 from robustdml.data.dataset import RetrievalDataset
 from robustdml.data.images import FileImages
 from robustdml.data.official import Publication, folder_with
+from robustdml.data.protocol import SameClass
 
 INSHOP = Publication(
     title="In-Shop Clothes Retrieval",
@@ -19,6 +20,8 @@ INSHOP = Publication(
     layout="the unpacked img/ (or Img/img/) and list_eval_partition.txt (or Eval/list_eval_partition.txt)",
 )
 LIST = "list_eval_partition.txt"
+#: As in the paper; MAP@R and R-precision as in Musgrave et al. 2020.
+METRICS = (*(f"recall_at_{rank}" for rank in (1, 10, 20, 30)), "map_at_r", "r_precision")
 COUNTS = {"train": 25_882, "query": 14_218, "gallery": 12_612}
 
 
@@ -64,4 +67,5 @@ def load_inshop(root: Path, verify: bool = True) -> RetrievalDataset:
         ),
         image_size=224,
         augmentation="crop-flip",
+        protocol=SameClass(metrics=METRICS),
     )

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from robustdml.data.dataset import Integers, RetrievalDataset
 from robustdml.data.images import ImageSource
+from robustdml.data.protocol import Protocol, SameClass
 from robustdml.errors import DataError
 
 
@@ -103,6 +104,7 @@ def leave_self_out(
     summary: str,
     image_size: int,
     augmentation: str = "crop-flip",
+    protocol: Protocol | None = None,
 ) -> RetrievalDataset:
     """A data set whose test images are query and gallery at once.
 
@@ -110,6 +112,7 @@ def leave_self_out(
         name: as in `RetrievalDataset`, like the others that are not listed here.
         is_train: (N,): which images are trained on; all others are tested.
         summary: the split in words, without a full stop; how test images search is added.
+        protocol: None is `SameClass` with its usual metrics.
 
     Raises:
         DataError: see `RetrievalDataset`.
@@ -126,6 +129,7 @@ def leave_self_out(
         summary=f"{summary}, where each test image searches all the others.",
         image_size=image_size,
         augmentation=augmentation,
+        protocol=protocol or SameClass(),
     )
 
 

@@ -9,12 +9,15 @@ import numpy as np
 from robustdml.data.dataset import RetrievalDataset
 from robustdml.data.images import FileImages
 from robustdml.data.official import Publication, folder_with, leave_self_out
+from robustdml.data.protocol import SameClass
 
 SOP = Publication(
     title="Stanford Online Products",
     origin="https://cvgl.stanford.edu/projects/lifted_struct/ (Stanford_Online_Products.zip)",
     layout="Ebay_train.txt, Ebay_test.txt and the folders bicycle_final/ to toaster_final/",
 )
+#: As in the paper; MAP@R and R-precision as in Musgrave et al. 2020.
+METRICS = (*(f"recall_at_{rank}" for rank in (1, 10, 100, 1000)), "map_at_r", "r_precision")
 COUNTS = {"training": 59_551, "test": 60_502}
 
 
@@ -50,6 +53,7 @@ def load_sop(root: Path, verify: bool = True) -> RetrievalDataset:
             f"{len(present) - seen:,} unseen ones in Ebay_test.txt"
         ),
         image_size=224,
+        protocol=SameClass(metrics=METRICS),
     )
 
 

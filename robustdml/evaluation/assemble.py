@@ -18,7 +18,7 @@ from robustdml.evaluation.flags import flags
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.records import Records
 from robustdml.evaluation.store import CellKey, Store
-from robustdml.results import AttackEntry, Cell, Flag, Results, WorstCase, pack_hits
+from robustdml.results import Cell, Flag, Results, WorstCase, pack_hits
 from robustdml.retrieval.metrics import score
 from robustdml.threat import NORMS, ThreatModel
 
@@ -39,7 +39,6 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
     run = Path(run)
     plan = Plan.load(run)
     store = Store(run, plan.fingerprint)
-    seed = plan.spec.seed
     models, cells, worst, examples, maps, missing = [], [], [], [], [], []
     for name, _ in plan.spec.models:
         found = store.read_model(name)
@@ -50,7 +49,7 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
         models.append(entry)
         own, attacked = model_cells(plan, store, name, clean)
         cells += own
-        worst += worst_cases(name, plan.attacks, clean, attacked, own, seed=seed)
+        worst += worst_cases(plan, name, clean, attacked, own)
         shown = store.read_shown(name)
         examples += shown[0]
         maps += shown[1]
@@ -72,7 +71,12 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
         examples=tuple(examples),
         maps=tuple(maps),
         environment=plan.environment,
-        citations=citations(key for entry in plan.attacks for key in entry.citations),
+        citations=citations(
+            [
+                *(key for entry in plan.attacks for key in entry.citations),
+                *(metric.citation for metric in plan.dataset.metrics),
+            ]
+        ),
         seconds=round(seconds, 3),
     )
 
@@ -84,7 +88,7 @@ def model_cells(plan: Plan, store: Store, model: str, clean: Records) -> tuple[l
         records = store.read_all(key)
         if records is not None and records.ids.tolist() == list(plan.queries.ids):
             attacked[key.attack, key.threat] = replace(records, pictures={}, embeddings={})
-            cells.append(cell(key, records, clean, seed=plan.spec.seed))
+            cells.append(cell(plan, key, records, clean))
         else:
             cells.append(_without_score(store, key, records, len(plan.queries.ids)))
     return cells, attacked
@@ -111,19 +115,20 @@ def _not_run(model: str) -> Flag:
     )
 
 
-def relative(recall: float, clean: float) -> float | None:
-    """Adversarial over clean R@1; None where the clean one is 0."""
-    return recall / clean if clean > 0 else None
+def relative(value: float, clean: float) -> float | None:
+    """Adversarial over clean headline; None where the clean one is 0."""
+    return value / clean if clean > 0 else None
 
 
 def hits(values: npt.NDArray[np.float64]) -> str:
-    """Per-query R@1 as the bits of the results."""
+    """The headline of each query as the bits of the results."""
     return pack_hits((values > 0.5).tolist())
 
 
-def cell(key: CellKey, records: Records, clean: Records, *, seed: int) -> Cell:
+def cell(plan: Plan, key: CellKey, records: Records, clean: Records) -> Cell:
     """One model under one attack at one budget."""
-    result = score(records.values, records.labels, seed=seed)
+    headline = plan.dataset.headline
+    result = score(records.values, records.labels, headline=headline, seed=plan.spec.seed)
     recall = records.values["recall_at_1"]
     norm = records.norms[key.threat.norm]
     right = clean.values["recall_at_1"] > 0.5
@@ -134,8 +139,8 @@ def cell(key: CellKey, records: Records, clean: Records, *, seed: int) -> Cell:
         threat=key.threat,
         status="ok",
         score=result,
-        hits=hits(recall),
-        relative_recall=relative(result.metrics.recall_at_1, float(clean.values["recall_at_1"].mean())),
+        hits=hits(records.values[headline]),
+        relative_recall=relative(result.value, float(clean.values[headline].mean())),
         largest_norm_returned=float(records.norm_returned.max()),
         largest_norm=float(norm.max()),
         median_norm_broken=float(np.median(norm[broken])) if broken.any() else None,
@@ -150,31 +155,19 @@ def cell(key: CellKey, records: Records, clean: Records, *, seed: int) -> Cell:
 
 
 def worst_cases(
-    model: str,
-    attacks: Sequence[AttackEntry],
-    clean: Records,
-    attacked: ModelRecords,
-    cells: Sequence[Cell],
-    *,
-    seed: int,
+    plan: Plan, model: str, clean: Records, attacked: ModelRecords, cells: Sequence[Cell]
 ) -> list[WorstCase]:
     """The worst case of a model at every fixed budget that was run and judged, by norm and size."""
-    on_query = {entry.spec for entry in attacks if entry.side == "query"}
+    on_query = {entry.spec for entry in plan.attacks if entry.side == "query"}
     attacked = {key: records for key, records in attacked.items() if key[0] in on_query}
     cells = [item for item in cells if item.attack in on_query]
     threats = {threat for _, threat in attacked if threat.eps is not None}
     ordered = sorted(threats, key=lambda threat: (list(NORMS).index(threat.norm), threat.eps))
-    return [_worst_case(model, threat, clean, attacked, cells, seed=seed) for threat in ordered]
+    return [_worst_case(plan, model, threat, clean, attacked, cells) for threat in ordered]
 
 
 def _worst_case(
-    model: str,
-    threat: ThreatModel,
-    clean: Records,
-    attacked: ModelRecords,
-    cells: Sequence[Cell],
-    *,
-    seed: int,
+    plan: Plan, model: str, threat: ThreatModel, clean: Records, attacked: ModelRecords, cells: Sequence[Cell]
 ) -> WorstCase:
     """Each query under what hurts it most: the clean image, or any image within the ball that any attack found.
 
@@ -186,14 +179,15 @@ def _worst_case(
         inside = records.norms[threat.norm] <= threat.limit
         for name, lowest in values.items():
             np.minimum(lowest, records.values[name], out=lowest, where=inside)
-    result = score(values, clean.labels, seed=seed)
+    headline = plan.dataset.headline
+    result = score(values, clean.labels, headline=headline, seed=plan.spec.seed)
     own = [item for item in cells if item.threat == threat]
     return WorstCase(
         model=model,
         threat=threat,
         score=result,
-        hits=hits(values["recall_at_1"]),
-        relative_recall=relative(result.metrics.recall_at_1, float(clean.values["recall_at_1"].mean())),
+        hits=hits(values[headline]),
+        relative_recall=relative(result.value, float(clean.values[headline].mean())),
         attacks=sum(item.status == "ok" for item in own),
         attacks_failed=sum(item.status == "failed" for item in own),
     )

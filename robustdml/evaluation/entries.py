@@ -12,7 +12,10 @@ import numpy.typing as npt
 import torch
 
 from robustdml.data import RetrievalDataset, RetrievalSplit
-from robustdml.results import AttackEntry, DatasetEntry, Environment, EvalSpec, Queries
+from robustdml.data.protocol import Protocol
+from robustdml.errors import DataError
+from robustdml.results import AttackEntry, DatasetEntry, Environment, EvalSpec, MetricEntry, Queries
+from robustdml.retrieval.metrics import METRICS
 
 _PACKAGES = (
     "torch",
@@ -42,9 +45,19 @@ def query_entry(dataset: RetrievalDataset) -> Queries:
 
 
 def describe(dataset: RetrievalDataset, spec: EvalSpec, available: int) -> DatasetEntry:
-    """What was retrieved from what; ``available`` queries there were before a sample was drawn."""
-    split = dataset.test
-    relevant, searched = split.counts()
+    """What was retrieved from what; ``available`` queries there were before a sample was drawn.
+
+    Raises:
+        UnknownNameError: the protocol has a metric that there is not.
+        DataError: its headline is not 0 or 1 for each query, so that queries would not be right or wrong by it.
+    """
+    split, headline = dataset.test, dataset.protocol.headline
+    chance = METRICS[headline].chance
+    if chance is None:
+        raise DataError(
+            f"the headline '{headline}' is no hit or miss of each query: choose one of "
+            f"{', '.join(name for name in dataset.protocol.metrics if METRICS[name].chance)}"
+        )
     return DatasetEntry(
         name=dataset.name,
         protocol=dataset.summary,
@@ -54,9 +67,20 @@ def describe(dataset: RetrievalDataset, spec: EvalSpec, available: int) -> Datas
         queries_available=available,
         gallery=len(split.gallery),
         leave_self_out=split.leave_self_out,
-        chance_recall_at_1=float((relevant / searched).mean()),
+        metrics=metric_entries(dataset.protocol),
+        headline=headline,
+        chance=float(chance(*split.counts()).mean()),
         fingerprint=spec.dataset_fingerprint,
     )
+
+
+def metric_entries(protocol: Protocol) -> tuple[MetricEntry, ...]:
+    """The metrics of a protocol in words.
+
+    Raises:
+        UnknownNameError: there is no metric of one of the names.
+    """
+    return tuple(MetricEntry.model_validate(vars(METRICS[name])) for name in protocol.metrics)
 
 
 def attack_entries(entries: Iterable[AttackEntry]) -> list[AttackEntry]:

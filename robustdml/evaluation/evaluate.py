@@ -201,6 +201,7 @@ class _Evaluation:
 
     def _entry(self, subject: Subject, judge: Judge, clean: Records) -> ModelEntry:
         embeddings, classes = judge.gallery_embeddings, self.dataset.labels[self.dataset.gallery]
+        headline = self.dataset.protocol.headline
         return ModelEntry(
             name=subject.name,
             source=subject.source,
@@ -211,8 +212,8 @@ class _Evaluation:
             declared=subject.preprocessing,
             embedding_dim=embeddings.shape[1],
             parameters=sum(parameter.numel() for parameter in subject.module.parameters()),
-            clean=score(clean.values, clean.labels, seed=self.spec.seed),
-            clean_hits=hits(clean.values["recall_at_1"]),
+            clean=score(clean.values, clean.labels, headline=headline, seed=self.spec.seed),
+            clean_hits=hits(clean.values[headline]),
             health=health(embeddings),
             nmi=nmi(embeddings, classes),
             pi_ratio=pi_ratio(embeddings, classes),

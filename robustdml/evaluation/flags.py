@@ -48,7 +48,7 @@ def _failed(cells: Sequence[Cell]) -> Iterator[Flag]:
 
 def _collapsed(models: Sequence[ModelEntry], dataset: DatasetEntry) -> Iterator[Flag]:
     for model in models:
-        recall = model.clean.metrics.recall_at_1
+        value = model.clean.value
         if model.health.collapsed:
             yield Flag(
                 slug="collapse",
@@ -57,10 +57,11 @@ def _collapsed(models: Sequence[ModelEntry], dataset: DatasetEntry) -> Iterator[
                 remedy="Do not call it robust. Train it with a lower learning rate or a smaller training eps.",
                 model=model.name,
             )
-        elif recall <= 2 * dataset.chance_recall_at_1:
+        elif value <= 2 * dataset.chance:
             yield Flag(
                 slug="near-chance",
-                message=f"{model.name}'s clean R@1 {recall:.3f} is near chance ({dataset.chance_recall_at_1:.3f}).",
+                message=f"{model.name}'s clean {dataset.headline_metric.title} {value:.3f} is near chance "
+                f"({dataset.chance:.3f}).",
                 remedy="There is nothing to be robust about: check preprocessing (images are in [0, 1]) and training.",
                 model=model.name,
             )

@@ -2,6 +2,8 @@
 
 from robustdml.retrieval.clean import clean_health as clean_health
 from robustdml.retrieval.clean import clean_recall as clean_recall
+from robustdml.retrieval.metrics import METRICS as METRICS
+from robustdml.retrieval.metrics import Metric as Metric
 from robustdml.retrieval.metrics import per_query as per_query
 
-__all__ = ["clean_health", "clean_recall", "per_query"]
+__all__ = ["METRICS", "Metric", "clean_health", "clean_recall", "per_query"]

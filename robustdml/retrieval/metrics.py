@@ -41,6 +41,8 @@ class Metric:
         depth: the ranks that it looks at: so many; as many as there are relevant items ("R"); all ("gallery").
         compute: from relevance ``(N, K)`` at K ranks, as many as ``depth`` or all that there are, and R ``(N,)``, how
             many relevant items the gallery holds for each query, at least 1, to values ``(N,)``.
+        chance: of a metric that is 0 or 1 for each query, as a headline must be: what a random ranking is expected to
+            have, ``(N,)``, from R and the number of items that are searched, ``(N,)`` both.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Metric:
     citation: str
     depth: int | Literal["R", "gallery"]
     compute: Callable[[Booleans, Integers], Floats]
+    chance: Callable[[Integers, Integers], Floats] | None = None
 
     def ranks(self, most: int, gallery: int) -> int:
         """The ranks that it needs, where a query has ``most`` relevant items, in a gallery of that size."""
@@ -59,6 +62,13 @@ class Metric:
 
 def _recall(rank: int, relevant: Booleans, counts: Integers) -> Floats:
     return np.asarray(relevant[:, :rank].any(1), np.float64)
+
+
+def _recall_by_chance(rank: int, counts: Integers, searched: Integers) -> Floats:
+    """One less the probability that none of the first ``rank`` of a random order is relevant."""
+    drawn = np.arange(rank)
+    missed = np.clip((searched - counts)[:, None] - drawn, 0, None) / np.clip(searched[:, None] - drawn, 1, None)
+    return np.asarray(1 - missed.prod(1))
 
 
 def _average_precision(relevant: Booleans, counts: Integers) -> Floats:
@@ -94,6 +104,7 @@ for _rank in (1, 2, 4, 5, 8, 10, 20, 30, 100, 1000):
             "jegou2011product",
             _rank,
             partial(_recall, _rank),
+            partial(_recall_by_chance, _rank),
         ),
     )
 for _metric in (
@@ -147,8 +158,8 @@ def per_query(
     }
 
 
-def score(values: Mapping[str, Floats], labels: Integers, *, seed: int) -> Score:
-    """Means over the queries, and the 95 % interval of R@1 from a bootstrap over classes.
+def score(values: Mapping[str, Floats], labels: Integers, *, headline: str, seed: int) -> Score:
+    """Means over the queries, and the 95 % interval of the headline from a bootstrap over classes.
 
     A bootstrap sees no further than its sample: of queries that are all 0, or all 1, it makes an interval without
     length. There the far end is the exact bound of Clopper & Pearson 1934 for 0 of n, or n of n, queries:
@@ -158,10 +169,11 @@ def score(values: Mapping[str, Floats], labels: Integers, *, seed: int) -> Score
     Args:
         values: from `per_query`.
         labels: ``(N,)``, the class of each query: queries of one class succeed and fail together, so classes are drawn.
+        headline: the metric whose interval it is.
         seed: of the bootstrap.
     """
     _, group = np.unique(labels, return_inverse=True)
-    totals = np.bincount(group, weights=values["recall_at_1"])
+    totals = np.bincount(group, weights=values[headline])
     sizes = np.bincount(group)
     draws = np.random.default_rng(seed).integers(len(sizes), size=(_BOOTSTRAP_DRAWS, len(sizes)))
     means = totals[draws].sum(1) / sizes[draws].sum(1)
@@ -170,5 +182,5 @@ def score(values: Mapping[str, Floats], labels: Integers, *, seed: int) -> Score
         high = 1 - _MISSED_ON_EACH_SIDE ** (1 / len(labels))
     elif (totals == sizes).all():
         low = _MISSED_ON_EACH_SIDE ** (1 / len(labels))
-    metrics = Metrics(**{name: float(value.mean()) for name, value in values.items()})
-    return Score(metrics=metrics, recall_at_1_low=float(low), recall_at_1_high=float(high))
+    metrics = Metrics({name: float(value.mean()) for name, value in values.items()})
+    return Score(metrics=metrics, headline=headline, low=float(low), high=float(high))

@@ -165,8 +165,8 @@ def test_the_comparison_as_json_holds_every_number(runs):
     worst = model["changes"][1]
     assert worst["before"] == first.worst[1].score.model_dump()
     assert worst["after"] == second.worst[0].score.model_dump()
-    gain = second.worst[0].score.metrics.map_at_r - first.worst[1].score.metrics.map_at_r
-    assert worst["difference"]["map@r"] == gain
+    gain = second.worst[0].score.metrics["map_at_r"] - first.worst[1].score.metrics["map_at_r"]
+    assert worst["difference"]["map_at_r"] == gain
     assert {change["verdict"] for change in model["changes"]} <= {"better", "worse", "unclear"}
 
 

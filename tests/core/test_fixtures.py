@@ -19,6 +19,11 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 RESULTS = FIXTURES / "results-2.json"
 
 
+def scores(data):
+    judged = [part["score"] for part in (*data["cells"], *data["worst"]) if part["score"]]
+    return [*judged, *(model["clean"] for model in data["models"])]
+
+
 def test_results_of_schema_2_are_read_and_say_what_was_written():
     results, written = Results.load(RESULTS), json.loads(RESULTS.read_text())
     found = results.model_dump(mode="json")
@@ -37,6 +42,14 @@ def test_results_of_schema_2_are_read_and_say_what_was_written():
         for now, then in zip(found[part], written[part], strict=True):
             norm = then.pop("norm") if part == "worst" else norms[then["attack"]]
             assert now.pop("threat") == {"eps": then.pop("eps"), "norm": norm}
+    described = {metric["name"]: metric for metric in found["dataset"].pop("metrics")}
+    assert found["dataset"].pop("headline") == "recall_at_1"
+    assert found["dataset"].pop("chance") == written["dataset"].pop("chance_recall_at_1")
+    for now, then in zip(scores(found), scores(written), strict=True):
+        assert now.pop("headline") == "recall_at_1"
+        assert (now.pop("low"), now.pop("high")) == (then.pop("recall_at_1_low"), then.pop("recall_at_1_high"))
+        assert list(now["metrics"]) == list(described)
+    assert all(metric["title"] and metric["description"] for metric in described.values())
     assert found == written
     assert {cell.status for cell in results.cells} == {"ok", "failed"}
     assert results.worst

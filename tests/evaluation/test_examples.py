@@ -25,8 +25,7 @@ def entry(name, **changes):
 
 
 def cell(attack, eps, recall, norm="linf"):
-    metrics = dict.fromkeys(Metrics.model_fields, recall)
-    score = Score(metrics=Metrics(**metrics), recall_at_1_low=0, recall_at_1_high=1)
+    score = Score(metrics=Metrics({"recall_at_1": recall}), headline="recall_at_1", low=0, high=1)
     return Cell(model="net", attack=attack, threat=ThreatModel(eps, norm), status="ok", score=score, hits="0")
 
 

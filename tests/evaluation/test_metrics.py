@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from by_id import same_class
-from scipy.stats import binomtest
+from scipy.stats import binomtest, hypergeom
 
 from robustdml.citations import BIBTEX
 from robustdml.retrieval.metrics import METRICS, per_query, score
@@ -13,6 +13,7 @@ from robustdml.retrieval.search import GalleryIndex
 
 NAMES = tuple(METRICS)
 EVERY = [METRICS[name] for name in NAMES]
+BY_FIRST = {"headline": "recall_at_1", "seed": 0}
 
 
 def unit(random, count, dim=5):
@@ -65,6 +66,16 @@ def test_values_are_the_same_to_the_last_bit_whatever_else_and_whoever_else_is_m
 def test_a_rank_beyond_the_gallery_is_its_end():
     values = per_query([METRICS["recall_at_1000"]], np.array([[False, True], [False, False]]), np.array([1, 1]))
     assert values["recall_at_1000"].tolist() == [1.0, 0.0]
+
+
+def test_a_random_ranking_is_expected_to_have_what_the_hypergeometric_distribution_says():
+    counts, searched = np.array([1, 7, 40, 3]), np.array([23, 23, 50, 3])
+    for metric in EVERY:
+        if metric.chance:
+            drawn = np.minimum(metric.depth, searched)
+            expected = 1 - hypergeom.pmf(0, searched, counts, drawn)
+            np.testing.assert_allclose(metric.chance(counts, searched), expected, atol=1e-12)
+    assert {metric.name for metric in EVERY if metric.chance} == {name for name in NAMES if name.startswith("recall")}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -161,28 +172,33 @@ def test_the_interval_is_over_classes_and_repeats_with_its_seed():
     labels = np.repeat(np.arange(4), 25)
     by_class = {name: (labels < 2).astype(float) for name in NAMES}  # classes wholly right or wholly wrong
     mixed = {name: np.tile([1.0, 0.0], 50) for name in NAMES}
-    wide, narrow = score(by_class, labels, seed=0), score(mixed, labels, seed=0)
+    wide, narrow = (
+        score(by_class, labels, **BY_FIRST),
+        score(mixed, labels, **BY_FIRST),
+    )
     assert wide.metrics.recall_at_1 == narrow.metrics.recall_at_1 == 0.5
-    assert wide.recall_at_1_high - wide.recall_at_1_low > 0.5
-    assert narrow.recall_at_1_high - narrow.recall_at_1_low < 0.05
-    assert score(by_class, labels, seed=0) == wide
+    assert wide.high - wide.low > 0.5
+    assert narrow.high - narrow.low < 0.05
+    assert score(by_class, labels, **BY_FIRST) == wide
 
 
 @pytest.mark.parametrize("classes", [1, 4, 100])
 def test_where_all_queries_end_alike_the_interval_is_the_exact_one_of_as_many_queries(classes):
     labels = np.repeat(np.arange(classes) * 3, 5)
     for right in (0, 1):
-        found = score({name: np.full(len(labels), float(right)) for name in NAMES}, labels, seed=0)
+        found = score(
+            {name: np.full(len(labels), float(right)) for name in NAMES}, labels, headline="recall_at_1", seed=0
+        )
         expected = binomtest(right * len(labels), len(labels)).proportion_ci(0.95, method="exact")
-        assert found.recall_at_1_low == pytest.approx(expected.low, abs=1e-12)
-        assert found.recall_at_1_high == pytest.approx(expected.high, abs=1e-12)
-        assert 0 < found.recall_at_1_high - found.recall_at_1_low < 1
+        assert found.low == pytest.approx(expected.low, abs=1e-12)
+        assert found.high == pytest.approx(expected.high, abs=1e-12)
+        assert 0 < found.high - found.low < 1
 
 
 def test_a_single_hit_leaves_the_interval_to_the_bootstrap():
     labels = np.repeat(np.arange(50), 2)
     values = np.zeros(100)
     values[7] = 1.0
-    found = score(dict.fromkeys(NAMES, values), labels, seed=0)
-    assert found.recall_at_1_low == 0
-    assert found.metrics.recall_at_1 < found.recall_at_1_high < 1
+    found = score(dict.fromkeys(NAMES, values), labels, **BY_FIRST)
+    assert found.low == 0
+    assert found.metrics.recall_at_1 < found.high < 1

@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from described import METRICS
 from PIL import Image
 
 from robustdml.results import (
@@ -41,14 +42,16 @@ def score(recall: float, *, slack: float = 0.03) -> Score:
     """A score of which every number follows from R@1 and is unlike the others."""
     recall = round(recall * QUERIES) / QUERIES
     metrics = Metrics(
-        recall_at_1=recall,
-        recall_at_2=recall + 0.0411,
-        recall_at_4=recall + 0.0722,
-        recall_at_8=recall + 0.0933,
-        map_at_r=recall / 1.7,
-        r_precision=recall / 1.3,
+        {
+            "recall_at_1": recall,
+            "recall_at_2": recall + 0.0411,
+            "recall_at_4": recall + 0.0722,
+            "recall_at_8": recall + 0.0933,
+            "map_at_r": recall / 1.7,
+            "r_precision": recall / 1.3,
+        }
     )
-    return Score(metrics=metrics, recall_at_1_low=max(0.0, recall - slack), recall_at_1_high=recall + slack + 0.002)
+    return Score(metrics=metrics, headline="recall_at_1", low=max(0.0, recall - slack), high=recall + slack + 0.002)
 
 
 def hits(recall: float) -> str:
@@ -233,7 +236,9 @@ def sample_results(
             queries_available=5924,
             gallery=5924,
             leave_self_out=True,
-            chance_recall_at_1=0.0101,
+            metrics=METRICS,
+            headline="recall_at_1",
+            chance=0.0101,
             fingerprint="fedcba9876543210",
         ),
         queries=Queries(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from described import METRICS, with_recall
 from scipy.stats import binomtest
 
 from robustdml.errors import RunFolderError, UnknownNameError
 from robustdml.reports import compare_runs
-from robustdml.results import Results, pack_hits, unpack_hits
+from robustdml.results import Metrics, Results, pack_hits, unpack_hits
 
 QUERIES = 2000
 
@@ -31,7 +32,7 @@ def with_clean(bits):
 
     def change(results):
         model = results.models[0]
-        metrics = model.clean.metrics.model_copy(update={"recall_at_1": sum(bits) / len(bits)})
+        metrics = with_recall(model.clean.metrics, sum(bits) / len(bits))
         score = model.clean.model_copy(update={"metrics": metrics})
         changed = model.model_copy(update={"clean_hits": pack_hits(bits), "clean": score, "fingerprint": "retrained"})
         return results.model_copy(update={"models": (changed, *results.models[1:])})
@@ -56,7 +57,7 @@ def test_clean_answers_are_tested_query_by_query(saved, lost, won, verdict):
     assert (change.label, change.lost, change.won, change.verdict) == ("clean", lost, won, verdict)
     expected = binomtest(lost, lost + won).pvalue if lost + won else 1.0
     assert change.p_value == pytest.approx(expected)
-    assert change.differences["recall@1"] == pytest.approx((won - lost) / QUERIES)
+    assert change.differences["recall_at_1"] == pytest.approx((won - lost) / QUERIES)
 
 
 def test_every_condition_is_compared_and_corrected_over_all(saved):
@@ -68,16 +69,47 @@ def test_every_condition_is_compared_and_corrected_over_all(saved):
     ]
     raw = []
     for change in model.changes:
-        assert change.differences["map@r"] == pytest.approx(
-            change.after.metrics.map_at_r - change.before.metrics.map_at_r
+        assert change.differences["map_at_r"] == pytest.approx(
+            change.after.metrics["map_at_r"] - change.before.metrics["map_at_r"]
         )
-        assert list(change.differences) == ["recall@1", "recall@2", "recall@4", "recall@8", "map@r", "r-precision"]
+        assert list(change.differences) == [metric.name for metric in METRICS]
         raw.append(binomtest(change.lost, change.lost + change.won).pvalue)
     ranked = sorted(range(len(raw)), key=raw.__getitem__)
     highest = 0.0
     for rank, place in enumerate(ranked):
         highest = max(highest, min(1.0, (len(raw) - rank) * raw[place]))
         assert model.changes[place].p_value == pytest.approx(highest)
+
+
+def test_of_metrics_that_one_run_alone_has_there_is_no_difference(saved):
+    def fewer(results):
+        (model,) = results.models
+        kept = {name: value for name, value in model.clean.metrics.root.items() if name != "recall_at_4"}
+        clean = model.clean.model_copy(update={"metrics": Metrics(kept)})
+        left = tuple(metric for metric in METRICS if metric.name != "recall_at_4")
+        dataset = results.dataset.model_copy(update={"metrics": left})
+        return results.model_copy(update={"dataset": dataset, "models": (model.model_copy(update={"clean": clean}),)})
+
+    before = saved("before", "one", attacks=(), budgets=())
+    for found in (
+        compare_runs(before, saved("after", "one", attacks=(), budgets=(), change=fewer)),
+        compare_runs(saved("third", "one", attacks=(), budgets=(), change=fewer), before),
+    ):
+        assert "recall_at_4" not in {metric.name for metric in found.metrics}
+        assert list(found.models[0].changes[0].differences) == [metric.name for metric in found.metrics]
+
+
+def test_runs_that_are_judged_by_different_metrics_are_not_compared(saved):
+    def by_another(results):
+        data = results.model_dump()
+        data["dataset"]["headline"] = data["models"][0]["clean"]["headline"] = "recall_at_2"
+        data["models"][0]["clean"]["metrics"]["recall_at_2"] = data["models"][0]["clean"]["metrics"]["recall_at_1"]
+        return Results.model_validate(data)
+
+    before = saved("before", "one", attacks=(), budgets=())
+    after = saved("after", "one", attacks=(), budgets=(), change=by_another)
+    with pytest.raises(RunFolderError, match=r"is judged by recall_at_1 and .* by recall_at_2"):
+        compare_runs(before, after)
 
 
 def test_the_correction_counts_the_tests_of_all_models(saved):
@@ -160,9 +192,7 @@ def test_on_other_queries_only_intervals_that_are_apart_count(saved, change, rea
 def test_touching_intervals_are_not_apart(saved):
     def moved(results):
         model = results.models[0]
-        score = model.clean.model_copy(
-            update={"recall_at_1_low": model.clean.recall_at_1_high, "recall_at_1_high": 1.0}
-        )
+        score = model.clean.model_copy(update={"low": model.clean.high, "high": 1.0})
         return sampled(results.model_copy(update={"models": (model.model_copy(update={"clean": score}),)}))
 
     found = compare_runs(saved("a", "one"), saved("b", "one", change=moved))

@@ -68,11 +68,11 @@ def test_r1_over_eps_is_clean_then_the_worst_cases(run):
         assert line["x"] == [0.0, 4 / 255, 8 / 255]
         assert line["y"] == [recall(score) for score in scores]
         highs, lows = band["y"][:3], band["y"][:2:-1]
-        assert highs == [score.recall_at_1_high for score in scores]
-        assert lows == [score.recall_at_1_low for score in scores]
+        assert highs == [score.high for score in scores]
+        assert lows == [score.low for score in scores]
         assert [values[model.name] for _, values in table] == [f"{recall(score):.3f}" for score in scores]
     assert [name for name, _ in table] == ["0 (clean)", "4/255", "8/255"]
-    assert panel.figure["layout"]["shapes"][0]["y0"] == run.dataset.chance_recall_at_1
+    assert panel.figure["layout"]["shapes"][0]["y0"] == run.dataset.chance
 
 
 def test_r1_over_eps_and_under_attacks_exclude_each_other(run, single):
@@ -97,7 +97,7 @@ def test_attacks_are_bars_the_strongest_first(single):
         scores = [model.clean, worst, *(cells[specs[name]] for name in names[2:])]
         assert bars["x"] == [recall(score) for score in scores]
         ends = [value + error for value, error in zip(bars["x"], bars["error_x"]["array"], strict=True)]
-        assert ends == pytest.approx([score.recall_at_1_high for score in scores])
+        assert ends == pytest.approx([score.high for score in scores])
         assert [values[model.name] for _, values in rows(panel)] == [f"{recall(score):.3f}" for score in scores]
     # Bars of one row stand beside each other.
     first, second = (named(panel)[key][0] for key in ("0", "1"))
@@ -131,7 +131,7 @@ def test_a_dot_per_model_shows_clean_against_worst(run):
         worst = next(entry for entry in run.worst if entry.model == model.name and entry.threat.eps == 8 / 255)
         (dot,) = named(panel)[str(number)]
         assert (dot["x"], dot["y"]) == ([recall(model.clean)], [recall(worst.score)])
-        assert dot["y"][0] - dot["error_y"]["arrayminus"][0] == pytest.approx(worst.score.recall_at_1_low)
+        assert dot["y"][0] - dot["error_y"]["arrayminus"][0] == pytest.approx(worst.score.low)
         name, values = rows(panel)[number]
         assert name == model.name
         assert values["Clean"] == f"{recall(model.clean):.3f}"

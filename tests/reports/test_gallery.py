@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 
 import pytest
+from described import with_recall
 
 from robustdml.errors import RunFolderError
 from robustdml.reports import render_report
@@ -87,7 +88,7 @@ def pool(results, sample, tmp_path):
             if fate != "wrong already" and (rank < count if fate == "broken" else 4 - rank <= count):
                 hits[number] = "0"
         packed = pack_hits(bit == "1" for bit in hits)
-        metrics = cell.score.metrics.model_copy(update={"recall_at_1": hits.count("1") / 2000})
+        metrics = with_recall(cell.score.metrics, hits.count("1") / 2000)
         cells.append(
             cell.model_copy(update={"hits": packed, "score": cell.score.model_copy(update={"metrics": metrics})})
         )

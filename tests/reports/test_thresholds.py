@@ -25,7 +25,7 @@ def calm(sample, tmp_path):
     ("text", "what", "metric", "lowest"),
     [
         ("worst:recall@1=0.30", "worst", "recall@1", 0.3),
-        (" worst : R@1 = .3 ", "worst", "recall@1", 0.3),
+        (" worst : R@1 = .3 ", "worst", "r@1", 0.3),
         ("clean:MAP@R=1", "clean", "map@r", 1.0),
         ("worst@8/255:r-precision=0", "worst@8/255", "r-precision", 0.0),
         ("worst@l2:0.5:recall@8=1e-3", "worst@l2:0.5", "recall@8", 0.001),
@@ -63,10 +63,16 @@ def test_a_bad_bar_is_one_sentence(text, pattern):
     assert "worst:recall@1=0.30" in str(error.value)
 
 
-def test_an_unknown_metric_names_the_known():
+def test_a_metric_that_was_not_measured_names_those_that_were(calm):
     with pytest.raises(UnknownNameError, match=r"unknown metric 'recall@3': did you mean 'recall@\d'\?"):
-        parse_threshold("worst:recall@3=0.3")
+        check(calm, "worst:recall@3=0.3")
     assert issubclass(UnknownNameError, RobustDMLError)
+
+
+@pytest.mark.parametrize("written", ["recall@1", "R@1", "recall_at_1"])
+def test_a_metric_is_known_by_its_spelling_its_title_and_its_name(calm, written):
+    found = check(calm, f"clean:{written}=1")
+    assert [item.problem.split()[0] for item in found] == ["recall@1", "recall@1"]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +87,7 @@ def test_an_unknown_metric_names_the_known():
     ],
 )
 def test_every_metric_is_held_against_its_own_number(calm, metric, field):
-    values = {model.name: getattr(model.clean.metrics, field) for model in calm.models}
+    values = {model.name: model.clean.metrics[field] for model in calm.models}
     assert values["robust"] < values["plain"]
     between = sum(values.values()) / 2
     (found,) = check(calm, f"clean:{metric}={between:.6f}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from described import with_recall
 
 from robustdml.reports import render_report
 from robustdml.reports.files.leaderboard import Index
@@ -24,8 +25,8 @@ def with_worst(sample, tmp_path):
         worst = []
         for entry, queries in zip(results.worst, right, strict=True):
             recall = len(queries) / count
-            metrics = entry.score.metrics.model_copy(update={"recall_at_1": recall})
-            bounds = {"recall_at_1_low": max(0.0, recall - 0.05), "recall_at_1_high": recall + 0.05}
+            metrics = with_recall(entry.score.metrics, recall)
+            bounds = {"low": max(0.0, recall - 0.05), "high": recall + 0.05}
             hits = pack_hits(place in queries for place in range(count))
             score = entry.score.model_copy(update={"metrics": metrics, **bounds})
             worst.append(entry.model_copy(update={"score": score, "hits": hits}))
@@ -170,8 +171,8 @@ def with_budgets(sample, tmp_path):
         count, worst = results.dataset.queries, []
         for entry in results.worst:
             own = right[round(entry.threat.eps * 255)][("first", "second").index(entry.model)]
-            metrics = entry.score.metrics.model_copy(update={"recall_at_1": own / count})
-            bounds = {"recall_at_1_low": 0.0, "recall_at_1_high": 0.9}
+            metrics = with_recall(entry.score.metrics, own / count)
+            bounds = {"low": 0.0, "high": 0.9}
             score = entry.score.model_copy(update={"metrics": metrics, **bounds})
             hits = pack_hits(place < own for place in range(count))
             worst.append(entry.model_copy(update={"score": score, "hits": hits}))

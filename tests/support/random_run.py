@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+from described import METRICS
+
 from robustdml.results import (
     AttackEntry,
     Cell,
@@ -29,14 +31,16 @@ def score_of(hits: list[bool]) -> Score:
     recall = sum(hits) / len(hits)
     rest = [recall + (1 - recall) * part for part in (0.2, 0.5, 0.7)]
     metrics = Metrics(
-        recall_at_1=recall,
-        recall_at_2=rest[0],
-        recall_at_4=rest[1],
-        recall_at_8=rest[2],
-        map_at_r=recall / 2,
-        r_precision=recall / 1.5,
+        {
+            "recall_at_1": recall,
+            "recall_at_2": rest[0],
+            "recall_at_4": rest[1],
+            "recall_at_8": rest[2],
+            "map_at_r": recall / 2,
+            "r_precision": recall / 1.5,
+        }
     )
-    return Score(metrics=metrics, recall_at_1_low=0.9 * recall, recall_at_1_high=recall + 0.05 * (1 - recall))
+    return Score(metrics=metrics, headline="recall_at_1", low=0.9 * recall, high=recall + 0.05 * (1 - recall))
 
 
 def random_run(
@@ -175,7 +179,9 @@ def random_run(
             queries_available=queries,
             gallery=queries,
             leave_self_out=True,
-            chance_recall_at_1=0.3,
+            metrics=METRICS,
+            headline="recall_at_1",
+            chance=0.3,
             fingerprint="fedcba9876543210",
         ),
         queries=Queries(ids=tuple(range(queries)), classes=query_classes, class_names=classes),

@@ -17,11 +17,11 @@ def judged(index: Index, model: str, budget: ThreatModel) -> tuple[Cell, ...]:
 
 
 def strongest(index: Index, budget: ThreatModel) -> tuple[str, ...]:
-    """The specs of the attacks at a budget, by the mean R@1 that they leave the models; those without a number last."""
+    """The specs of the attacks at a budget, by what they leave the models on average; those without a number last."""
 
     def left(spec: str) -> float:
         cells = (index.cells.get((model.name, spec, budget)) for model in index.results.models)
-        recalls = [cell.score.metrics.recall_at_1 for cell in cells if cell and cell.score]
+        recalls = [cell.score.value for cell in cells if cell and cell.score]
         return mean(recalls) if recalls else 2.0
 
     run = {cell.attack for cell in index.results.cells if index.budget(cell) == budget}

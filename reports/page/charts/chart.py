@@ -95,20 +95,20 @@ def at(budget: ThreatModel) -> str:
 
 
 def scored(score: Score | None) -> Entry:
-    """R@1 with its interval."""
+    """The headline with its interval."""
     if score is None:
         return Entry(text.ABSENT)
-    return Entry(text.fraction(score.metrics.recall_at_1), text.interval(score))
+    return Entry(text.fraction(score.value), text.interval(score))
 
 
 def spread(score: Score) -> tuple[float, float]:
-    """The interval of R@1."""
-    return score.recall_at_1_low, score.recall_at_1_high
+    """The interval of the headline."""
+    return score.low, score.high
 
 
 def reading(score: Score) -> str:
-    """R@1 and its interval, for a hover note."""
-    return f"R@1 {text.fraction(score.metrics.recall_at_1)} ({text.interval(score)})"
+    """The headline and its interval, for a hover note."""
+    return f"{text.fraction(score.value)} ({text.interval(score)})"
 
 
 def model_legend(names: tuple[str, ...], swatch: Swatch = "line", *, dash: int | None = None) -> tuple[Legend, ...]:

@@ -1,4 +1,4 @@
-"""R@1 of each class, clean and in the worst case: what an attacker breaks first."""
+"""The headline of each class, clean and in the worst case: what an attacker breaks first."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ def classes_chart(index: Index) -> Chart:
     )
     reach = f" and in the worst case {at(index.headline)}" if index.headline and attacked else ""
     order = "the largest loss first" if attacked else "the lowest first"
-    count = len(set(index.results.queries.classes))
+    count, title = len(set(index.results.queries.classes)), index.metric.title
     shown = f" Of {count} classes the first {LIMIT} are drawn; the table goes on." if count > LIMIT else ""
     return Chart(
         "chart-classes",
-        "R@1 of each class",
+        f"{title} of each class",
         (
-            f"R@1 of the queries of each class, clean{reach}, {order}.{shown} "
+            f"{title} of the queries of each class, clean{reach}, {order}.{shown} "
             "A class of few queries moves in large steps.",
         ),
         tuple(_panel(index, number, model) for number, model in enumerate(index.results.models)),
@@ -109,7 +109,7 @@ def _panel(index: Index, number: int, model: ModelEntry) -> Panel:
         [Dots("clean", faint, clean), Dots("worst", full, attacked)] if attacked else [Dots("clean", faint, clean)]
     )
     plot = Plot(
-        x=share_axis("R@1"),
+        x=share_axis(index.metric.title),
         y=row_axis(tuple(labels(row.name) for row in shown)),
         layers=tuple(layers),
         legend=tuple(legend),
@@ -126,17 +126,17 @@ def _panel(index: Index, number: int, model: ModelEntry) -> Panel:
         caption = (
             f"Most is lost in {quoted(first.name)}: from {_share(first.clean, first)} to {_share(first.worst, first)}."
         )
-    return panel(plot, _table(rows), f"{alternative}.", name=model.name, caption=caption)
+    return panel(plot, _table(index.metric.title, rows), f"{alternative}.", name=model.name, caption=caption)
 
 
-def _table(rows: tuple[ClassRecall, ...]) -> Table:
+def _table(title: str, rows: tuple[ClassRecall, ...]) -> Table:
     left_out = (
         f"; {text.counted(len(rows) - TABLE_LIMIT, 'class', 'classes')} of less loss not listed"
         if len(rows) > TABLE_LIMIT
         else ""
     )
     return Table(
-        f"R@1 of each class{left_out}",
+        f"{title} of each class{left_out}",
         ("Class", "Queries", "Clean", "Worst case", "Loss"),
         tuple(
             (

@@ -1,4 +1,4 @@
-"""Clean against worst-case R@1 of all models: whether robustness was bought with accuracy."""
+"""Clean against worst-case headline of all models: whether robustness was bought with accuracy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def clean_and_worst_chart(index: Index) -> Chart | None:
     """A dot per model; none where fewer than two models have a worst case at the headline."""
     if index.headline is None:
         return None
-    where = at(index.headline)
+    where, title = at(index.headline), index.metric.title
     models = index.results.models
     found = [
         (number, model, worst)
@@ -38,8 +38,8 @@ def clean_and_worst_chart(index: Index) -> Chart | None:
             model_style(number),
             (
                 Point(
-                    model.clean.metrics.recall_at_1,
-                    worst.score.metrics.recall_at_1,
+                    model.clean.value,
+                    worst.score.value,
                     f"{model.name}\nclean: {reading(model.clean)}\nworst case: {reading(worst.score)}",
                     spread(model.clean),
                     spread(worst.score),
@@ -50,8 +50,8 @@ def clean_and_worst_chart(index: Index) -> Chart | None:
     )
     legend = model_legend(tuple(model.name for model in models), "dot")
     plot = Plot(
-        x=share_axis("clean R@1"),
-        y=share_axis(f"worst-case R@1 {where}"),
+        x=share_axis(f"clean {title}"),
+        y=share_axis(f"worst-case {title} {where}"),
         layers=layers,
         legend=tuple(legend[number] for number, _, _ in found),
         height=520,
@@ -59,7 +59,7 @@ def clean_and_worst_chart(index: Index) -> Chart | None:
         square=True,
     )
     table = Table(
-        f"R@1 clean and in the worst case {where}, with 95 % intervals",
+        f"{title} clean and in the worst case {where}, with 95 % intervals",
         ("Model", "Clean", "Worst case", "Relative recall"),
         tuple(
             (model.name, (scored(model.clean), scored(worst.score), Entry(text.fraction(worst.relative_recall))))
@@ -67,13 +67,12 @@ def clean_and_worst_chart(index: Index) -> Chart | None:
         ),
     )
     alternative = "; ".join(
-        f"{quoted(model.name)}: clean {text.fraction(model.clean.metrics.recall_at_1)}, "
-        f"worst case {text.fraction(worst.score.metrics.recall_at_1)}"
+        f"{quoted(model.name)}: clean {text.fraction(model.clean.value)}, worst case {text.fraction(worst.score.value)}"
         for _, model, worst in found
     )
     return Chart(
         "chart-tradeoff",
-        "Clean against worst-case R@1",
+        f"Clean against worst-case {title}",
         (
             f"Each dot is a model: to the right it is better on clean queries, upwards it is more robust {where}. "
             "On the dashed line nothing is lost under attack. Whiskers are 95 % intervals.",

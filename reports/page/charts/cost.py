@@ -48,8 +48,8 @@ class Spent:
 
     @property
     def recall(self) -> float:
-        """R@1."""
-        return self.score.metrics.recall_at_1
+        """The headline."""
+        return self.score.value
 
 
 def spending(index: Index, budget: ThreatModel) -> tuple[Spent, ...]:
@@ -70,10 +70,10 @@ def spending(index: Index, budget: ThreatModel) -> tuple[Spent, ...]:
 
 
 def cost_chart(index: Index) -> Chart | None:
-    """R@1 over images per query on a logarithmic axis; none where no attack at the headline used the model."""
+    """The headline over images per query on a logarithmic axis; none where no attack at the headline used the model."""
     if index.headline is None:
         return None
-    where, models = at(index.headline), index.results.models
+    where, models, title = at(index.headline), index.results.models, index.metric.title
     spent = spending(index, index.headline)
     drawn = tuple(item for item in spent if item.images)
     if not drawn:
@@ -89,13 +89,13 @@ def cost_chart(index: Index) -> Chart | None:
                 layers.append(Dots(str(number), model_style(number, hollow=not gradients), points))
     plot = Plot(
         x=_axis([item.images for item in drawn]),
-        y=share_axis("R@1"),
+        y=share_axis(title),
         layers=tuple(layers),
         legend=model_legend(tuple(model.name for model in models), "dot"),
     )
     table = Table(
         f"What each attack {where} cost and achieved",
-        ("Attack", "Model", "Gradient images per query", "Forward images per query", "Seconds", "R@1"),
+        ("Attack", "Model", "Gradient images per query", "Forward images per query", "Seconds", title),
         tuple((item.attack, _entries(index, models, item)) for item in spent),
     )
     idle = len(spent) - len(drawn)
@@ -103,12 +103,12 @@ def cost_chart(index: Index) -> Chart | None:
         "chart-cost",
         "Cost against strength",
         (
-            f"R@1 that each attack leaves {where}, over the images per query that it sent through the model: "
+            f"{title} that each attack leaves {where}, over the images per query that it sent through the model: "
             "filled, with gradients; hollow, forward only, for attacks that use no gradients. The dotted line follows "
             "the strongest attack for each cost: where it still falls at its end, more effort may find more."
             + (f" {text.counted(idle, 'run')} that never asked the model stand in the table only." if idle else ""),
         ),
-        (panel(plot, table, _alternative(models, drawn)),),
+        (panel(plot, table, _alternative(title, models, drawn)),),
     )
 
 
@@ -121,7 +121,7 @@ def _point(models: tuple[ModelEntry, ...], item: Spent) -> Point:
 
 
 def _frontier(own: tuple[Spent, ...]) -> tuple[Point, ...]:
-    """The corners of the lowest R@1 for a cost or less."""
+    """The corners of the lowest headline for a cost or less."""
     corners: list[Point] = []
     for item in sorted(own, key=lambda item: (item.images, item.recall)):
         place = math.log10(item.images)
@@ -156,13 +156,13 @@ def _entries(index: Index, models: tuple[ModelEntry, ...], item: Spent) -> tuple
     )
 
 
-def _alternative(models: tuple[ModelEntry, ...], drawn: tuple[Spent, ...]) -> str:
+def _alternative(title: str, models: tuple[ModelEntry, ...], drawn: tuple[Spent, ...]) -> str:
     parts = []
     for number, model in enumerate(models):
         if own := [item for item in drawn if item.model == number]:
             best = min(own, key=lambda item: item.recall)
             parts.append(
                 f"on {quoted(model.name)} the strongest attack is {quoted(best.attack)}, "
-                f"R@1 {text.fraction(best.recall)} for {best.images:.4g} images per query"
+                f"{title} {text.fraction(best.recall)} for {best.images:.4g} images per query"
             )
-    return f"R@1 over images per query: {'; '.join(parts)}."
+    return f"{title} over images per query: {'; '.join(parts)}."

@@ -1,4 +1,4 @@
-"""R@1 of each model under each attack at one budget, where R@1 over eps cannot be drawn."""
+"""The headline of each model under each attack at one budget, where that over eps cannot be drawn."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ _ROWS_IN_WORDS = 5
 
 
 def under_attacks_chart(index: Index) -> Chart | None:
-    """R@1 clean, in the worst case and under the attacks; none where R@1 over eps is drawn instead."""
+    """The headline clean, in the worst case and under the attacks; none where it over eps is drawn instead."""
     if has_steps(index):
         return None
-    budget, models = index.headline, index.results.models
+    budget, models, title = index.headline, index.results.models, index.metric.title
     attacks = () if budget is None else strongest(index, budget)
     measured = tuple(attack for attack in attacks if _has_number(index, attack))
     rows = _rows(index, budget, measured[:LIMIT])
@@ -57,16 +57,16 @@ def under_attacks_chart(index: Index) -> Chart | None:
     for number, _ in enumerate(models):
         shift = thickness * (number - (len(models) - 1) / 2) if bars else 0.0
         points = tuple(
-            Point(score.metrics.recall_at_1, row + shift, f"{name}\n{reading(score)}", spread(score) if bars else None)
+            Point(score.value, row + shift, f"{name}\n{reading(score)}", spread(score) if bars else None)
             for row, (name, scores) in enumerate(rows)
             if (score := scores[number]) is not None
         )
         key, style = str(number), model_style(number)
         layers.append(Bars(key, style, points, 0.9 * thickness) if bars else Dots(key, style, points))
-    chance = index.results.dataset.chance_recall_at_1
+    chance = index.results.dataset.chance
     height = max(_ROW, 12 + 15 * len(models) if bars else 0)
     plot = Plot(
-        x=share_axis("R@1"),
+        x=share_axis(title),
         y=row_axis(tuple(labels(name) for name, _ in rows)),
         layers=tuple(layers),
         legend=model_legend(tuple(model.name for model in models), "bar" if bars else "dot"),
@@ -74,16 +74,16 @@ def under_attacks_chart(index: Index) -> Chart | None:
         guide=Guide("chance", (chance, -0.5), (chance, len(rows) - 0.5)),
     )
     table = Table(
-        "R@1 with its 95 % interval",
+        f"{title} with its 95 % interval",
         ("Attack", *(model.name for model in models)),
         tuple((name, tuple(map(scored, scores))) for name, scores in _rows(index, budget, attacks)),
     )
-    title = "R@1 under each attack" if measured else "Clean R@1"
+    name = f"{title} under each attack" if measured else f"Clean {title}"
     return Chart(
         "chart-attacks",
-        title,
+        name,
         _caption(index, len(measured), bars),
-        (panel(plot, table, _alternative(title, tuple(model.name for model in models), rows)),),
+        (panel(plot, table, _alternative(name, tuple(model.name for model in models), rows)),),
     )
 
 
@@ -111,18 +111,19 @@ def _rows(
 
 
 def _caption(index: Index, attacks: int, bars: bool) -> tuple[str, ...]:
+    title = index.metric.title
     if index.headline is None or not attacks:
-        what = "Clean R@1 of each model."
+        what = f"Clean {title} of each model."
     else:
-        what = f"R@1 of each model, clean and under each attack {at(index.headline)}, the strongest first."
+        what = f"{title} of each model, clean and under each attack {at(index.headline)}, the strongest first."
     left_out = f"The {attacks - LIMIT} weaker attacks stand in the table only. " if attacks > LIMIT else ""
-    chance = f"The dashed line is chance ({text.fraction(index.results.dataset.chance_recall_at_1)})."
+    chance = f"The dashed line is chance ({text.fraction(index.results.dataset.chance)})."
     return (f"{what} {'Whiskers are 95 % intervals. ' if bars else ''}{left_out}{chance}",)
 
 
 def _alternative(title: str, models: tuple[str, ...], rows: tuple[tuple[str, tuple[Score | None, ...]], ...]) -> str:
     parts = [
-        f"{quoted(name)}: " + ", ".join(text.fraction(score.metrics.recall_at_1 if score else None) for score in scores)
+        f"{quoted(name)}: " + ", ".join(text.fraction(score.value if score else None) for score in scores)
         for name, scores in rows[:_ROWS_IN_WORDS]
     ]
     return f"{title}, for {', '.join(map(quoted, models))}. {'; '.join(parts)}."
