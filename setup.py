@@ -21,7 +21,7 @@ def packages() -> list[str]:
 setup(
     packages=packages(),
     package_dir={name: folder for folder, name in FOLDERS.items()},
-    package_data={"robustdml": ["py.typed"], "robustdml.reports.page": ["templates/*"]},
+    package_data={"robustdml": ["py.typed", "citations.bib"], "robustdml.reports.page": ["templates/*"]},
     # The two stubs tell type checkers about a checkout; beside the installed packages they would shadow them.
     exclude_package_data={"robustdml": ["*.pyi"]},
     include_package_data=False,

@@ -70,7 +70,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel: zipfile.ZipFile) -
 
 def test_the_wheel_holds_what_is_not_python(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
-    assert {"robustdml/py.typed", "robustdml/reports/page/templates/report.html.j2"} <= names
+    assert {"robustdml/py.typed", "robustdml/citations.bib", "robustdml/reports/page/templates/report.html.j2"} <= names
     assert [name for name in names if name.endswith("/licenses/LICENSE")]
 
 
