@@ -57,7 +57,7 @@ def norm(value: float | None, kind: str) -> str:
 def prepared(model: ModelEntry) -> str:
     """How a model's images were prepared, and whether it had said so."""
     if model.preprocessing is None:
-        return ABSENT
+        return "not recorded"
     used = str(model.preprocessing)
     if model.declared is None:
         return f"{used} (the model does not say how)"

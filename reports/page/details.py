@@ -55,12 +55,13 @@ class DetailRow:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """Where a model comes from, whether its embedding space is alive, and how it is laid out by class."""
+    """Where a model comes from, whether its space is alive and how laid out by class, how its images are prepared."""
 
     name: str
     collapsed: bool
     columns: tuple[str, ...]
     fingerprint: str
+    input: str
 
 
 #: What stands behind the metrics.
@@ -137,9 +138,8 @@ def _model(model: ModelEntry) -> ModelRow:
         text.fraction(model.health.mean_cosine),
         text.fraction(model.nmi),
         text.fraction(model.pi_ratio),
-        text.prepared(model),
     )
-    return ModelRow(model.name, model.health.collapsed, columns, model.fingerprint)
+    return ModelRow(model.name, model.health.collapsed, columns, model.fingerprint, text.prepared(model))
 
 
 def _norm(value: float | None, kind: str) -> Value:

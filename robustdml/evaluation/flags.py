@@ -74,7 +74,7 @@ def _prepared_otherwise(models: Sequence[ModelEntry]) -> Iterator[Flag]:
                 slug="other-preprocessing",
                 message=f"{model.name}'s images were not prepared as it says that they must be: "
                 f"{model.preprocessing.view}, in place of {model.declared.view}.",
-                remedy="Its recalls, also the clean one, may be low for that reason alone. Leave --image-size out.",
+                remedy="Its recalls, also the clean one, may be others for that reason alone. Leave --image-size out.",
                 model=model.name,
             )
 
