@@ -21,6 +21,7 @@ from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from robustdml.results import Example, Hit, Results
+from robustdml.threat import ThreatModel
 
 # The tests have a generator of runs whose numbers agree with each other, as results must; a second one would only rot.
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
@@ -61,7 +62,7 @@ def with_pictures(results: Results, folder: Path) -> Results:
         Example(
             model=model.name,
             attack=attack.spec,
-            eps=8 / 255,
+            threat=ThreatModel(8 / 255),
             query_id=query,
             class_name=results.queries.class_names[results.queries.classes[query]],
             image=picture(),

@@ -14,8 +14,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from robustdml.models import EmbeddingModel
 
 _UNIT = "import torch, torchvision"
 _LIST = "from robustdml.cli import main; main(['list', 'attacks'], standalone_mode=False)"
@@ -30,7 +34,7 @@ raise SystemExit('no attack was reached')
 """
 
 
-def model():
+def model() -> EmbeddingModel:
     """A small model of digits; it need not be a good one."""
     from robustdml.models import EmbeddingModel, ModelConfig
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 
 import click
 import torch
+from torch import Tensor
 
 from robustdml.attacks import build_attack
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn
@@ -21,7 +23,9 @@ from robustdml.training.examples import example_maker
 from robustdml.training.step import Autocast, step_loss
 
 
-def stepper(method: str, precision: str, backbone: str, image_size: int, images, labels):
+def stepper(
+    method: str, precision: str, backbone: str, image_size: int, images: Tensor, labels: Tensor
+) -> Callable[[], float]:
     """A function that makes one whole step and returns its seconds."""
     recipe = METHODS[method]
     model = EmbeddingModel(ModelConfig(backbone, image_size=image_size))
@@ -62,7 +66,7 @@ def main(backbone: str, image_size: int, batch_size: int, rounds: int) -> None:
         for method in METHODS
         for precision in ("fp32", "bf16")
     }
-    seconds = {key: [] for key in steps}
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
     for number in range(rounds + 1):
         for key, step in steps.items():
             taken = step()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 results = json.loads(Path(sys.argv[1]).read_text())
 names = {entry["spec"]: entry["name"] for entry in results["attacks"]}
-groups = {}
+groups: dict[tuple[str, str], list[float]] = {}
 for model in results["models"]:
     key = model["method"]
     groups.setdefault(("clean", key), []).append(model["clean"]["metrics"]["recall_at_1"])

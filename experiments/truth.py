@@ -43,6 +43,7 @@ def main() -> None:
     print("|" + "---|" * (4 + len(options.stages)))
     for setting in settings:
         eps, norm = setting.threat.eps, setting.threat.norm
+        assert eps is not None, "the truth is that of a budget"
         started, truth = time.monotonic(), setting.truth()
         seconds = time.monotonic() - started
         judge = setting.judge()
