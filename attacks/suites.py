@@ -17,8 +17,8 @@ from .building import ATTACKS, NOT_OFFERED, build_attack, spec_name
 if TYPE_CHECKING:
     from robustdml.contracts import Attack
 
-#: The attacks of the project with the goals that papers use; the strongest of them is native.
-_NATIVE = (
+#: Attacks as papers run them, with the goals of papers: beside the cascade, which is stronger than all of them.
+_PUBLISHED = (
     "noise",
     "fgsm(goal=shift)",
     "fgsm(goal=margin)",
@@ -33,6 +33,12 @@ _NATIVE = (
     "apgd(goal=shift)",
     "apgd(goal=stax)",
     "apgd(goal=mtax)",
+    "torchattacks.PGD(goal=untargeted)",
+    "torchattacks.PGD(goal=stax)",
+    "torchattacks.PGD(goal=mtax)",
+    "art.ProjectedGradientDescent(goal=untargeted)",
+    "art.ProjectedGradientDescent(goal=stax)",
+    "art.ProjectedGradientDescent(goal=mtax)",
 )
 
 
@@ -47,28 +53,24 @@ def _profile(name: str, *, compat: bool) -> tuple[str, ...]:
 #: What each suite runs, in order. A changed suite is a changed claim: changes go into the CHANGELOG.
 SUITES: dict[str, tuple[str, ...]] = {
     "quick": ("noise", "fgsm(goal=margin)", "shift", "margin", "mtax"),
-    "standard": (
-        *_NATIVE,
-        "torchattacks.PGD(goal=untargeted)",
-        "torchattacks.PGD(goal=stax)",
-        "torchattacks.PGD(goal=mtax)",
-        "art.ProjectedGradientDescent(goal=untargeted)",
-        "art.ProjectedGradientDescent(goal=stax)",
-        "art.ProjectedGradientDescent(goal=mtax)",
-    ),
+    "standard": ("cascade",),
+    "blackbox": ("noise", "square", "nes", "rays"),
     **{name: _profile(name, compat=False) for name in PROFILES},
     **{f"{name}-compat": _profile(name, compat=True) for name in PROFILES},
 }
-#: Everything: the standard suite, its strongest attack in the other norms, and every other attack of the registry with
+_NAMED = {"pgd", *(spec_name(spec) for spec in (*SUITES["standard"], *_PUBLISHED))}
+#: Everything: the standard suite in every norm, attacks as papers run them, and every other attack of the registry with
 #: its first goal.
 SUITES["all"] = (
     *SUITES["standard"],
-    "apgd(norm=l2)",
-    "apgd(norm=l1)",
+    "cascade(norm=l2)",
+    "cascade(norm=l1)",
+    *_PUBLISHED,
     *(
         name
         for name, factory in ATTACKS.items()
-        if not factory.by_name_only and name not in {spec_name(spec) for spec in SUITES["standard"]} | {"pgd"}
+        if not factory.by_name_only
+        and name not in {spec_name(spec) for spec in (*SUITES["standard"], *_PUBLISHED)} | {"pgd"}
     ),
 )
 

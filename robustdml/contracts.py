@@ -148,6 +148,34 @@ class TwoSidedAttack(Attack, Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Stage:
+    """A stage of a `StagedAttack`.
+
+    Args:
+        attack: what is run.
+        closed: in [0, 1]: on which queries. Those are left out of whose way, from the margin when clean to a margin of
+            0, no stage before came so far.
+    """
+
+    attack: Attack
+    closed: float = 0.0
+
+
+@runtime_checkable
+class StagedAttack(Attack, Protocol):
+    """An attack in stages: each is run on those queries alone that true retrieval still answers rightly.
+
+    The evaluator runs and judges the stages; of a query that holds, the image with the highest margin counts. Called
+    as an attack, it goes by the margin of the references instead.
+    """
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """In their order, the attacks of all within the ball of ``threat``."""
+        ...
+
+
 @runtime_checkable
 class IdentifiedAttack(Attack, Protocol):
     """An attack whose images depend on something that its spec only names, such as a surrogate model."""

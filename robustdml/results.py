@@ -206,6 +206,21 @@ class AttackEntry(_Record):
         return self.model_copy(update={"kind": spec.name, "params": dict(spec.params)})
 
 
+class StageEntry(_Record):
+    """What one stage of a staged attack did, on the queries that the stages before it had left right."""
+
+    #: The spec of what was run.
+    attack: str
+    #: Queries that it was run on, and those of them that are answered wrongly since.
+    entered: int
+    broken: int
+    forward_images: int
+    gradient_images: int
+    seconds: float
+    #: Why it gave no images, where it failed.
+    reason: str | None = None
+
+
 class Cell(_Record):
     """One model under one attack at one budget."""
 
@@ -239,6 +254,8 @@ class Cell(_Record):
     seconds: float = 0.0
     #: What the attack's own paper reports, by name (a mean rank percentile, a cosine), beside the recalls.
     measures: dict[str, float] = {}
+    #: Of a staged attack, what each stage did.
+    stages: tuple[StageEntry, ...] = ()
 
     @model_validator(mode="after")
     def _score_or_reason(self) -> Cell:

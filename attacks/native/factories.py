@@ -22,6 +22,7 @@ _UNIVERSAL: dict[str, object] = {"steps": 100, "step": 0.1, "sample": 256, "batc
 
 #: The parameters of each class, by where it is in this folder, with the defaults of its dataclass.
 PARAMETERS: dict[str, dict[str, object]] = {
+    ".cascade.Cascade": {"strength": "standard", "norm": "linf", "version": 1},
     "noise.Noise": {"trials": 10},
     "pgd.PGD": {
         "steps": 20,
@@ -58,7 +59,7 @@ def _native(
     path: str, summary: str, goals: tuple[str, ...] = (), changed: Mapping[str, object] | None = None, **facts: Any
 ) -> AttackFactory:
     """The entry of a class of `PARAMETERS`, which is imported when it is first built."""
-    module, _, name = path.partition(".")
+    module, _, name = path.rpartition(".")
 
     def make(**params: object) -> Attack:
         built: Attack = getattr(import_module(f".{module}", __package__), name)(**params)
@@ -89,6 +90,13 @@ def _ranking(goal: str, **facts: Any) -> AttackFactory:
 
 
 FACTORIES: dict[str, AttackFactory] = {
+    "cascade": _native(
+        ".cascade.Cascade",
+        "the standard evaluation: attacks on the margin in stages, each on what the last one left right",
+        effort={"quick": {"strength": "quick"}, "thorough": {"strength": "thorough"}},
+        norms=_NORMS,
+        cost="medium",
+    ),
     "noise": _native(
         "noise.Noise",
         "uniform and corner noise, the worst of several draws",

@@ -18,6 +18,7 @@ from .gallery import gallery_section
 from .method import method_section
 from .published_measures import published_measures_section
 from .sections import Builder, Section
+from .stages import stages_section
 from .tables import tables_section
 from .verdicts import verdict_section
 
@@ -25,6 +26,7 @@ SECTIONS: tuple[Builder, ...] = (
     verdict_section,
     flags_section,
     tables_section,
+    stages_section,
     *CHART_SECTIONS,
     published_measures_section,
     gallery_section,

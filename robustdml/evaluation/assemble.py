@@ -18,7 +18,7 @@ from robustdml.evaluation.flags import flags
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.records import Records
 from robustdml.evaluation.store import CellKey, Store
-from robustdml.results import Cell, Flag, Results, WorstCase, pack_hits
+from robustdml.results import Cell, Flag, Results, StageEntry, WorstCase, pack_hits
 from robustdml.retrieval.metrics import score
 from robustdml.threat import NORMS, ThreatModel
 
@@ -151,6 +151,7 @@ def cell(plan: Plan, key: CellKey, records: Records, clean: Records) -> Cell:
         gradient_images=records.gradient_images,
         seconds=records.seconds,
         measures={name: total / count for name, (total, count) in records.measures.items()},
+        stages=tuple(StageEntry(**{**vars(done), "reason": done.reason or None}) for done in records.stages),
     )
 
 

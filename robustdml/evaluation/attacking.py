@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from robustdml.contracts import Attack, References
-from robustdml.errors import AttackError
+from robustdml.errors import AttackError, SpecError
 from robustdml.evaluation.analyses.pictures import amplification, perturbation_picture, picture
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.records import Records
@@ -30,6 +30,13 @@ class Cost:
     forward_images: int = 0
     gradient_images: int = 0
     seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.forward_images + other.forward_images,
+            self.gradient_images + other.gradient_images,
+            self.seconds + other.seconds,
+        )
 
 
 @contextmanager
@@ -83,6 +90,12 @@ def send(model: Embedder, attack: Attack, images: Tensor, references: References
     return Sent(sent, threat.distance(returned, images), ~threat.allows(returned, images), cost)
 
 
+def reason_of(error: Exception) -> str:
+    """Why an attack failed, in one sentence."""
+    text = " ".join(str(error).split()) or "no message"
+    return text if isinstance(error, AttackError | SpecError) else f"{type(error).__name__}: {text}"
+
+
 def attack_shard(
     judge: Judge,
     attack: Attack,
@@ -105,11 +118,26 @@ def attack_shard(
     Raises:
         AttackError: wrong shape, values that are not finite, or a changed model.
     """
-    references, threat = judge.references(part), attack.threat
     try:
-        sent = send(judge.model, attack, images, references, seed=seed)
+        sent = send(judge.model, attack, images, judge.references(part), seed=seed)
     finally:
         judge.check_copies()
+    return judged(judge, attack, images, part, sent, seed=seed, pictured=pictured, mapped=mapped)
+
+
+def judged(
+    judge: Judge,
+    attack: Attack,
+    images: Tensor,
+    part: Integers,
+    sent: Sent,
+    *,
+    seed: int,
+    pictured: frozenset[int],
+    mapped: frozenset[int],
+) -> Records:
+    """The records of what an attack sent instead of the queries of ``part`` (see `attack_shard`)."""
+    references, threat = judge.references(part), attack.threat
     records = judge.records(
         part,
         sent.images,

@@ -13,21 +13,22 @@ from torch import Tensor, nn
 
 from robustdml._version import __version__
 from robustdml.config import DEFAULT_OPTIONS, RunOptions
-from robustdml.contracts import Attack, GalleryAttack
+from robustdml.contracts import Attack, GalleryAttack, StagedAttack
 from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors
 from robustdml.devices import choose_device
-from robustdml.errors import AttackError, AttackSkipped, AttackTimeout, RunFolderError, SpecError
+from robustdml.errors import AttackSkipped, AttackTimeout, RunFolderError, SpecError
 from robustdml.evaluation.analyses.examples import ExampleWriter, pictured_queries, shown_attacks
 from robustdml.evaluation.analyses.maps import embedding_maps, mapped_queries
 from robustdml.evaluation.assemble import assemble, hits, model_cells
-from robustdml.evaluation.attacking import attack_shard
+from robustdml.evaluation.attacking import attack_shard, reason_of
 from robustdml.evaluation.entries import attack_entries, describe, environment, query_entry
 from robustdml.evaluation.identity import answers, identities, package_versions
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.poisoning import Prepared, poison_gallery, prepare
 from robustdml.evaluation.records import Records
+from robustdml.evaluation.staged import staged_shard
 from robustdml.evaluation.store import CellKey, Failure, Store
 from robustdml.evaluation.subjects import Subject, preparations, subjects_from_modules
 from robustdml.files import claim_run_folder
@@ -195,7 +196,7 @@ class _Evaluation:
                 except Exception as error:  # A foreign attack may raise anything; its cell says so, the rest goes on.
                     module.load_state_dict(weights)
                     status: Literal["failed", "skipped"] = "skipped" if isinstance(error, AttackSkipped) else "failed"
-                    self.store.write_failure(key, Failure(status, _reason(error)))
+                    self.store.write_failure(key, Failure(status, reason_of(error)))
         module.to(home)  # one model at a time on the device, and each back where its owner had it
         self._show(name, judge, clean, tensors)
 
@@ -266,17 +267,9 @@ class _Evaluation:
 
     def _shard(self, prepared: Prepared, tensors: ImageTensors, rows: Integers, seed: int) -> Records:
         images: Tensor = tensors.batch(self.dataset.query[rows]).to(self.device)
-        return attack_shard(
-            prepared.judge,
-            prepared.attack,
-            images,
-            rows,
-            seed=seed,
-            pictured=self.pictured,
-            mapped=self.mapped,
-        )
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split()) or "no message"
-    return text if isinstance(error, AttackError | SpecError) else f"{type(error).__name__}: {text}"
+        attack, pictured, mapped = prepared.attack, self.pictured, self.mapped
+        if isinstance(attack, StagedAttack):
+            return staged_shard(
+                prepared.judge, attack, images, rows, seed=self.spec.seed, pictured=pictured, mapped=mapped
+            )
+        return attack_shard(prepared.judge, attack, images, rows, seed=seed, pictured=pictured, mapped=mapped)

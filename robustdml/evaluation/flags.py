@@ -24,6 +24,7 @@ def flags(
     on_queries = [cell for cell in cells if cell.attack in {entry.spec for entry in queries}]
     return (
         *_failed(cells),
+        *_failed_stages(cells),
         *_collapsed(models, dataset),
         *_prepared_otherwise(models),
         *_coverage(queries, on_queries),
@@ -44,6 +45,20 @@ def _failed(cells: Sequence[Cell]) -> Iterator[Flag]:
                 model=cell.model,
                 attack=cell.attack,
             )
+
+
+def _failed_stages(cells: Sequence[Cell]) -> Iterator[Flag]:
+    for cell in cells:
+        for stage in cell.stages:
+            if stage.reason is not None:
+                yield Flag(
+                    slug="stage-failed",
+                    message=f"A stage of {cell.attack} at {cell.threat.text} failed on {cell.model}: {stage.attack}: "
+                    f"{stage.reason}",
+                    remedy="The other stages were run; the recall may be too high without it.",
+                    model=cell.model,
+                    attack=cell.attack,
+                )
 
 
 def _collapsed(models: Sequence[ModelEntry], dataset: DatasetEntry) -> Iterator[Flag]:

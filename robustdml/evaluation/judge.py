@@ -29,6 +29,8 @@ Floats = npt.NDArray[np.float32]
 #: Queries that are ranked in one go, and ranks of them all: a whole gallery of 60,000 for each of as many queries would
 #: not fit into memory. faiss itself takes no more queries at once.
 _QUERIES, _RANKS = 4096, 2**26
+#: Pairs of queries and gallery items whose similarities are held at once.
+_PAIRS = 2**24
 
 
 class Judge:
@@ -222,12 +224,7 @@ class Judge:
         Raises:
             AttackError: an image's embedding is not finite.
         """
-        try:
-            embeddings = self.embed(images)
-        except CheckpointError:
-            raise AttackError(
-                "an attacked image has an embedding that is not finite: no ranking can be judged"
-            ) from None
+        embeddings = self._embedded(images)
         aimed = np.empty((len(images), 0), np.int64) if targets is None else targets.cpu().numpy()
         norms = {name: norm_of(delta, name).cpu().double().numpy() for name in NORMS}
         before = norm_returned.cpu().double().numpy()
@@ -255,7 +252,44 @@ class Judge:
         ]
         values = {metric.name: np.concatenate([each[metric.name] for each, _ in found]) for metric in self._metrics}
         top = np.concatenate([first for _, first in found])
-        return Records(rows, self.split.labels[rows], values, top, norm_returned, norms, projected, targets)
+        margins = self._margins(rows, embeddings)
+        return Records(rows, self.split.labels[rows], values, top, norm_returned, norms, projected, margins, targets)
+
+    def verdicts(self, part: Integers, images: Tensor) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+        """What true retrieval says of images sent instead of the queries at the places ``part``, ``(N,)``.
+
+        Returns:
+            Whether the first hit is relevant, ``(N,)``, and the margins of `Records`, ``(N,)``.
+
+        Raises:
+            AttackError: an image's embedding is not finite.
+        """
+        rows, embeddings = self.split.query[part], self._embedded(images)
+        first = self._index.rank(embeddings, rows, 1)
+        right = self.split.protocol.relevant(rows[:, None], first) & (first >= 0)
+        return right[:, 0], self._margins(rows, embeddings)
+
+    def _margins(self, rows: Integers, embeddings: Floats) -> npt.NDArray[np.float64]:
+        protocol, items = self.split.protocol, self.split.gallery
+        found = np.empty(len(rows))
+        step = max(1, _PAIRS // len(items))
+        for start in range(0, len(rows), step):
+            part = rows[start : start + step, None]
+            similarity = embeddings[start : start + step] @ self.gallery_embeddings.T
+            similarity[protocol.ignored(part, items[None])] = -np.inf
+            relevant = protocol.relevant(part, items[None])
+            other = np.where(relevant, -np.inf, similarity).max(1)
+            # Without an item that is not relevant nothing can be wrong; two are as far apart as similarities get.
+            found[start : start + step] = np.maximum(other, -1.0) - np.where(relevant, similarity, -np.inf).max(1)
+        return found
+
+    def _embedded(self, images: Tensor) -> Floats:
+        try:
+            return self.embed(images)
+        except CheckpointError:
+            raise AttackError(
+                "an attacked image has an embedding that is not finite: no ranking can be judged"
+            ) from None
 
     def _ranked(self, rows: Integers, embeddings: Floats, counts: Integers) -> tuple[Values, Integers]:
         """The metrics of some queries, and the first hits of each."""

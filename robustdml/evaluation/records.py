@@ -4,12 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
 
 import numpy as np
 import numpy.typing as npt
 
 #: Of how many first hits the ids are kept.
 TOP = 8
+
+
+@dataclass(frozen=True)
+class StagePass:
+    """What one stage of a staged attack did.
+
+    Args:
+        attack: its spec.
+        entered: queries that it was run on.
+        broken: those that true retrieval answers wrongly since.
+        forward_images: images that passed through the model.
+        gradient_images: how many of these a gradient went back through.
+        seconds: that it took.
+        reason: why it gave no images, where it failed; empty where it ran.
+    """
+
+    attack: str
+    entered: int = 0
+    broken: int = 0
+    forward_images: int = 0
+    gradient_images: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+    def __add__(self, other: StagePass) -> StagePass:
+        return StagePass(
+            self.attack,
+            self.entered + other.entered,
+            self.broken + other.broken,
+            self.forward_images + other.forward_images,
+            self.gradient_images + other.gradient_images,
+            self.seconds + other.seconds,
+            self.reason or other.reason,
+        )
 
 
 @dataclass(frozen=True)
@@ -24,6 +60,8 @@ class Records:
         norm_returned: ``(N,)`` float64, the perturbation's norm (the attack's own) as the attack returned it.
         norms: ``(N,)`` float64 under each of `robustdml.threat.NORMS`, after the budget was enforced.
         projected: ``(N,)`` bool, whether enforcing it changed the image.
+        margins: ``(N,)`` float64, the similarity of the nearest item that is not relevant minus that of the nearest
+            relevant one: above 0 for a query that is answered wrongly.
         targets: ``(N, T)`` int64, ids of the targets; T is 0 for an untargeted attack.
         pictures: PNG bytes (adversarial image, amplified perturbation) of the queries that the report shows, by id.
         embeddings: ``(D,)`` float32 of the attacked queries that the embedding map shows, by id.
@@ -31,6 +69,9 @@ class Records:
         gradient_images: how many of these a gradient went back through.
         seconds: that the attack took.
         measures: what the attack's paper reports, by name: the sum over the attacked images, and their number.
+        stages: of a staged attack, what each stage did; empty for other attacks.
+        broken_by: ``(N,)`` int64 of a staged attack: the stage that broke the query, -1 where it was wrong when clean,
+            as many as there are stages where it holds; None for other attacks.
     """
 
     ids: npt.NDArray[np.int64]
@@ -40,6 +81,7 @@ class Records:
     norm_returned: npt.NDArray[np.float64]
     norms: dict[str, npt.NDArray[np.float64]]
     projected: npt.NDArray[np.bool_]
+    margins: npt.NDArray[np.float64]
     targets: npt.NDArray[np.int64]
     pictures: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     embeddings: dict[int, npt.NDArray[np.float32]] = field(default_factory=dict)
@@ -47,6 +89,8 @@ class Records:
     gradient_images: int = 0
     seconds: float = 0.0
     measures: dict[str, tuple[float, int]] = field(default_factory=dict)
+    stages: tuple[StagePass, ...] = ()
+    broken_by: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -76,6 +120,7 @@ def merged(parts: Sequence[Records]) -> Records:
         norm_returned=np.concatenate([part.norm_returned for part in parts]),
         norms={name: np.concatenate([part.norms[name] for part in parts]) for name in parts[0].norms},
         projected=np.concatenate([part.projected for part in parts]),
+        margins=np.concatenate([part.margins for part in parts]),
         targets=np.concatenate([part.targets for part in parts]),
         pictures={item: pair for part in parts for item, pair in part.pictures.items()},
         embeddings={item: point for part in parts for item, point in part.embeddings.items()},
@@ -86,4 +131,12 @@ def merged(parts: Sequence[Records]) -> Records:
             name: (sum(part.measures[name][0] for part in parts), sum(part.measures[name][1] for part in parts))
             for name in parts[0].measures
         },
+        stages=tuple(reduce(add, same) for same in zip(*(part.stages for part in parts), strict=True)),
+        broken_by=None if parts[0].broken_by is None else np.concatenate([_broken_by(part) for part in parts]),
     )
+
+
+def _broken_by(part: Records) -> npt.NDArray[np.int64]:
+    if part.broken_by is None:
+        raise ValueError("a shard is of another attack")
+    return part.broken_by

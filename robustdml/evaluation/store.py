@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from robustdml.errors import RunFolderError
 from robustdml.evaluation.identity import alike
-from robustdml.evaluation.records import Records, merged
+from robustdml.evaluation.records import Records, StagePass, merged
 from robustdml.files import write_bytes, write_text
 from robustdml.results import EmbeddingMap, Example, ModelEntry
 from robustdml.threat import ThreatModel
@@ -91,6 +91,7 @@ class Store:
             "shard": shard,
             **{name: getattr(records, name) for name in _COST},
             "measures": records.measures,
+            "stages": [asdict(stage) for stage in records.stages],
         }
         text = json.dumps(about, sort_keys=True).encode()
         table = _table(records).replace_schema_metadata({_ABOUT: text, _CHECKSUM: _checksum(records, text).encode()})
@@ -285,6 +286,8 @@ def _table(records: Records) -> pa.Table:
             "norm_returned": pa.array(records.norm_returned),
             **{_NORM + name: pa.array(values) for name, values in records.norms.items()},
             "projected": pa.array(records.projected),
+            "margin": pa.array(records.margins),
+            **({} if records.broken_by is None else {"broken_by": pa.array(records.broken_by)}),
             "target_ids": pa.array(list(records.targets), pa.list_(pa.int64())),
             "embedding": pa.array([records.embeddings.get(item) for item in ids], pa.list_(pa.float32())),
             "adversarial_png": pa.array([pair and pair[0] for pair in pictures], pa.binary()),
@@ -312,11 +315,14 @@ def _records(table: pa.Table, about: dict[str, Any]) -> Records:
         norm_returned=column("norm_returned", np.float64),
         norms=columns(_NORM),
         projected=column("projected", np.bool_),
+        margins=column("margin", np.float64),
+        broken_by=column("broken_by", np.int64) if "broken_by" in table.column_names else None,
         targets=np.array(table["target_ids"].to_pylist(), dtype=np.int64).reshape(len(ids), -1),
         pictures={item: (image, delta) for item, image, delta in pairs if image is not None},
         embeddings={item: np.array(values, dtype=np.float32) for item, values in points if values is not None},
         **{name: about[name] for name in _COST},
         measures={name: (total, count) for name, (total, count) in about["measures"].items()},
+        stages=tuple(StagePass(**stage) for stage in about["stages"]),
     )
 
 
@@ -337,6 +343,9 @@ def _checksum(records: Records, about: bytes) -> str:
     for name in sorted(records.norms):
         add(_NORM + name, records.norms[name])
     add("projected", records.projected)
+    add("margins", records.margins)
+    if records.broken_by is not None:
+        add("broken_by", records.broken_by)
     add("targets", records.targets)
     for item in sorted(records.pictures):
         for picture in records.pictures[item]:

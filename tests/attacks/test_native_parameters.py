@@ -12,6 +12,6 @@ from robustdml.attacks.native.factories import PARAMETERS
 
 @pytest.mark.parametrize("path", PARAMETERS)
 def test_they_are_the_defaults_of_the_class_in_its_order(path):
-    module, _, name = path.partition(".")
-    found = dataclass_defaults(getattr(import_module(f"robustdml.attacks.native.{module}"), name))
+    module, _, name = path.rpartition(".")
+    found = dataclass_defaults(getattr(import_module(f".{module}", "robustdml.attacks.native"), name))
     assert list(found.items()) == list(PARAMETERS[path].items())

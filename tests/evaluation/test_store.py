@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from robustdml.errors import RunFolderError
-from robustdml.evaluation.records import TOP, Records, merged
+from robustdml.evaluation.records import TOP, Records, StagePass, merged
 from robustdml.evaluation.store import CellKey, Failure, Store
 from robustdml.threat import NORMS, ThreatModel
 
@@ -27,6 +27,7 @@ def records(first: int = 0, count: int = 4) -> Records:
         norm_returned=random.random(count),
         norms={name: random.random(count) for name in NORMS},
         projected=random.random(count) > 0.5,
+        margins=random.random(count) - 0.5,
         targets=random.integers(0, 99, (count, 2)),
         pictures={first: (b"an image", b"a change")},
         embeddings={first: random.random(3).astype(np.float32)},
@@ -34,6 +35,8 @@ def records(first: int = 0, count: int = 4) -> Records:
         gradient_images=7,
         seconds=0.25,
         measures={"embedding_shift": (1.5, count)},
+        stages=(StagePass("mi", count, 2, 5, 4, 0.125), StagePass("broken", 2, reason="it raised")),
+        broken_by=random.integers(-1, 3, count),
     )
 
 
@@ -60,6 +63,14 @@ def test_shards_are_merged_by_number_and_their_cost_adds_up(store):
     found = store.read_all(CELL)
     assert found.ids.tolist() == list(range(8))
     assert (found.forward_images, found.seconds, found.measures["embedding_shift"]) == (18, 0.5, (3.0, 8))
+    assert found.stages == (StagePass("mi", 8, 4, 10, 8, 0.25), StagePass("broken", 4, reason="it raised"))
+    assert found.broken_by.tolist() == [*records(0).broken_by, *records(4).broken_by]
+
+
+def test_records_of_an_attack_without_stages_come_back_so(store):
+    store.write(CELL, 0, replace(records(), stages=(), broken_by=None))
+    found = store.read(CELL, 0)
+    assert (found.stages, found.broken_by) == ((), None)
 
 
 def test_a_query_in_two_shards_is_refused(store):

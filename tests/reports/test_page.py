@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 import robustdml.reports
 from robustdml.reports import render_report, write_report
-from robustdml.results import Flag, Results
+from robustdml.results import Flag, Results, StageEntry
 from robustdml.threat import format_eps
 
 HOSTILE = (
@@ -292,3 +292,24 @@ def test_importing_reports_imports_no_heavy_package():
 def test_the_public_names_are_sorted_and_real():
     assert robustdml.reports.__all__ == sorted(robustdml.reports.__all__)
     assert all(callable(getattr(robustdml.reports, name)) for name in robustdml.reports.__all__)
+
+
+def stage_tables(page):
+    return [table for table in page.all("table") if table.attributes.get("id") == "stages-table"]
+
+
+def test_the_stages_of_a_cascade_say_what_each_did(results, tmp_path, parse):
+    stages = (
+        StageEntry(
+            attack="mi(steps=20)", entered=1500, broken=900, forward_images=1, gradient_images=30_000, seconds=3.21
+        ),
+        StageEntry(
+            attack="mi(<b>)", entered=600, broken=0, forward_images=1, gradient_images=0, seconds=0, reason="no memory"
+        ),
+    )
+    assert not stage_tables(parse(render_report(results, tmp_path)))
+    cells = (results.cells[0].model_copy(update={"stages": stages}), *results.cells[1:])
+    page = parse(render_report(results.model_copy(update={"cells": cells}), tmp_path))
+    (table,) = stage_tables(page)
+    assert "1. mi(steps=20) 1500 900 15.0 3.2" in " ".join(table.text.replace(",", "").split())
+    assert "2. mi(<b>) failed: no memory" in " ".join(table.text.split())

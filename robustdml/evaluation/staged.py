@@ -1,0 +1,83 @@
+"""Attacks in stages: each stage meets those queries alone that true retrieval still answers rightly after the last."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from robustdml.contracts import StagedAttack
+from robustdml.errors import AttackError, AttackTimeout
+from robustdml.evaluation.attacking import Cost, Sent, judged, reason_of, send
+from robustdml.evaluation.judge import Judge
+from robustdml.evaluation.records import Records, StagePass
+from robustdml.seeding import derive_seed
+
+Integers = npt.NDArray[np.int64]
+
+
+def staged_shard(
+    judge: Judge,
+    attack: StagedAttack,
+    images: Tensor,
+    part: Integers,
+    *,
+    seed: int,
+    pictured: frozenset[int],
+    mapped: frozenset[int],
+) -> Records:
+    """Run each stage on what the stages before it left right, and judge of each query the image that hurt it most.
+
+    A query that is wrong when clean is not attacked. A stage that fails is passed over and says so in the records.
+
+    Args:
+        images: ``(N, 3, H, W)`` in [0, 1], the clean queries, on the judge's device.
+        part: ``(N,)``, which of the split's queries they are.
+        seed: of the run: each stage draws as if it were run alone.
+        pictured: ids of the queries whose images are kept for the report.
+        mapped: ids of the queries whose embeddings are kept for the report.
+
+    Raises:
+        AttackError: every stage failed.
+        AttackTimeout: the time for the attack is over.
+    """
+    worst, passes, total = images.clone(), list[StagePass](), Cost()
+    returned, projected = torch.zeros(len(part)), torch.zeros(len(part), dtype=torch.bool)
+    right, clean = judge.verdicts(part, images)
+    margins = clean.copy()
+    broken_by = np.full(len(part), -1)
+    for number, stage in enumerate(attack.stages):
+        left = np.flatnonzero(right & (margins >= (1 - stage.closed) * clean))
+        done = StagePass(stage.attack.entry().spec, entered=len(left))
+        if len(left):
+            try:
+                own = derive_seed(seed, done.attack)
+                sent = send(judge.model, stage.attack, images[left], judge.references(part[left]), seed=own)
+                still, reached = judge.verdicts(part[left], sent.images)
+            except AttackTimeout:
+                raise
+            except Exception as error:  # Whatever it is: the stages after it may well run.
+                passes.append(replace(done, reason=reason_of(error)))
+                continue
+            finally:
+                judge.check_copies()
+            better = ~still | (reached > margins[left])
+            rows = left[better]
+            worst[rows], margins[rows] = sent.images[better], reached[better]
+            returned[rows], projected[rows] = sent.norm_returned[better].cpu(), sent.projected[better].cpu()
+            right[left], broken_by[left[~still]] = still, number
+            done = replace(done, broken=int((~still).sum()), **vars(sent.cost))
+            total += sent.cost
+        passes.append(done)
+    failed = [done for done in passes if done.reason]
+    if failed and len(failed) == len(passes):
+        raise AttackError(f"every stage failed, the first since {failed[0].reason}")
+    broken_by[right] = len(passes)
+    sent = Sent(worst, returned, projected, total)
+    records = judged(judge, attack, images, part, sent, seed=seed, pictured=pictured, mapped=mapped)
+    # The last word is that of the records, should rounding in a batch of another size tip a tie.
+    held = (records.values["recall_at_1"] > 0.5) & (broken_by >= 0)
+    return replace(records, stages=tuple(passes), broken_by=np.where(held, len(passes), broken_by))
