@@ -13,10 +13,12 @@ import numpy as np
 
 from robustdml.data.dataset import RetrievalDataset
 from robustdml.data.images import Box, FileImages
+from robustdml.data.protocol import Reidentification, SameClass
 from robustdml.errors import DataError
 
 COLUMNS = ("path", "label", "split", "is_query", "is_gallery")
 BOX_COLUMNS = ("x_1", "y_1", "x_2", "y_2")
+CAMERA_COLUMN = "camera"
 TRAIN_SPLIT = "train"
 TEST_SPLITS = ("validation", "test")
 SUFFIXES = (".csv", ".parquet")
@@ -50,7 +52,9 @@ def load_manifest(root: Path, images: Path | None = None) -> RetrievalDataset:
     Columns: ``path``; ``label``, a number or a word; ``split``, ``train`` or ``validation`` (or ``test``); ``is_query``
     and ``is_gallery``, each yes or no (True and False, 1 and 0) in the test split, and empty for training rows. An
     image that is both finds all others but itself. Where ``x_1``, ``y_1``, ``x_2`` and ``y_2`` exist and are not empty,
-    that box (left, top, right, bottom, in pixels of the upright image) is cut out. Other columns are ignored.
+    that box (left, top, right, bottom, in pixels of the upright image) is cut out. Where ``camera`` exists and is not
+    empty (a number or a word, in every row), labels are identities, and what a query's own camera took of its identity
+    is left out: re-identification. Other columns are ignored.
 
     Args:
         root: the table, or a folder with one table in it (``.csv`` or ``.parquet``).
@@ -74,6 +78,8 @@ def load_manifest(root: Path, images: Path | None = None) -> RetrievalDataset:
             raise row.error("is_gallery", "and column 'is_query' are both no: a test image must be a query or searched")
     labels = np.array([label_of[name] for name in names], np.int64)
     is_train = splits == TRAIN_SPLIT
+    protocol = _protocol(rows)
+    ignored = "" if isinstance(protocol, SameClass) else ", each but those of its own camera that show its identity"
     return RetrievalDataset(
         name="manifest",
         images=FileImages(paths, boxes),
@@ -85,11 +91,19 @@ def load_manifest(root: Path, images: Path | None = None) -> RetrievalDataset:
         summary=(
             f"Trained on the {len(np.unique(labels[is_train])):,} training classes of '{table.name}' and tested on its "
             f"{len(np.unique(labels[~is_train])):,} unseen ones, where {asks.sum():,} query images search "
-            f"{answers.sum():,} gallery images."
+            f"{answers.sum():,} gallery images{ignored}."
         ),
         image_size=64,
         augmentation="crop-flip",
+        protocol=protocol,
     )
+
+
+def _protocol(rows: list[_Row]) -> SameClass | Reidentification:
+    if all(_is_empty(row.values.get(CAMERA_COLUMN)) for row in rows):
+        return SameClass()
+    names = [row.read(CAMERA_COLUMN, _label, "a camera, as in the other rows") for row in rows]
+    return Reidentification(np.unique(names, return_inverse=True)[1])
 
 
 def _find(root: Path) -> Path:

@@ -117,7 +117,7 @@ def test_a_module_of_ones_own(tree, tmp_path, monkeypatch):
     assert not (tmp_path / "f").exists()
 
 
-@pytest.mark.parametrize("what", ["attacks", "datasets", "backbones", "losses", "methods"])
+@pytest.mark.parametrize("what", ["attacks", "goals", "datasets", "backbones", "losses", "methods", "metrics"])
 def test_lists_are_the_same_as_text_and_as_json(what):
     text, rows = cli("list", what), json.loads(cli("list", what, "--json").output)
     assert text.exit_code == 0
@@ -138,6 +138,7 @@ def test_lists_are_the_same_as_text_and_as_json(what):
         (["--attacks", "torchattacks.DeepFool(eps=0.1)"], "looks for the smallest perturbation and takes no eps"),
         (["--attacks", "torchattacks.DeepFool(goal=mtax)"], "unknown goal for torchattacks.DeepFool 'mtax'"),
         (["--attacks", ""], "no attack given"),
+        (["--fail-under", "clean:recall@3=0.1"], r"unknown metric 'recall@3': did you mean 'recall@\d'"),
         (["--data", "grocry"], r"unknown data set 'grocry': did you mean 'grocery'\?"),
         (["--eps", "8"], r"eps 8 is outside \(0, 1\]: .* 8/255"),
         (["--eps", "0"], r"eps 0 is outside \(0, 1\]"),

@@ -11,6 +11,7 @@ from pyarrow import parquet
 
 from robustdml.data import FileImages, load_dataset
 from robustdml.data.manifest import load_manifest
+from robustdml.data.protocol import Reidentification
 from robustdml.errors import DataError
 
 HEADER = ["path", "label", "split", "is_query", "is_gallery"]
@@ -114,6 +115,27 @@ def test_parquet_roles_may_be_floats_with_gaps(folder):
 def test_labels_may_be_words_and_the_test_split_may_be_called_test(folder):
     rows = [[row[0], f"class {row[1]}", row[2].replace("validation", "test"), *row[3:]] for row in ROWS]
     assert load_manifest(write(folder, rows)).class_names == ("class 3", "class 10", "class 7", "class 5")
+
+
+@pytest.mark.parametrize("name", ["table.csv", "table.parquet"])
+def test_a_column_of_cameras_makes_it_re_identification(folder, name):
+    cameras = ["left", "right", "left", "right", "left", "right", "left", "right"]
+    rows = [[*row, camera] for row, camera in zip(ROWS, cameras, strict=True)]
+    data = load_dataset("manifest", write(folder, rows, [*HEADER, "camera"], name))
+    assert isinstance(data.protocol, Reidentification)
+    assert data.protocol.cameras.tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
+    assert data.protocol.metrics == ("recall_at_1", "recall_at_5", "recall_at_10", "mean_average_precision")
+    assert [count.tolist() for count in data.test.counts()] == [[1, 1, 1], [3, 2, 2]]
+    assert data.summary.endswith("gallery images, each but those of its own camera that show its identity.")
+    empty = [[*row, None] for row in ROWS]
+    plain = load_dataset("manifest", write(folder, empty, [*HEADER, "camera"], name))
+    assert plain.fingerprint() == load_dataset("manifest", write(folder, name=name)).fingerprint()
+
+
+def test_a_camera_that_is_missing_in_one_row_is_named(folder):
+    rows = [[*row, None if number == 5 else 1] for number, row in enumerate(ROWS)]
+    with pytest.raises(DataError, match=r"line 7 of '.*table\.csv', column 'camera' is empty: it must be a camera"):
+        load_manifest(write(folder, rows, [*HEADER, "camera"]))
 
 
 def test_other_columns_are_ignored(folder):

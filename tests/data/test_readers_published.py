@@ -12,6 +12,7 @@ from robustdml.data.inshop import load_inshop
 from robustdml.data.sop import load_sop
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import DataError
+from robustdml.retrieval import METRICS
 
 LOADERS = {"cub": load_cub, "cars": load_cars, "sop": load_sop, "inshop": load_inshop}
 # The last class that is trained on and the first that is tested are on the edge of the split.
@@ -207,6 +208,15 @@ def test_sop_follows_its_two_lists(tmp_path):
     assert data.summary.startswith(
         "Trained on the 2 products in Ebay_train.txt of Stanford Online Products and tested on the 2 unseen ones"
     )
+
+
+def test_sop_and_inshop_are_measured_at_the_ranks_of_their_papers(tmp_path):
+    found = [load(MAKERS[name](tmp_path), verify=False).protocol for name, load in list(LOADERS.items())[2:]]
+    assert [[metric.removeprefix("recall_at_") for metric in protocol.metrics] for protocol in found] == [
+        ["1", "10", "100", "1000", "map_at_r", "r_precision"],
+        ["1", "10", "20", "30", "map_at_r", "r_precision"],
+    ]
+    assert all(name in METRICS for protocol in found for name in protocol.metrics)
 
 
 def test_sop_names_a_product_in_both_lists(tmp_path):
