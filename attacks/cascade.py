@@ -14,7 +14,7 @@ from robustdml.models import untouched
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
 
-from .entries import native_entry
+from .attack_entry import native_entry
 from .goals.rivals import ClassMargin, ItemMargin
 from .goals.untargeted import Margin
 from .native.geometry import GEOMETRIES

@@ -22,9 +22,9 @@ from robustdml.results import AttackEntry, Norm
 from robustdml.seeding import derive_seed
 from robustdml.threat import NORMS, ThreatModel
 
-from ..entries import cited, goal_facts, goal_params
+from ..attack_entry import cited, goal_facts, goal_params
 from .classifier import SCALE, RetrievalClassifier, problems
-from .row import Row
+from .row import LibraryRow
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -66,7 +66,7 @@ class LibraryAttack:
         kind: the library's name of it, one of ``rows``.
         goal: what it wants.
         eps: its budget in its norm; None exactly where it takes none.
-        params: every other parameter with its value, in the library's terms (see `Row`).
+        params: every other parameter with its value, in the library's terms (see `LibraryRow`).
 
     Raises:
         SpecError: a value out of its range.
@@ -79,7 +79,7 @@ class LibraryAttack:
 
     library: ClassVar[str]
     citation: ClassVar[str]
-    rows: ClassVar[Mapping[str, Row]]
+    rows: ClassVar[Mapping[str, LibraryRow]]
     #: Parameters that may be 0; every other number must be above, or the library fails late and in its own words.
     may_be_zero: ClassVar[frozenset[str]]
 
@@ -103,7 +103,7 @@ class LibraryAttack:
             raise SpecError(f"{self.library}.{self.kind}: {key}={value} must {wanted}")
 
     @property
-    def row(self) -> Row:
+    def row(self) -> LibraryRow:
         """Its row of the table."""
         return self.rows[self.kind]
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Row:
+class LibraryRow:
     """One attack of a library.
 
     Args:
@@ -83,7 +83,7 @@ class Row:
         return eps * (2.5 / params[self.steps_name] if share is None else share)
 
 
-def factories(library: str, adapter: str, rows: Mapping[str, Row]) -> dict[str, AttackFactory]:
+def factories(library: str, adapter: str, rows: Mapping[str, LibraryRow]) -> dict[str, AttackFactory]:
     """The registry's entries of a library.
 
     Args:

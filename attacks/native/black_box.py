@@ -23,7 +23,7 @@ from robustdml.results import AttackEntry
 from robustdml.seeding import stream
 from robustdml.threat import ThreatModel
 
-from ..entries import native_entry
+from ..attack_entry import native_entry
 from ..goals.untargeted import Margin
 
 #: Yields images ``(Q, C, H, W)``, is sent their answers ``(Q,)``, and returns an image ``(C, H, W)``.

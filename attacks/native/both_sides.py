@@ -10,7 +10,7 @@ from robustdml.contracts import GalleryAttack, References
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
 
-from ..entries import native_entry
+from ..attack_entry import native_entry
 from ..goals.candidate import Hub
 from ..goals.untargeted import Margin
 from .pgd import PGD

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from robustdml.contracts import Objective
 from robustdml.results import AttackEntry
 
-from ..entries import native_entry
+from ..attack_entry import native_entry
 
 
 def value_and_gradient(

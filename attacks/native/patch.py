@@ -15,7 +15,7 @@ from robustdml.results import AttackEntry
 from robustdml.seeding import stream, uniform_like
 from robustdml.threat import ThreatModel
 
-from ..entries import native_entry
+from ..attack_entry import native_entry
 from .universal_fit import learn, sample
 
 #: Where the patch is stuck: anywhere, drawn for each query; or in the middle of the image.

@@ -13,7 +13,7 @@ from robustdml.results import AttackEntry
 from robustdml.seeding import stream
 from robustdml.threat import ThreatModel
 
-from ..entries import native_entry
+from ..attack_entry import native_entry
 from .pgd import PGD
 
 

@@ -14,7 +14,7 @@ from robustdml.results import AttackEntry
 from robustdml.seeding import uniform_like
 from robustdml.threat import ThreatModel
 
-from ..entries import native_entry
+from ..attack_entry import native_entry
 from .universal_fit import learn, sample
 
 

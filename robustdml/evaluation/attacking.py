@@ -53,7 +53,7 @@ def metered(model: Embedder) -> Iterator[Cost]:
 
 
 @dataclass(frozen=True)
-class Sent:
+class Attacked:
     """The images of an attack, within the budget.
 
     Args:
@@ -69,7 +69,7 @@ class Sent:
     cost: Cost
 
 
-def send(model: Embedder, attack: Attack, images: Tensor, references: References, *, seed: int) -> Sent:
+def run_attack(model: Embedder, attack: Attack, images: Tensor, references: References, *, seed: int) -> Attacked:
     """Attack ``images``, ``(N, 3, H, W)`` in [0, 1], and bring what came back into the budget.
 
     Raises:
@@ -83,11 +83,11 @@ def send(model: Embedder, attack: Attack, images: Tensor, references: References
     returned = returned.detach().to(images)
     if not torch.isfinite(returned).all():
         raise AttackError("it returned pixels that are not finite")
-    sent = threat.project(returned, images)
-    if not bool(threat.allows(sent, images).all()):
-        largest = float(threat.distance(sent, images).max())
+    attacked = threat.project(returned, images)
+    if not bool(threat.allows(attacked, images).all()):
+        largest = float(threat.distance(attacked, images).max())
         raise AttackError(f"the budget {threat.eps} could not be enforced: the largest norm is {largest:g}")
-    return Sent(sent, threat.distance(returned, images), ~threat.allows(returned, images), cost)
+    return Attacked(attacked, threat.distance(returned, images), ~threat.allows(returned, images), cost)
 
 
 def reason_of(error: Exception) -> str:
@@ -119,10 +119,10 @@ def attack_shard(
         AttackError: wrong shape, values that are not finite, or a changed model.
     """
     try:
-        sent = send(judge.model, attack, images, judge.references(part), seed=seed)
+        attacked = run_attack(judge.model, attack, images, judge.references(part), seed=seed)
     finally:
         judge.check_copies()
-    return judged(judge, attack, images, part, sent, seed=seed, pictured=pictured, mapped=mapped)
+    return judged(judge, attack, images, part, attacked, seed=seed, pictured=pictured, mapped=mapped)
 
 
 def judged(
@@ -130,7 +130,7 @@ def judged(
     attack: Attack,
     images: Tensor,
     part: Integers,
-    sent: Sent,
+    attacked: Attacked,
     *,
     seed: int,
     pictured: frozenset[int],
@@ -140,10 +140,10 @@ def judged(
     references, threat = judge.references(part), attack.threat
     records = judge.records(
         part,
-        sent.images,
-        sent.images - images,
-        sent.norm_returned,
-        sent.projected,
+        attacked.images,
+        attacked.images - images,
+        attacked.norm_returned,
+        attacked.projected,
         attack.target_rows(references, seed=seed),
         attack.entry().measures,
         mapped,
@@ -153,7 +153,7 @@ def judged(
         if item in pictured:
             factor = amplification(threat, float(records.norms["linf"][row]))
             pictures[item] = (
-                picture(sent.images[row]),
-                perturbation_picture(sent.images[row] - images[row], factor),
+                picture(attacked.images[row]),
+                perturbation_picture(attacked.images[row] - images[row], factor),
             )
-    return replace(records, pictures=pictures, **vars(sent.cost))
+    return replace(records, pictures=pictures, **vars(attacked.cost))

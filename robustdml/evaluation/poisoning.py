@@ -14,7 +14,7 @@ import torch
 
 from robustdml.contracts import Attack, FittedAttack, GalleryAttack, TwoSidedAttack
 from robustdml.errors import AttackError, AttackSkipped, CheckpointError
-from robustdml.evaluation.attacking import Cost, metered, send
+from robustdml.evaluation.attacking import Cost, metered, run_attack
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.records import Records, totals
 from robustdml.threat import NORMS, norm_of
@@ -79,7 +79,7 @@ def poison_gallery(judge: Judge, attack: GalleryAttack, *, seed: int) -> Poisone
 
     Raises:
         AttackSkipped: there are no gallery images at hand.
-        AttackError: see `robustdml.evaluation.attacking.send`; or no item, or one twice, is to be changed.
+        AttackError: see `robustdml.evaluation.attacking.run_attack`; or no item, or one twice, is to be changed.
     """
     load = judge.gallery.images
     if load is None:
@@ -92,17 +92,17 @@ def poison_gallery(judge: Judge, attack: GalleryAttack, *, seed: int) -> Poisone
         for part in rows.split(_BATCH):
             images, references = load(part), judge.item_references(part)
             try:
-                sent = send(judge.model, attack, images, references, seed=seed)
+                attacked = run_attack(judge.model, attack, images, references, seed=seed)
             finally:
                 judge.check_copies()
             try:
-                points.append(judge.embed(sent.images))
+                points.append(judge.embed(attacked.images))
             except CheckpointError:
                 raise AttackError("a changed gallery item has an embedding that is not finite") from None
             clean.append(images)
-            changed.append(sent.images)
-            returned.append(sent.norm_returned)
-            projected.append(sent.projected)
+            changed.append(attacked.images)
+            returned.append(attacked.norm_returned)
+            projected.append(attacked.projected)
             targets.append(attack.target_rows(references, seed=seed))
     images, after = torch.cat(changed), np.concatenate(points)
     aimed = [part for part in targets if part is not None]

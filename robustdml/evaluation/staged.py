@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustdml.contracts import StagedAttack
 from robustdml.errors import AttackError, AttackTimeout
-from robustdml.evaluation.attacking import Cost, Sent, judged, reason_of, send
+from robustdml.evaluation.attacking import Attacked, Cost, judged, reason_of, run_attack
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.records import Records, StagePass
 from robustdml.seeding import derive_seed
@@ -55,8 +55,8 @@ def staged_shard(
         if len(left):
             try:
                 own = derive_seed(seed, done.attack)
-                sent = send(judge.model, stage.attack, images[left], judge.references(part[left]), seed=own)
-                still, reached = judge.verdicts(part[left], sent.images)
+                attacked = run_attack(judge.model, stage.attack, images[left], judge.references(part[left]), seed=own)
+                still, reached = judge.verdicts(part[left], attacked.images)
             except AttackTimeout:
                 raise
             except Exception as error:  # Whatever it is: the stages after it may well run.
@@ -66,18 +66,18 @@ def staged_shard(
                 judge.check_copies()
             better = ~still | (reached > margins[left])
             rows = left[better]
-            worst[rows], margins[rows] = sent.images[better], reached[better]
-            returned[rows], projected[rows] = sent.norm_returned[better].cpu(), sent.projected[better].cpu()
+            worst[rows], margins[rows] = attacked.images[better], reached[better]
+            returned[rows], projected[rows] = attacked.norm_returned[better].cpu(), attacked.projected[better].cpu()
             right[left], broken_by[left[~still]] = still, number
-            done = replace(done, broken=int((~still).sum()), **vars(sent.cost))
-            total += sent.cost
+            done = replace(done, broken=int((~still).sum()), **vars(attacked.cost))
+            total += attacked.cost
         passes.append(done)
     failed = [done for done in passes if done.reason]
     if failed and len(failed) == len(passes):
         raise AttackError(f"every stage failed, the first since {failed[0].reason}")
     broken_by[right] = len(passes)
-    sent = Sent(worst, returned, projected, total)
-    records = judged(judge, attack, images, part, sent, seed=seed, pictured=pictured, mapped=mapped)
+    attacked = Attacked(worst, returned, projected, total)
+    records = judged(judge, attack, images, part, attacked, seed=seed, pictured=pictured, mapped=mapped)
     # The last word is that of the records, should rounding in a batch of another size tip a tie.
     held = (records.values["recall_at_1"] > 0.5) & (broken_by >= 0)
     return replace(records, stages=tuple(passes), broken_by=np.where(held, len(passes), broken_by))

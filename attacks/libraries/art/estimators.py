@@ -101,7 +101,7 @@ class ClassifierEstimator(PyTorchClassifier):  # type: ignore[misc]
 
 
 class AskingEstimator(ClassGradientsMixin, ClassifierMixin, NeuralNetworkMixin, LossGradientsMixin, BaseEstimator):  # type: ignore[misc]
-    """A classifier that asks somebody else: one of many attacks that take turns (see `turns`).
+    """A classifier that asks somebody else: one of many attacks that take turns (see `batched_threads`).
 
     Args:
         ask: answers, for images ``(K, 3, H, W)`` and labels ``(K,)``, "predict" with logits or probabilities, "loss"

@@ -8,7 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from robustdml.config import Effort
 from robustdml.results import Norm
 
-from ..row import Row
+from ..row import LibraryRow
 
 #: The norms of balls that most gradient attacks know.
 BALLS: tuple[Norm, ...] = ("linf", "l2", "l1")
@@ -21,7 +21,7 @@ UNCHANGED = "; unchanged where it fails"
 
 
 @dataclass(frozen=True)
-class ARTRow(Row):
+class ARTRow(LibraryRow):
     """One attack of ART.
 
     Args:

@@ -2,7 +2,7 @@
 
 The library draws random numbers for a whole batch, some of its attacks stop a batch when its sum of losses stops
 falling, and Square moves the same square in every image. The images of these attacks are therefore repeatable for the
-same shards, not for others; those that go image by image (`Row.most_rows`) draw per query.
+same shards, not for others; those that go image by image (`LibraryRow.most_rows`) draw per query.
 """
 
 from __future__ import annotations

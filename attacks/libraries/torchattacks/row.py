@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 
-from ..row import Row
+from ..row import LibraryRow
 
 
 @dataclass(frozen=True)
-class TorchattacksRow(Row):
+class TorchattacksRow(LibraryRow):
     """One attack of the library; its own parameters beside the library's are ``hardest`` and ``target_classes``.
 
     Args:
