@@ -482,7 +482,7 @@ class Results(_Record):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             reason = f"{where}: {first['msg']}"
-        except (ValueError, KeyError, TypeError, AttributeError, BudgetError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, BudgetError, SpecError) as error:
             reason = f"{type(error).__name__}: {error}"
         else:
             raise RunFolderError(

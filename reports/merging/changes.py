@@ -135,7 +135,7 @@ def compare_runs(before: str, after: str) -> RunChanges:
     models = []
     for (one, two), own in zip(pairs, measured, strict=True):
         count = len(_shared(*own))
-        same, notes = one.fingerprint == two.fingerprint, tuple(_notes(*own))
+        same, notes = one.fingerprint == two.fingerprint, (*_prepared(one, two), *_notes(*own))
         models.append(ModelChanges(one.name, two.name, same, notes, tuple(changes[:count])))
         changes = changes[count:]
     shared = tuple(metric for metric in first.dataset.metrics if metric.name in names)
@@ -180,6 +180,12 @@ def _shared(ours: Measured, theirs: Measured) -> list[tuple[Measurement, Measure
     """What was measured on both sides."""
     found = {item.key: item for item in theirs}
     return [(item, found[item.key]) for item in ours if item.key in found]
+
+
+def _prepared(before: ModelEntry, after: ModelEntry) -> Iterator[str]:
+    one, two = before.preprocessing, after.preprocessing
+    if one is not None and two is not None and one != two:
+        yield f"its images were not prepared alike, from which a difference may come: {one} before, {two} after"
 
 
 def _notes(ours: Measured, theirs: Measured) -> Iterator[str]:

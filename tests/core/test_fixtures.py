@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from robustdml.models import load_checkpoint
+from robustdml.preprocessing import Preprocessing
 from robustdml.registry import Spec
 from robustdml.results import SCHEMA_VERSION, Results
 
@@ -63,6 +64,19 @@ def test_the_checkpoint_of_version_1_embeds_as_it_did():
     expected = [
         [0.16556644, 0.62779111, 0.73542243, 0.12192830, 0.15084207],
         [-0.18196563, 0.40304074, -0.88344091, 0.09921797, 0.11888897],
+    ]
+    torch.testing.assert_close(model(images).detach(), torch.tensor(expected))
+
+
+def test_the_checkpoint_of_version_2_embeds_and_is_prepared_for_as_it_was():
+    model = load_checkpoint(FIXTURES / "checkpoint-2", trust_code=True).deployed()
+    assert model.preprocessing == Preprocessing(
+        16, 20, squash=True, interpolation="bicubic", mean=(0.5, 0.4, 0.3), std=(0.25, 0.5, 0.125)
+    )
+    images = torch.linspace(0, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
+    expected = [
+        [0.72509652, -0.47067937, 0.35699815, -0.33082819, 0.12570274],
+        [0.29307213, -0.25483504, -0.33110413, -0.23876673, 0.82615268],
     ]
     torch.testing.assert_close(model(images).detach(), torch.tensor(expected))
 

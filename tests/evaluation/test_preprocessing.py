@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -17,7 +18,7 @@ from robustdml.errors import RunFolderError, SpecError
 from robustdml.evaluation import evaluate
 from robustdml.models import EmbeddingModel, ModelConfig
 from robustdml.preprocessing import Preprocessing
-from robustdml.reports import write_outputs, write_report
+from robustdml.reports import compare_runs, write_outputs, write_report
 from robustdml.results import Results
 
 PLAIN = Preprocessing(10)
@@ -166,6 +167,29 @@ def test_what_a_model_declares_must_be_possible(pictures, tmp_path):
     with pytest.raises(SpecError, match="image_size 4 must be between 8 and 2048"):
         run(pictures, {"net": Declaring({"size": 4})}, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_comparison_says_where_images_were_not_prepared_alike(pictures, tmp_path):
+    for name, how in (("before", PLAIN), ("after", CROPPED)):
+        run(pictures, {"net": Declaring(how)}, tmp_path / name)
+    (model,) = compare_runs(str(tmp_path / "before"), str(tmp_path / "after")).models
+    assert model.same_weights
+    (note,) = model.notes
+    assert note.endswith(f": {PLAIN} before, {CROPPED} after")
+    (model,) = compare_runs(str(tmp_path / "before"), str(tmp_path / "before")).models
+    assert model.notes == ()
+
+
+def test_results_with_a_preprocessing_of_a_newer_version_are_read_and_damaged_ones_are_refused(pictures, tmp_path):
+    results = run(pictures, {"net": Declaring(CROPPED)}, tmp_path)
+    content = json.loads((tmp_path / "results.json").read_text())
+    content["models"][0]["preprocessing"]["of_a_newer_version"] = [1]
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    assert Results.load(tmp_path) == results
+    content["models"][0]["preprocessing"]["resize"] = 3
+    (tmp_path / "results.json").write_text(json.dumps(content))
+    with pytest.raises(RunFolderError, match=r"not a results file of schema \d \(SpecError: resize=3 must be at least"):
+        Results.load(tmp_path)
 
 
 def test_code_named_on_the_command_line_declares_its_input_too(tmp_path, monkeypatch):
