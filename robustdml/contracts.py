@@ -10,12 +10,26 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from robustdml.importing import code_digest
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
+
+
+class ListRules(Protocol):
+    """Who is a right answer to a query, and who is left out of its list (`robustdml.data.protocol.Protocol`)."""
+
+    def relevant(self, queries: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """For arrays of ids that broadcast."""
+        ...
+
+    def ignored(self, queries: NDArray[np.int64], items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """For arrays of ids that broadcast."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,12 +42,14 @@ class Gallery:
         ids: ``(M,)`` int64, unique.
         images: loads the images ``(K, 3, H, W)`` in [0, 1] of gallery rows ``(K,)``; None where there are none at hand
             (a training batch).
+        rules: None where items of equal label are relevant and the query itself is left out.
     """
 
     embeddings: Tensor
     labels: Tensor
     ids: Tensor
     images: Callable[[Tensor], Tensor] | None = None
+    rules: ListRules | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,13 +79,21 @@ class References:
 
     @property
     def own(self) -> Tensor:
-        """``(N, M)`` bool: the gallery rows that are the query itself."""
-        return self.ids[:, None] == self.gallery.ids[None]
+        """``(N, M)`` bool: the gallery rows that are not in the query's list: itself, and what the rules leave out."""
+        if self.gallery.rules is None:
+            return self.ids[:, None] == self.gallery.ids[None]
+        return self._asked(self.gallery.rules.ignored)
 
     @property
     def same_class(self) -> Tensor:
-        """``(N, M)`` bool: the gallery rows of the query's class, the query itself among them."""
-        return self.labels[:, None] == self.gallery.labels[None]
+        """``(N, M)`` bool: the gallery rows of the query's class, its ``own`` among them; others are wrong answers."""
+        if self.gallery.rules is None:
+            return self.labels[:, None] == self.gallery.labels[None]
+        return self._asked(self.gallery.rules.relevant) | self.own
+
+    def _asked(self, question: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]) -> Tensor:
+        answers = question(self.ids.cpu().numpy()[:, None], self.gallery.ids.cpu().numpy()[None])
+        return torch.from_numpy(answers).to(self.ids.device)
 
     @property
     def searchers(self) -> Gallery:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from robustdml.contracts import Gallery, References
-from robustdml.data import RetrievalSplit
+from robustdml.data import RetrievalSplit, SameClass
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import AttackError, CheckpointError
 from robustdml.evaluation.analyses.ranking_measures import AttackedEmbeddings, Points, Values, measured
@@ -81,6 +81,7 @@ class Judge:
             torch.tensor(split.labels[split.gallery], device=device),
             torch.tensor(split.gallery, device=device),
             images=lambda rows: tensors.batch(split.gallery[rows.cpu().numpy()]).to(device),
+            rules=None if isinstance(split.protocol, SameClass) else copy.deepcopy(split.protocol),
         )
 
     def fresh(self) -> Judge:
@@ -172,7 +173,7 @@ class Judge:
             return found
 
         points = torch.tensor(other.gallery_embeddings, device=self.device)
-        other._gallery = Gallery(points, self._gallery.labels, self._gallery.ids, load)
+        other._gallery = replace(self._gallery, embeddings=points, images=load)
         return other
 
     def measured_items(self, measures: Sequence[str], rows: Tensor, after: Floats, targets: Tensor | None) -> Values:
@@ -189,7 +190,9 @@ class Judge:
         gallery = Points(self.gallery_embeddings, self.split.gallery)
         searchers = Points(self.query_embeddings, self.split.query)
         before, ids = self.gallery_embeddings[places], self.split.gallery[places]
-        return measured(measures, AttackedEmbeddings(gallery, searchers, before, after, ids, aimed))
+        return measured(
+            measures, AttackedEmbeddings(gallery, searchers, before, after, ids, aimed, self.split.protocol.ignored)
+        )
 
     def clean(self) -> Records:
         """The records of the clean queries."""
@@ -231,7 +234,10 @@ class Judge:
         records = self._score(part, embeddings, before, norms, projected.cpu().numpy(), self.split.gallery[aimed])
         gallery = Points(self.gallery_embeddings, self.split.gallery)
         clean = self.query_embeddings[part]
-        values = measured(measures, AttackedEmbeddings(gallery, None, clean, embeddings, records.ids, aimed))
+        values = measured(
+            measures,
+            AttackedEmbeddings(gallery, None, clean, embeddings, records.ids, aimed, self.split.protocol.ignored),
+        )
         kept = {item: embeddings[row] for row, item in enumerate(records.ids.tolist()) if item in mapped}
         return replace(records, embeddings=kept, measures=totals(values))
 

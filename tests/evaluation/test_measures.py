@@ -27,7 +27,7 @@ def attacked(request):
     before = gallery.embeddings[:5] if request.param else on_sphere(random, 5)
     ids = gallery.ids[:5] if request.param else np.arange(5) + 2000
     targets = np.stack([random.permutation(np.arange(5, 40))[:4] for _ in range(5)])
-    return AttackedEmbeddings(gallery, None, before, on_sphere(random, 5), ids, targets)
+    return AttackedEmbeddings(gallery, None, before, on_sphere(random, 5), ids, targets, np.equal)
 
 
 def listed(attacked, row, point):
@@ -38,6 +38,24 @@ def listed(attacked, row, point):
 
 def place(order, item):
     return 100 * order.index(item) / (len(order) - 1)
+
+
+def test_what_the_protocol_leaves_out_has_no_place_in_a_list(attacked):
+    """As if it were not in the gallery at all."""
+    even = replace(attacked, ignored=lambda queries, items: (queries == items) | (items % 2 == 1))
+    kept = np.flatnonzero((attacked.gallery.ids % 2 == 0) | np.isin(attacked.gallery.ids, attacked.ids))
+    chosen = np.stack([[row for row in np.flatnonzero(attacked.gallery.ids % 2 == 0) if row >= 5][:4]] * 5)
+    fewer = replace(
+        attacked,
+        gallery=Points(attacked.gallery.embeddings[kept], attacked.gallery.ids[kept]),
+        targets=np.searchsorted(kept, chosen),
+        ignored=even.ignored,
+    )
+    found, expected = (measured(["rank_percentile"], seen) for seen in (replace(even, targets=chosen), fewer))
+    assert all((found[name] == expected[name]).all() for name in expected)
+    assert (
+        found["rank_percentile"] != measured(["rank_percentile"], replace(attacked, targets=chosen))["rank_percentile"]
+    ).any()
 
 
 @pytest.mark.parametrize("goal", ["qa_plus", "qa_minus", "spqa_plus", "spqa_minus"])
@@ -63,13 +81,9 @@ def test_rank_percentiles_are_places_in_the_list(attacked, goal):
 
 def test_the_first_place_is_0_and_the_last_100_and_equals_share(attacked):
     items = attacked.gallery.embeddings
-    best = AttackedEmbeddings(
-        attacked.gallery, None, attacked.before, items[[20] * 5], attacked.ids, np.full((5, 1), 20)
-    )
+    best = replace(attacked, after=items[[20] * 5], targets=np.full((5, 1), 20))
     assert measured(["rank_percentile"], best)["rank_percentile"] == pytest.approx([0] * 5)
-    worst = AttackedEmbeddings(
-        attacked.gallery, None, attacked.before, -items[[20] * 5], attacked.ids, np.full((5, 1), 20)
-    )
+    worst = replace(best, after=-items[[20] * 5])
     assert measured(["rank_percentile"], worst)["rank_percentile"] == pytest.approx([100] * 5)
     flat = Points(np.repeat(items[:1], 40, axis=0), attacked.gallery.ids)
     same = replace(attacked, gallery=flat, before=items[[0] * 5], after=items[[0] * 5])

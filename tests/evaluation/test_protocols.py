@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import torch
-from squares import QUIET, SmallNet
+from squares import QUIET, FakeAttack, SmallNet
 from torch.nn import functional as F
 
 from robustdml.attacks import build_attack
@@ -83,6 +83,30 @@ def test_what_the_own_camera_took_is_in_no_list(squares, tmp_path):
     assert not protocol.ignored(data.query[:, None], top).any()
     relevant, searched = protocol.counts(data.query, data.gallery)
     assert results.dataset.chance == pytest.approx((relevant / searched).mean())
+
+
+class Seer(FakeAttack):
+    """An attack that remembers what it was told of the gallery."""
+
+    def __call__(self, model, images, references, *, seed):
+        self.seen.append((references.ids.numpy(), references.own.numpy(), references.same_class.numpy()))
+        if references.gallery.rules is not None:
+            vars(references.gallery.rules).get("cameras", np.zeros(1)).fill(0)
+        return images
+
+
+@pytest.mark.parametrize("make", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_attacks_know_the_protocol_and_cannot_change_it(squares, tmp_path, make):
+    data, expected = replace(squares, protocol=make(squares.labels)), make(squares.labels)
+    seer = Seer(None)
+    object.__setattr__(seer, "seen", [])
+    results = evaluate({"net": SmallNet()}, data, [seer], out=tmp_path, options=QUIET)
+    ((ids, own, same),) = seer.seen
+    ignored = expected.ignored(ids[:, None], data.gallery[None])
+    assert (own == ignored).all()
+    assert (same == (ignored | expected.relevant(ids[:, None], data.gallery[None]))).all()
+    assert results.cells[0].hits == results.models[0].clean_hits
+    assert data.protocol.identity() == expected.identity()
 
 
 def precision_at_5(relevant, counts):

@@ -1,8 +1,9 @@
 """What the papers of the ranking attacks report, measured by the judge on the embeddings that came out.
 
 Rank percentiles are in [0, 100]: the share of the other items that come before the item in question, ties counted half,
-so that 0 is the first place and 100 the last. A query is not in its own list. Each is given as it is and, under
-``…_clean``, as it was before the attack. Other measures: the embedding shift is a Euclidean distance in [0, 2].
+so that 0 is the first place and 100 the last. What a query ignores, itself at least, is not in its list. Each is given
+as it is and, under ``…_clean``, as it was before the attack. Other measures: the embedding shift is a Euclidean
+distance in [0, 2].
 
 Shapes: N attacked images, M gallery items, D dimensions, T targets, Q queries.
 """
@@ -48,6 +49,7 @@ class AttackedEmbeddings:
         after: ``(N, D)``, the attacked ones.
         ids: ``(N,)``, of the attacked images.
         targets: ``(N, T)`` rows of the gallery (for an attack on the gallery, of ``searchers``); T may be 0.
+        ignored: says of ids which items are not in the list of a query (`robustdml.data.protocol.Protocol.ignored`).
     """
 
     gallery: Points
@@ -56,12 +58,12 @@ class AttackedEmbeddings:
     after: Floats
     ids: Integers
     targets: Integers
+    ignored: Callable[[Integers, Integers], Booleans]
 
     @property
     def own(self) -> Booleans:
-        """``(N, M)``: the gallery rows that are the image itself."""
-        own: Booleans = self.ids[:, None] == self.gallery.ids[None]
-        return own
+        """``(N, M)``: the gallery rows that are not in the list of the image: itself, at least."""
+        return self.ignored(self.ids[:, None], self.gallery.ids[None])
 
 
 Measure = Callable[[AttackedEmbeddings], Values]
@@ -164,7 +166,8 @@ def _items_ranks(attacked: AttackedEmbeddings, searchers: Points) -> Values:
         for column in range(attacked.targets.shape[1]):
             chosen = attacked.targets[:, column]
             queries = searchers.embeddings[chosen].astype(np.float64)
-            rivals = ~attacked.own & (searchers.ids[chosen][:, None] != attacked.gallery.ids[None])
+            items = attacked.gallery.ids[None]
+            rivals = (attacked.ids[:, None] != items) & ~attacked.ignored(searchers.ids[chosen][:, None], items)
             mine = (queries * points).sum(1, keepdims=True)
             found[:, column] = _percentile(_similarity(queries, attacked.gallery.embeddings), mine, rivals)
         mean: Doubles = found.mean(1)
