@@ -79,7 +79,9 @@ class Preprocessing:
 
     def square(self, image: Tensor) -> Tensor:
         """The square that the model gets of an image: uint8, ``(3, H, W)`` to ``(3, S, S)``."""
-        from torchvision.transforms.v2 import functional
+        if tuple(image.shape[1:]) == (self.size, self.size) == (self.resize, self.resize):
+            return image
+        from torchvision.transforms.v2 import functional  # slow to import, and small images need none of it
 
         sides = [self.resize, self.resize] if self.squash else [self.resize]
         resized = functional.resize(image, sides, interpolation=self.interpolation_mode, antialias=True)

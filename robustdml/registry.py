@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import keyword
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -117,11 +117,14 @@ class Registry(Generic[T]):
 
     Args:
         kind: what the entries are, in the singular, for messages ("attack").
+        later: gives further entries where making them is slow: they are added when a name is asked for that is not
+            there yet, or all of them are.
     """
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, later: Callable[[], Iterable[tuple[str, T]]] | None = None) -> None:
         self.kind = kind
         self._entries: dict[str, T] = {}
+        self._later = later
 
     def add(self, name: str, entry: T) -> T:
         """Add an entry and return it.
@@ -134,26 +137,31 @@ class Registry(Generic[T]):
         self._entries[name] = entry
         return entry
 
+    def _all(self) -> dict[str, T]:
+        later, self._later = self._later, None
+        for name, entry in later() if later else ():
+            self.add(name, entry)
+        return self._entries
+
     def __getitem__(self, name: str) -> T:
         """The entry of that name.
 
         Raises:
             UnknownNameError: there is none; the message names the nearest.
         """
-        try:
-            return self._entries[name]
-        except KeyError:
-            raise UnknownNameError(self.kind, name, self._entries) from None
+        if name not in self:
+            raise UnknownNameError(self.kind, name, self._entries)
+        return self._entries[name]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._entries or name in self._all()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
+        return iter(self._all())
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._all())
 
     def items(self) -> Iterator[tuple[str, T]]:
         """Names and entries, in the order of registration."""
-        return iter(self._entries.items())
+        return iter(self._all().items())

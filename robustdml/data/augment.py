@@ -7,7 +7,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from robustdml.errors import UnknownNameError
 from robustdml.preprocessing import Preprocessing
@@ -46,6 +45,8 @@ def augmentation(name: str, preprocessing: Preprocessing) -> View:
 
 
 def _shift(preprocessing: Preprocessing) -> View:
+    from torchvision.transforms import v2
+
     # Digits stand on black, so black is what a shift uncovers.
     move = v2.RandomAffine(
         degrees=10, translate=(1 / 16, 1 / 16), scale=(0.9, 1.1), interpolation=v2.InterpolationMode.BILINEAR, fill=0
@@ -54,6 +55,8 @@ def _shift(preprocessing: Preprocessing) -> View:
 
 
 def _crop(preprocessing: Preprocessing) -> View:
+    from torchvision.transforms import v2
+
     crop = v2.RandomResizedCrop(
         preprocessing.size, scale=(0.4, 1.0), interpolation=preprocessing.interpolation_mode, antialias=True
     )
@@ -61,6 +64,8 @@ def _crop(preprocessing: Preprocessing) -> View:
 
 
 def _crop_flip(preprocessing: Preprocessing) -> View:
+    from torchvision.transforms import v2
+
     return _chain(_crop(preprocessing), v2.RandomHorizontalFlip())
 
 
@@ -76,8 +81,7 @@ def _apply(steps: tuple[View, ...], image: Tensor) -> Tensor:
 
 
 def _to_float(image: Tensor) -> Tensor:
-    converted: Tensor = v2.functional.to_dtype(image, torch.float32, scale=True)
-    return converted
+    return image.to(torch.float32).mul_(1 / 255)
 
 
 _AUGMENTATIONS: dict[str, Callable[[Preprocessing], View]] = {

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
 from robustdml.data.augment import augmentation, evaluation_view
 from robustdml.data.images import ImageSource
@@ -73,7 +72,7 @@ class _Decoded:
         found = self._cache.get(row)
         if found is not None:
             return found
-        image: Tensor = v2.functional.pil_to_tensor(self._images.load(row))
+        image = torch.as_tensor(np.array(self._images.load(row))).permute(2, 0, 1)
         if image.nbytes <= self._free:
             self._cache[row] = image
             self._free -= image.nbytes

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import nn
-from torchvision import models as torchvision_models
 
 from robustdml.errors import SpecError
 from robustdml.models.small import SmallResNet
@@ -48,6 +47,8 @@ def _small(
 
 
 def _torchvision(name: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
+    from torchvision import models as torchvision_models
+
     options: dict[str, object] = {}
     if not pretrained:
         # Made for 224 pixels unless told otherwise; with published weights they stay so.
@@ -81,6 +82,8 @@ def _torchvision(name: str, pretrained: bool, image_size: int) -> tuple[nn.Modul
 
 
 def _torchvision_preprocessing(name: str, network: nn.Module) -> Preprocessing:
+    from torchvision import models as torchvision_models
+
     about = torchvision_models.get_model_weights(name)["DEFAULT"].transforms()
     mean, std = three(about.mean), three(about.std)
     if name in {"googlenet", "inception_v3"}:
@@ -91,7 +94,16 @@ def _torchvision_preprocessing(name: str, network: nn.Module) -> Preprocessing:
     )
 
 
-BACKBONES: Registry[Backbone] = Registry("backbone")
+def _torchvision_backbones() -> Iterator[tuple[str, Backbone]]:
+    """Every classification network of torchvision, a library that takes as long to import as torch does."""
+    from torchvision import models as torchvision_models
+
+    for name in torchvision_models.list_models(module=torchvision_models):
+        build, preprocessing = partial(_torchvision, name), partial(_torchvision_preprocessing, name)
+        yield name, Backbone(f"torchvision's {name}", build, pretrained=True, preprocessing=preprocessing)
+
+
+BACKBONES: Registry[Backbone] = Registry("backbone", _torchvision_backbones)
 
 _STRIDES = (1, 2, 2, 2)
 for _name, _summary, _widths, _stem_stride, _blocks in [
@@ -102,16 +114,6 @@ for _name, _summary, _widths, _stem_stride, _blocks in [
 ]:
     BACKBONES.add(
         _name, Backbone(_summary, partial(_small, _widths, _STRIDES, _stem_stride, _blocks), pretrained=False)
-    )
-for _name in torchvision_models.list_models(module=torchvision_models):
-    BACKBONES.add(
-        _name,
-        Backbone(
-            f"torchvision's {_name}",
-            partial(_torchvision, _name),
-            pretrained=True,
-            preprocessing=partial(_torchvision_preprocessing, _name),
-        ),
     )
 
 

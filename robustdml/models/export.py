@@ -8,7 +8,6 @@ from typing import Any
 
 import safetensors.torch
 from torch import nn
-from torchvision import models as torchvision_models
 
 from robustdml.errors import SpecError
 from robustdml.files import write_bytes
@@ -30,6 +29,8 @@ def to_torchvision(model: EmbeddingModel, branch: str | None = None) -> nn.Modul
     Raises:
         SpecError: the backbone is none of torchvision's, or has no linear layer at its end; or no such branch.
     """
+    from torchvision import models as torchvision_models  # slow to import
+
     name = model.config.backbone
     if name not in BACKBONES or not BACKBONES[name].pretrained or name.startswith("squeezenet"):
         raise SpecError(

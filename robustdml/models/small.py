@@ -5,17 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut (He et al. 2016), with the names of torchvision's ``BasicBlock``.
+
+    It is not torchvision's own, because that library takes as long to import as torch does.
+    """
+
+    def __init__(self, channels: int, width: int, stride: int, shortcut: nn.Module | None) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.downsample = shortcut
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(N, channels, H, W)`` to ``(N, width, H / stride, W / stride)``."""
+        changed: Tensor = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(features)))))
+        changed += features if self.downsample is None else self.downsample(features)
+        return self.relu(changed)  # type: ignore[no-any-return]
 
 
 class SmallResNet(nn.Module):
-    """A ResNet for images of 32 to 64 pixels: one BasicBlock (He et al. 2016) per width, strides as given.
+    """A ResNet for images of 32 to 64 pixels: residual blocks of each width, strides as given.
 
     Args:
         widths: channels of each stage.
         strides: stride of each stage.
         stem_stride: stride of the 3 x 3 stem, which replaces the 7 x 7 stem and the pooling made for 224 pixels.
-        blocks: BasicBlocks per stage.
+        blocks: residual blocks per stage.
     """
 
     def __init__(self, widths: Sequence[int], strides: Sequence[int], *, stem_stride: int = 1, blocks: int = 1) -> None:
@@ -30,7 +51,7 @@ class SmallResNet(nn.Module):
                 if step != 1 or channels != width:
                     projection = nn.Conv2d(channels, width, 1, stride=step, bias=False)
                     shortcut = nn.Sequential(projection, nn.BatchNorm2d(width))
-                layers.append(BasicBlock(channels, width, step, shortcut))
+                layers.append(ResidualBlock(channels, width, step, shortcut))
                 channels = width
         self.layers = nn.Sequential(*layers)
         for module in self.modules():

@@ -9,7 +9,6 @@ from __future__ import annotations
 import faiss
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import normalized_mutual_info_score
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
@@ -50,7 +49,21 @@ def nmi(embeddings: Floats, labels: Integers) -> float | None:
     means.train(points)
     _, clusters = means.index.search(points, 1)
     # Rounding may carry it past its bounds.
-    return float(np.clip(normalized_mutual_info_score(labels, clusters[:, 0]), 0, 1))
+    return float(np.clip(_mutual_information(labels, clusters[:, 0]), 0, 1))
+
+
+def _mutual_information(labels: Integers, clusters: Integers) -> float:
+    """Mutual information of two groupings over the mean of their entropies; one of them has two groups or more."""
+    rows, columns = (np.unique(part, return_inverse=True)[1] for part in (labels, clusters))
+    joint = np.zeros((rows.max() + 1, columns.max() + 1))
+    np.add.at(joint, (rows, columns), 1 / len(labels))
+    entropies = [_entropy(part) for part in (joint.sum(0), joint.sum(1), joint.ravel())]
+    return 2 * (entropies[0] + entropies[1] - entropies[2]) / (entropies[0] + entropies[1])
+
+
+def _entropy(shares: npt.NDArray[np.float64]) -> float:
+    positive = shares[shares > 0]
+    return float(-(positive * np.log(positive)).sum())
 
 
 def pi_ratio(embeddings: Floats, labels: Integers) -> float | None:

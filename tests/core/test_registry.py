@@ -156,6 +156,30 @@ def test_registry_suggests_nothing_where_nothing_is_near(registry):
         registry["xyzzyx"]
 
 
+def test_entries_that_are_slow_to_make_are_made_when_they_are_missed():
+    made = []
+
+    def later():
+        made.append(True)
+        yield "b", 2
+
+    def fresh():
+        made.clear()
+        registry = Registry("backbone", later)
+        registry.add("a", 1)
+        return registry
+
+    assert (fresh()["a"], "a" in fresh(), made) == (1, True, [])
+    for use in (lambda r: r["b"] == 2, lambda r: "b" in r, lambda r: len(r) == 2, lambda r: list(r) == ["a", "b"]):
+        registry = fresh()
+        assert use(registry)
+        assert use(registry)
+        assert made == [True]
+    assert dict(fresh().items()) == {"a": 1, "b": 2}
+    with pytest.raises(UnknownNameError, match="unknown backbone 'c': known: a, b"):
+        fresh()["c"]
+
+
 def test_registry_refuses_a_name_twice_and_keeps_the_first(registry):
     with pytest.raises(SpecError, match="attack 'noise' is registered twice"):
         registry.add("noise", 9)

@@ -129,10 +129,11 @@ def test_digits_use_the_whole_range_at_their_size():
     assert (batch[:, 0] == batch[:, 2]).all()
 
 
-def test_digits_are_as_dark_as_the_originals():
+def test_digits_are_those_of_scikit_learn():
     from sklearn.datasets import load_digits
 
     data = load_dataset("digits")
+    assert data.labels.tolist() == load_digits().target.tolist()
     batch = ImageTensors(data.images, data.image_size).batch(range(100))
     np.testing.assert_allclose(batch.mean(dim=(1, 2, 3)), load_digits().images[:100].mean(axis=(1, 2)) / 16, rtol=0.04)
 

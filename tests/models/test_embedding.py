@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock
 
 from robustdml.errors import SpecError, UnknownNameError
 from robustdml.models import BACKBONES, EmbeddingModel, ModelConfig, check_backbone
+from robustdml.models.small import ResidualBlock
 
 IMAGES = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(1))
 
@@ -174,3 +176,14 @@ def test_statistics_that_are_given_take_precedence_over_the_backbones():
 def test_statistics_that_cannot_be_are_refused(field):
     with pytest.raises(SpecError, match="must be three numbers, one for each channel"):
         ModelConfig("resnet-tiny", **field)
+
+
+def test_a_residual_block_is_that_of_torchvision():
+    torch.manual_seed(0)
+    shortcut = nn.Sequential(nn.Conv2d(4, 6, 1, stride=2, bias=False), nn.BatchNorm2d(6))
+    theirs = BasicBlock(4, 6, 2, shortcut)
+    ours = ResidualBlock(4, 6, 2, copy.deepcopy(shortcut))
+    assert [*ours.state_dict()] == [*theirs.state_dict()]
+    ours.load_state_dict(theirs.state_dict())
+    features = torch.randn(3, 4, 8, 8)
+    assert torch.equal(ours(features), theirs(features))

@@ -105,13 +105,32 @@ def test_importing_the_attacks_imports_no_library_of_attacks_and_changes_nothing
 def test_a_library_of_attacks_is_imported_for_its_first_attack(spec: str, library: str, tmp_path: Path) -> None:
     """It may set what it needs in the environment, and nothing else."""
     code = STATE + (
-        "import robustdml.models\n"  # with torch and torchvision, which set filters of their own
+        "import torchvision, robustdml.models\n"  # they set filters of their own
         "from robustdml.attacks import build_attack\n"
         "before = state()\n"
         f"build_attack('{spec}', 0.1)\n"
         "print(sorted({'torchattacks', 'art'} & sys.modules.keys()), state()[:3] == before[:3])\n"
     )
     assert run(code, tmp_path) == [f"['{library}'] True"]
+
+
+def test_evaluating_a_small_model_of_the_digits_needs_no_slow_library_before_its_first_attack(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def model():\n"
+        "    from robustdml.models import EmbeddingModel, ModelConfig\n"
+        "    return EmbeddingModel(ModelConfig('resnet-tiny', image_size=32))\n",
+        encoding="utf-8",
+    )
+    code = STATE + (
+        "from robustdml.attacks import PGD\n"
+        "from robustdml.cli import main\n"
+        "def stop(*args, **kwargs):\n"
+        "    print(libraries(), flush=True)\n"
+        "    os._exit(0)\n"
+        "PGD.__call__ = stop\n"
+        "main(['evaluate', 'own:model', '--data', 'digits', '--attacks', 'margin', '--out', 'run', '--quiet'])\n"
+    )
+    assert run(code, tmp_path) == ["['faiss', 'torch']"]
 
 
 def test_listing_the_attacks_needs_no_torch(tmp_path: Path) -> None:

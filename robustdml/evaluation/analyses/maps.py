@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.decomposition import PCA
 
 from robustdml.data import RetrievalDataset
 from robustdml.evaluation.assemble import ModelRecords
@@ -16,6 +16,9 @@ from robustdml.evaluation.records import Records
 from robustdml.results import AttackEntry, EmbeddingMap, MapPath, Queries
 from robustdml.seeding import stream
 from robustdml.threat import ThreatModel
+
+if TYPE_CHECKING:
+    from sklearn.decomposition import PCA
 
 _PATHS, _GALLERY = 60, 400
 
@@ -39,6 +42,8 @@ def embedding_maps(
     gallery = judge.gallery_embeddings
     if min(gallery.shape) < 2:
         return []
+    from sklearn.decomposition import PCA  # slow to import, and wanted at the end of a run alone
+
     plane = PCA(n_components=2, svd_solver="full").fit(gallery)
     chosen = np.arange(len(gallery))
     if len(chosen) > _GALLERY:
