@@ -13,8 +13,14 @@ from robustdml.data import load_dataset
 from robustdml.evaluation.calibration import BUDGETS, DIMENSIONS, linear_settings, reached_by
 from robustdml.threat import ThreatModel
 
-MOMENTUM = "mi,mi(goal=item_margin, rivals=10)"
-STAGES = ["mi", MOMENTUM, f"{MOMENTUM},mi(goal=class_margin, rivals=4)", "apgd", "apgd(restarts=4)", "pgd", "standard"]
+STAGES = [
+    "mi",
+    "mi,mi(goal=item_margin, rivals=10)",
+    "mi,mi(goal=item_margin, rivals=3, predict=16)",
+    "mi,mi(goal=item_margin, rivals=3, predict=48)",
+    "apgd(restarts=4)",
+    "standard",
+]
 
 
 def budgets(norm: str) -> tuple[ThreatModel, ...]:

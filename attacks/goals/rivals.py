@@ -66,13 +66,42 @@ class ItemMargin:
         if self.items:
             return _given(references, "item", self.items, references.gallery.ids).expand(len(references), -1)
         similarity = references.embeddings @ references.gallery.embeddings.T
-        return _nearest(similarity.masked_fill(references.same_class, -inf), self.skip, self.rivals)
+        return nearest_places(similarity.masked_fill(references.same_class, -inf), self.skip, self.rivals)
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Nearest rival minus nearest own similarity."""
         rows = self.target_rows(references, seed=seed)
         chosen = references.same_class.new_zeros(references.same_class.shape).scatter(1, rows, True)
         return margin_to(references, chosen & ~references.same_class)
+
+
+@dataclass(frozen=True, eq=False)
+class ChosenItem:
+    """The margin against one foreign item for each query, chosen before.
+
+    Args:
+        rows: ``(K,)``, gallery rows.
+        ids: ``(K,)``, the queries that they are for.
+    """
+
+    rows: Tensor
+    ids: Tensor
+    name, title, meaning = ItemMargin.name, ItemMargin.title, ItemMargin.meaning
+    measures: ClassVar = ()
+    citation = ""
+    flat_at_clean = False
+
+    def target_rows(self, references: References, *, seed: int) -> Tensor:
+        """``(N, 1)``."""
+        place = (references.ids[:, None] == self.ids[None]).int().argmax(1)
+        return self.rows[place][:, None]
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """Similarity to the item minus that to the nearest own one."""
+        rows = self.target_rows(references, seed=seed)
+        return margin_to(
+            references, references.same_class.new_zeros(references.same_class.shape).scatter(1, rows, True)
+        )
 
 
 @dataclass(frozen=True)
@@ -127,7 +156,7 @@ class ClassMargin:
             similarity = similarity.masked_fill(references.same_class, -inf)
             nearest = similarity.new_full((len(references), len(labels)), -inf)
             nearest = nearest.scatter_reduce(1, class_of.expand(len(references), -1), similarity, "amax")
-            rows = _nearest(nearest, self.skip, self.rivals)
+            rows = nearest_places(nearest, self.skip, self.rivals)
         chosen = references.same_class.new_zeros(len(references), len(labels)).scatter(1, rows, True)
         return margin_to(references, chosen[:, class_of] & ~references.same_class)
 
@@ -142,7 +171,7 @@ def _check(rivals: int, skip: int) -> None:
         raise SpecError(f"rivals={rivals} must be at least 1 and skip={skip} at least 0")
 
 
-def _nearest(similarity: Tensor, skip: int, count: int) -> Tensor:
+def nearest_places(similarity: Tensor, skip: int, count: int) -> Tensor:
     """``(N, count)`` places of the highest values after the ``skip`` highest; -inf stands for what may not be taken."""
     allowed = similarity.isfinite().sum(1, keepdim=True)
     if not bool(allowed.all()):

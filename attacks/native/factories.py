@@ -40,6 +40,7 @@ PARAMETERS: dict[str, dict[str, object]] = {
         "norm": "linf",
         "momentum": 0.75,
         "stop": True,
+        "predict": 0,
         "samples": 1,
     },
     "apgd.APGD": {"steps": 50, "restarts": 1, "norm": "linf", "samples": 1},

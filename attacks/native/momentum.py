@@ -15,10 +15,11 @@ from robustdml.results import AttackEntry
 from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
 
-from ..goals.rivals import in_turn
+from ..goals.rivals import ChosenItem, ItemMargin, in_turn
 from ..goals.untargeted import Margin
 from .geometry import GEOMETRIES, project, random_perturbation, steepest_step
 from .gradient import Best, gradient_entry, value_of
+from .prediction import promising_items
 
 # The first step as a share of eps. From a quarter to twice of it there was no difference.
 _FIRST_STEP = 0.5
@@ -36,7 +37,9 @@ class Momentum:
     from half of eps down to 0. Runs start at random in the ball. Whatever the goal, every image is judged by the
     margin, the best is returned, and a query whose margin says that its first hit is wrong costs no further gradient.
 
-    A goal that is several (`ItemMargin`, `ClassMargin`) is pursued in turns, each a run of its own.
+    A goal that is several (`ItemMargin`, `ClassMargin`) is pursued in turns, each a run of its own. With ``predict``
+    the items of `ItemMargin` are not those nearest to the query, but those that can come furthest ahead by a linear
+    model of the embedding (`promising_items`): fewer turns then find more.
 
     Args:
         goal: what to raise.
@@ -47,6 +50,7 @@ class Momentum:
         momentum: share of the past gradients kept in each step, at least 0.
         stop: whether a broken query is left alone. Without it the margin of each is raised as far as it goes, which
             tells of other measures than the first hit.
+        predict: with `ItemMargin`, gradients spent on each query for the choice of its items; 0 takes the nearest.
         samples: forward passes that value and gradient are the mean of (see `robustdml.attacks.PGD`), at least 1.
 
     Raises:
@@ -60,6 +64,7 @@ class Momentum:
     norm: str = "linf"
     momentum: float = 0.75
     stop: bool = True
+    predict: int = 0
     samples: int = 1
 
     def __post_init__(self) -> None:
@@ -67,8 +72,10 @@ class Momentum:
             raise SpecError(
                 f"steps={self.steps}, restarts={self.restarts} and samples={self.samples} must all be at least 1"
             )
-        if self.momentum < 0:
-            raise SpecError(f"momentum={self.momentum} must be at least 0")
+        if self.momentum < 0 or self.predict < 0:
+            raise SpecError(f"momentum={self.momentum} and predict={self.predict} must both be at least 0")
+        if self.predict and not (isinstance(self.goal, ItemMargin) and not self.goal.items):
+            raise SpecError(f"predict={self.predict} chooses items: it goes with goal=item_margin, and without items")
         if self.norm not in GEOMETRIES:
             raise SpecError(f"norm={self.norm} is not known: {', '.join(GEOMETRIES)}")
 
@@ -82,8 +89,8 @@ class Momentum:
         return gradient_entry("mi", self, "dong2018boosting")
 
     def target_rows(self, references: References, *, seed: int) -> Tensor | None:
-        """Those of the goal."""
-        return self.goal.target_rows(references, seed=seed)
+        """Those of the goal; None where they are predicted, for which it takes the model."""
+        return None if self.predict else self.goal.target_rows(references, seed=seed)
 
     def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
         """See `robustdml.contracts.Attack`."""
@@ -91,8 +98,8 @@ class Momentum:
         found = Best(images, Margin().objective(references, seed=seed)(references.embeddings))
         with untouched(model):
             torch.manual_seed(derive_seed(seed, "model", ids.tolist()))
-            runs = [goal for _ in range(self.restarts) for goal in in_turn(self.goal)]
-            for number, goal in enumerate(runs):
+            turns = self._turns(model, images, references, self._rows_left(found.values))
+            for number, goal in enumerate(turns * self.restarts):
                 rows = self._rows_left(found.values)
                 if not len(rows):
                     break
@@ -102,6 +109,14 @@ class Momentum:
                 best = self.ascend(model, goal, clean, start, references.rows(rows), seed=seed)
                 found.keep(best.images, best.values, rows)
         return found.images
+
+    def _turns(self, model: nn.Module, images: Tensor, references: References, rows: Tensor) -> tuple[Goal, ...]:
+        """The goals to pursue for the queries ``rows``."""
+        if not self.predict or not isinstance(self.goal, ItemMargin) or not len(rows):
+            return in_turn(self.goal)
+        count, left = self.goal.skip + self.goal.rivals, references.rows(rows)
+        items = promising_items(model, images[rows], left, self.eps, self.norm, count=count, gradients=self.predict)
+        return tuple(ChosenItem(items[:, turn], left.ids) for turn in range(self.goal.skip, count))
 
     def ascend(
         self, model: nn.Module, goal: Goal, clean: Tensor, start: Tensor, references: References, *, seed: int

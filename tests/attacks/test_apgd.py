@@ -106,6 +106,7 @@ class RowByRow(nn.Module):
         *(
             "mi(steps=4)",
             "mi(goal=item_margin, rivals=2, steps=4)",
+            "mi(goal=item_margin, predict=3, steps=4)",
             "pgd(steps=4)",
             "pgd(goal=stax, steps=4)",
             "apgd(steps=6)",

@@ -11,12 +11,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from robustdml.attacks import PGD, ClassMargin, ItemMargin, Margin, Momentum, build_attack
+from robustdml.attacks.native.prediction import promising_items
 from robustdml.contracts import Gallery, References
 from robustdml.errors import SpecError
 from robustdml.retrieval.embed import Embedder
 from robustdml.seeding import uniform_like
 
 EPS = 12 / 255
+PARTS = ("embeddings", "labels", "ids")
 TURNS = [ItemMargin(rivals=3), ClassMargin(rivals=3)]
 #: Budgets in each norm at which some queries of `trained` break and some do not.
 BUDGETS = {"linf": (0.015, 0.02, 0.025), "l2": (0.2, 0.3, 0.4), "l1": (0.7, 1.2, 1.7)}
@@ -257,11 +259,67 @@ def test_a_query_has_the_same_rivals_in_every_batch(make_references, goal):
         assert torch.allclose(goal.objective(part, seed=0)(part.embeddings), whole[row])
 
 
+@pytest.mark.parametrize("norm", BUDGETS)
+def test_promising_items_are_those_with_the_highest_bounds_of_the_linear_model(make_world, norm):
+    world = make_world("leave-self-out")
+    gallery, eps = world.references.gallery, BUDGETS[norm][2]
+    found = promising_items(world.model, world.images, world.references, eps, norm, count=4, gradients=6)
+    for row in range(6):
+        own = (gallery.labels == world.references.labels[row]) & (gallery.ids != world.references.ids[row])
+        foreign = (gallery.labels != world.references.labels[row]).nonzero().flatten().tolist()
+        bounds = []
+        for item in foreign:
+            leads = []
+            for relative in own.nonzero().flatten():
+                image = world.images[row : row + 1].clone().requires_grad_()
+                lead = (world.model(image) @ (gallery.embeddings[item] - gallery.embeddings[relative]))[0]
+                (slope,) = torch.autograd.grad(lead, image)
+                up, down = (1 - image).clamp(max=eps), image.clamp(max=eps)
+                raised = {
+                    "linf": torch.maximum(slope * up, -slope * down).sum(),
+                    "l2": eps * slope.norm(),
+                    "l1": eps * slope.abs()[torch.where(slope > 0, image < 1, image > 0)].max(),
+                }[norm]
+                leads.append(float(lead.detach() + raised.detach()))
+            bounds.append(min(leads))
+        order = torch.tensor(bounds).argsort(descending=True)[:4]
+        assert found[row].tolist() == [foreign[place] for place in order]
+
+
+def test_predicted_items_cost_their_gradients_and_are_no_more_than_there_are(trained):
+    model, images, references = trained
+    attack = Momentum(ItemMargin(rivals=3), 1e-4, steps=2, predict=5)
+    _, cost, _ = gradients(model, attack, images, references)
+    assert cost == (5 + 3 * 2) * len(images)
+    _, cost, _ = gradients(model, replace(attack, restarts=2), images, references)
+    assert cost == (5 + 2 * 3 * 2) * len(images)
+    # With more gradients asked for than there are dimensions, those of the dimensions are taken.
+    _, cost, _ = gradients(model, replace(attack, predict=99), images, references)
+    assert cost == (12 + 3 * 2) * len(images)
+    few = replace(references.gallery, **{key: getattr(references.gallery, key)[:13] for key in PARTS})
+    rows = promising_items(model, images, replace(references, gallery=few), 0.01, "linf", count=30, gradients=5)
+    for row, label in enumerate(references.labels):
+        foreign = (few.labels != label).nonzero().flatten()
+        assert sorted(set(rows[row].tolist())) == foreign.tolist()
+        assert torch.equal(rows[row, len(foreign) :], rows[row, : 30 - len(foreign)])
+
+
+def test_in_fewer_turns_predicted_items_break_more_than_the_nearest(trained):
+    model, images, references = trained
+    broken = []
+    for predict in (0, 12):
+        attacks = [Momentum(ItemMargin(rivals=1), eps, steps=10, predict=predict) for eps in BUDGETS["linf"]]
+        found = [attack(model, images, references, seed=3) for attack in attacks]
+        broken.append(sum(int((margin_of(model, each, references) > 0).sum()) for each in found))
+    assert broken[1] > broken[0]
+
+
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
         ("mi(steps=0)", "steps=0, restarts=1 and samples=1 must all be at least 1"),
-        ("mi(momentum=-1)", "momentum=-1 must be at least 0"),
+        ("mi(momentum=-1)", "momentum=-1 and predict=0 must both be at least 0"),
+        ("mi(predict=4)", "predict=4 chooses items: it goes with goal=item_margin, and without items"),
         ("mi(goal=item_margin, rivals=0)", "rivals=0 must be at least 1 and skip=0 at least 0"),
         ("mi(goal=class_margin, skip=-1)", "rivals=4 must be at least 1 and skip=-1 at least 0"),
     ],

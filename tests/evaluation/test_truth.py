@@ -284,7 +284,7 @@ def test_no_attack_breaks_what_the_truth_says_holds_and_the_turns_come_near(meas
     setting, truth, judge = measured
     norm, eps = setting.threat.norm, setting.threat.eps
     budget = "" if norm == "linf" else f", norm={norm}, eps={eps}"
-    attacks = build_suite(f"mi(steps=20{budget}),mi(goal=item_margin{budget})", 8 / 255)
+    attacks = build_suite(f"mi(steps=20{budget}),mi(goal=item_margin, rivals=3, predict=8{budget})", 8 / 255)
     pgd = [build_attack(f"pgd(goal=margin{budget})", 8 / 255)]
     stages, single, plain = (reached_by(each, judge, setting.images()) for each in (attacks, attacks[:1], pgd))
     for reached in (stages, single, plain):

@@ -1,0 +1,89 @@
+"""Which items of the gallery an attacker could bring in front, foretold by a linear model of the embedding.
+
+Near the clean image x the embedding is about ``e(x) + J delta``, and the lead of a foreign item n over an own item p
+``(g_n - g_p) . (e(x) + J delta)``. Over the allowed changes it grows to a maximum in closed form, and the least of
+these maxima over some own items bounds the margin that n can reach. How near an item is says little beside it: what
+counts is how fast the image can approach it, too.
+
+Shapes: N queries, M gallery items, K of them in question, D dimensions, G gradients, P values of an image.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from robustdml.contracts import References
+
+from ..goals.rivals import nearest_places
+
+# Foreign items that are looked at, those nearest to the clean query, and own items that they are compared with.
+_FOREIGN, _OWN = 256, 8
+
+# Values of gradients that are held at a time: half a gigabyte.
+_VALUES = 2**27
+
+
+def promising_items(
+    model: nn.Module, images: Tensor, references: References, eps: float, norm: str, *, count: int, gradients: int
+) -> Tensor:
+    """The foreign items with the highest bounds, the highest first: gallery rows ``(N, count)``.
+
+    Args:
+        images: ``(N, C, H, W)``, the clean queries.
+        eps: budget.
+        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        count: how many; where the gallery has fewer, they come round again.
+        gradients: G, at least 1: J is known along the G directions in which the items in question differ most from the
+            nearest own one, and taken as 0 across them. With G = D nothing is left out.
+
+    Raises:
+        SpecError: the gallery has no foreign item.
+    """
+    gallery, own_class = references.gallery.embeddings, references.same_class & ~references.own
+    similarity = references.embeddings @ gallery.T
+    near = similarity.masked_fill(references.same_class, -torch.inf).topk(min(_FOREIGN, len(gallery)), dim=1)
+    related = similarity.masked_fill(~own_class, -torch.inf).topk(min(_OWN, len(gallery)), dim=1)
+    apart = gallery[near.indices] - gallery[related.indices[:, :1]]  # (N, K, D)
+    directions = torch.linalg.svd(apart, full_matrices=False).Vh[:, :gradients]  # (N, G, D)
+    bounds = torch.full_like(near.values, torch.inf)
+    at_once = max(1, _VALUES // (directions.shape[1] * images[0].numel()))
+    for rows in torch.arange(len(images), device=images.device).split(at_once):
+        embeddings, slopes = _slopes(model, images[rows], directions[rows])
+        for row, embedding, slope in zip(rows.tolist(), embeddings, slopes, strict=True):
+            for own in related.indices[row][related.values[row].isfinite()]:
+                lead = gallery[near.indices[row]] - gallery[own]
+                along = (lead @ directions[row].T) @ slope
+                reached = lead @ embedding + _support(along, images[row].flatten(), eps, norm)
+                bounds[row] = bounds[row].minimum(reached)
+    places = nearest_places(bounds.where(near.values.isfinite(), -torch.inf), 0, count)
+    return near.indices.gather(1, places)
+
+
+def _slopes(model: nn.Module, images: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Embeddings ``(N, D)``, and the gradients of their parts along the directions, ``(N, G, P)``."""
+    with torch.enable_grad():
+        images = images.detach().requires_grad_()
+        embeddings = model(images)
+        found = []
+        for direction in directions.unbind(1):
+            (gradient,) = torch.autograd.grad((embeddings * direction).sum(), images, retain_graph=True)
+            found.append(gradient.flatten(1))
+    return embeddings.detach(), torch.stack(found, 1)
+
+
+def _support(slopes: Tensor, image: Tensor, eps: float, norm: str) -> Tensor:
+    """How far allowed changes of an image ``(P,)`` raise linear functions of it, ``(K, P)``: ``(K,)``.
+
+    L2 is without the box [0, 1], and for L1 one value may take the whole budget.
+    """
+    if norm == "l2":
+        raised: Tensor = eps * slopes.norm(dim=1)
+        return raised
+    reach = eps if norm == "linf" else 1.0
+    up, down = (1 - image).clamp_max(reach), image.clamp_max(reach)
+    if norm == "l1":
+        return eps * slopes.abs().where(torch.where(slopes > 0, up, down) > 0, 0).amax(1)
+    # max(up s, -down s), written as two products of matrices.
+    raised = slopes @ ((up - down) / 2) + slopes.abs() @ ((up + down) / 2)
+    return raised
