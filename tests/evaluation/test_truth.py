@@ -274,9 +274,7 @@ def test_exact_search_confirms_the_images_of_the_truth(measured):
     assert setting.threat.allows(images, setting.images()).all()
     places = np.arange(len(images))
     nothing = torch.zeros(len(images))
-    records = judge.records(
-        places, images, images - setting.images(), nothing, nothing > 0, None, "margin", frozenset()
-    )
+    records = judge.records(places, images, images - setting.images(), nothing, nothing > 0, None, (), frozenset())
     assert ((records.values["recall_at_1"] == 0) == truth.broken).all()
 
 
