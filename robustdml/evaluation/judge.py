@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float32]
 
 #: Queries that are ranked in one go, and ranks of them all: a whole gallery of 60,000 for each of as many queries would
 #: not fit into memory. faiss itself takes no more queries at once.
-_QUERIES, _RANKS = 4096, 2**26
+_QUERIES, _RANKS = 4096, 2**25
 #: Pairs of queries and gallery items whose similarities are held at once.
 _PAIRS = 2**24
 
@@ -81,13 +81,14 @@ class Judge:
             torch.tensor(split.labels[split.gallery], device=device),
             torch.tensor(split.gallery, device=device),
             images=lambda rows: tensors.batch(split.gallery[rows.cpu().numpy()]).to(device),
-            rules=None if isinstance(split.protocol, SameClass) else copy.deepcopy(split.protocol),
+            rules=None if isinstance(split.protocol, SameClass) else split.protocol,
         )
 
     def fresh(self) -> Judge:
-        """This judge with a new copy of the model as the victim: what an attack does to it ends with that attack."""
+        """This judge with other copies of model and protocol for an attack: what it does to them ends with it."""
         other = copy.copy(self)
         other.model = _copied(self._own)
+        other._gallery = replace(self._gallery, rules=copy.deepcopy(self._gallery.rules))
         return other
 
     def references(self, part: Integers) -> References:
