@@ -16,7 +16,7 @@ import click
 import torch
 from torch import Tensor
 
-from robustdml.attacks import build_attack
+from robustdml.attacks import GOALS
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn
 from robustdml.training import METHODS, TrainConfig, build_loss
 from robustdml.training.examples import example_maker
@@ -36,7 +36,7 @@ def stepper(
     optimizer = torch.optim.Adam(model.parameters())
     loss = build_loss("multisimilarity", None, classes=len(labels.unique()), embedding_dim=128)
     attacks = {
-        branch: example_maker(branch, TrainConfig(method=method), model, build_attack)
+        branch: example_maker(branch, TrainConfig(method=method), model, GOALS)
         for branch in recipe.branches
         if branch.kind != "clean"
     }

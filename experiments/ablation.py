@@ -16,7 +16,7 @@ from pathlib import Path
 
 import click
 
-from robustdml.attacks import build_attack, build_suite
+from robustdml.attacks import GOALS, build_suite
 from robustdml.config import TrainConfig
 from robustdml.data import RetrievalDataset, load_dataset
 from robustdml.data.images import ImageSource
@@ -113,7 +113,7 @@ class Bench:
             seed=seed,
         )
         try:
-            train(self.dataset, config, folder / "model", build_attack=build_attack)
+            train(self.dataset, config, folder / "model", goals=GOALS)
         except TrainingError as error:
             click.echo(f"{folder}: {error}")
             return None

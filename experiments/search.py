@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from robustdml.attacks import build_attack, build_suite
+from robustdml.attacks import GOALS, build_suite
 from robustdml.branches import Branch, Method
 from robustdml.config import RunOptions, TrainConfig
 from robustdml.data import RetrievalDataset, load_dataset
@@ -89,7 +89,7 @@ def recalls(dataset: RetrievalDataset, name: str, branches: str, eps: int, fold:
     )
     folder = out / name / f"{branches}-{eps}-{fold}".replace(" ", "_")
     known = replace(dataset, train=rows, train_query=None)
-    train(known, config, folder / "model", build_attack=build_attack, options=QUIET)
+    train(known, config, folder / "model", goals=GOALS, options=QUIET)
     # A data set has to have training rows, and here the test's take that place: an evaluation does not read them.
     unseen = np.union1d(dataset.query, dataset.gallery)
     judged = replace(dataset, train=unseen, query=held_out.query, gallery=held_out.gallery, train_query=None)

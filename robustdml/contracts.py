@@ -5,7 +5,7 @@ Shapes: N query images of a batch, M gallery items, D embedding dimensions, T ta
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, Protocol, runtime_checkable
@@ -277,18 +277,8 @@ class Goal(Protocol):
         ...
 
 
-@runtime_checkable
-class GoalAttack(Attack, Protocol):
-    """An attack that raises a goal: the trainer takes the goal alone and goes its own, shorter way."""
-
-    @property
-    def goal(self) -> Goal:
-        """What it raises."""
-        ...
-
-
-#: Builds an attack from a spec and a budget: how the core, which knows no attack, is handed them.
-AttackBuilder = Callable[[str, float], Attack]
+#: Goals by name, each built from its own parameters: how the core, which knows none, is handed them.
+GoalClasses = Mapping[str, Callable[..., Goal]]
 
 
 def batch_references(embeddings: Tensor, labels: Tensor) -> References:

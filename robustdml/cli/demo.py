@@ -37,7 +37,7 @@ _QUICK = _Size(epochs=1, attacks="quick", eps="8/255", max_queries=40)
 @run_options
 def demo(out: Path, quick: bool, device: str, quiet: bool) -> None:
     """Train ST, AdvProp-D and MDProp on built-in digits, attack them, and write a report. Minutes on two cores."""
-    from robustdml.attacks import build_attack, build_suite
+    from robustdml.attacks import GOALS, build_suite
     from robustdml.config import RunOptions, TrainConfig
     from robustdml.data import load_dataset
     from robustdml.evaluation import evaluate, load_subjects
@@ -53,7 +53,7 @@ def demo(out: Path, quick: bool, device: str, quiet: bool) -> None:
             method=method, backbone="resnet-tiny", epochs=size.epochs, eps=parse_eps("16/255"), validation_classes=0
         )
         click.echo(f"Training {method} ...")
-        runs.append(str(train(digits, config, out / method, build_attack=build_attack, options=options).folder))
+        runs.append(str(train(digits, config, out / method, goals=GOALS, options=options).folder))
     click.echo("Attacking all three ...")
     results = evaluate(
         load_subjects(runs),

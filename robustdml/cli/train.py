@@ -98,7 +98,7 @@ def train(
     """
     with one_voice(device) as reports:
         budget = parse_eps(eps)
-        from robustdml.attacks import build_attack
+        from robustdml.attacks import GOALS
         from robustdml.config import RunOptions
         from robustdml.data import load_dataset
         from robustdml.training import read_recipe
@@ -115,7 +115,7 @@ def train(
                     config[key] = value
         settings = TrainConfig(**config)
         options = RunOptions(device=device, progress=not quiet, tensorboard=tensorboard)
-        result = run(load_dataset(data, root), settings, out, build_attack=build_attack, options=options)
+        result = run(load_dataset(data, root), settings, out, goals=GOALS, options=options)
     if not reports:
         return
     where = f" --root {root}" if root else ""

@@ -1,4 +1,4 @@
-"""Training: methods as lists of branches, the step, the loop."""
+"""Training: methods as lists of branches, what a run is made of, its loop, and what it keeps."""
 
 from robustdml.branches import Branch as Branch
 from robustdml.branches import Method as Method

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from robustdml.branches import WITH_TARGETS, Branch
 from robustdml.config import TrainConfig
-from robustdml.contracts import AttackBuilder, GoalAttack
+from robustdml.contracts import GoalClasses
 from robustdml.errors import SpecError
 from robustdml.models import EmbeddingModel
 from robustdml.training.pixel_examples import TrainingExamples
@@ -21,24 +21,21 @@ def example_maker(
     branch: Branch,
     config: TrainConfig,
     model: EmbeddingModel,
-    build_attack: AttackBuilder,
+    goals: GoalClasses,
     processes: Processes = ALONE,
 ) -> ExampleMaker:
     """What makes the images of a branch.
 
     Raises:
-        SpecError: the published arithmetic knows no such branch, or has fewer images than processes; or the attack of
-            its name raises no goal.
+        SpecError: the published arithmetic knows no such branch, or has fewer images than processes.
     """
     targets = branch.targets or (config.targets if branch.kind == "mtax" else 1)
     steps = branch.steps or config.attack_steps
     eps = branch.budget(config.eps)
     rows = branch.rows(config.batch_size)
     if config.arithmetic == "pixels":
-        attack = build_attack(f"{branch.kind}({f'targets={targets}' if branch.kind in WITH_TARGETS else ''})", eps)
-        if not isinstance(attack, GoalAttack):
-            raise SpecError(f"the attack '{branch.kind}' raises no goal: a branch of training images needs one")
-        return TrainingExamples(attack.goal, eps, steps, processes, rows.start)
+        goal = goals[branch.kind](**({"targets": targets} if branch.kind in WITH_TARGETS else {}))
+        return TrainingExamples(goal, eps, steps, processes, rows.start)
     if branch.kind not in {"stax", "mtax"}:
         raise SpecError(f"arithmetic 'published' knows STAX and MTAX, and no branch '{branch.kind}'")
     if rows.stop - rows.start < processes.count:

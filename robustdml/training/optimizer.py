@@ -11,7 +11,7 @@ from robustdml.training.processes import Processes
 from robustdml.training.s2sd import S2SD
 
 
-class Update:
+class Optimizer:
     """Adam over the model and what the loss learns, and the moving average of the weights where one is wanted.
 
     Target branches of S2SD learn as the model does; the base losses' own centres have their own rate.
@@ -29,7 +29,7 @@ class Update:
         groups = [{"params": [*model.parameters(), *heads], "peak": config.learning_rate}]
         if learned := [part for part in loss.parameters() if all(part is not head for head in heads)]:
             groups.append({"params": learned, "peak": config.loss_learning_rate})
-        self.optimizer = torch.optim.Adam(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.adam = torch.optim.Adam(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
         self.average = None
         if config.average_weights:
             decay = get_ema_multi_avg_fn(config.average_weights)
@@ -42,16 +42,16 @@ class Update:
 
     def set_rate(self, share: float) -> None:
         """Learn at that share of the peak rates."""
-        for group in self.optimizer.param_groups:
+        for group in self.adam.param_groups:
             group["lr"] = group["peak"] * share
 
     def step(self, value: Tensor) -> None:
         """Move the weights down the gradient of the loss ``value``, a scalar."""
-        self.optimizer.zero_grad(set_to_none=True)
+        self.adam.zero_grad(set_to_none=True)
         value.backward()
         self._processes.settle_gradients(self._model, self._loss)
         if self._clip:
             torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._clip)
-        self.optimizer.step()
+        self.adam.step()
         if self.average:
             self.average.update_parameters(self._model)

@@ -16,17 +16,22 @@ _WARMUP_SHARE = 0.1
 
 
 def batches(
-    rows: npt.NDArray[np.int64], labels: npt.NDArray[np.int64], batch_size: int, m_per_class: int, seed: int
+    labels: npt.NDArray[np.int64], batch_size: int, m_per_class: int, seed: int
 ) -> Iterator[npt.NDArray[np.int64]]:
     """The batches of one epoch: ``m_per_class`` images of each of several classes, by pytorch-metric-learning.
 
     Within a batch they are laid out by `batch_layout`.
 
     Args:
-        rows: training rows of the data set.
-        labels: their classes, aligned with ``rows``.
+        labels: the class of each image.
+        batch_size: images of a batch; a multiple of ``m_per_class``.
+        m_per_class: images of each class in it.
+        seed: of the epoch.
+
+    Yields:
+        ``(batch_size,)``: places in ``labels``.
     """
-    sampler = MPerClassSampler(labels, m_per_class, batch_size, max(len(rows), batch_size))
+    sampler = MPerClassSampler(labels, m_per_class, batch_size, max(len(labels), batch_size))
     # The sampler draws from a module global; a generator of this epoch makes the epoch repeatable.
     before = common_functions.NUMPY_RANDOM
     common_functions.NUMPY_RANDOM = np.random.RandomState(seed % 2**32)
@@ -35,7 +40,7 @@ def batches(
     finally:
         common_functions.NUMPY_RANDOM = before
     order = batch_layout(batch_size, m_per_class)
-    by_class = rows[drawn].reshape(-1, batch_size // m_per_class, m_per_class)
+    by_class = drawn.reshape(-1, batch_size // m_per_class, m_per_class)
     for batch in by_class:
         taken = [iter(images) for images in batch]
         yield np.array([next(taken[place]) for place in order])

@@ -16,7 +16,7 @@ from typing import Any
 
 from robustdml.errors import MissingPackageError
 
-BOARD_FOLDER = "tensorboard"
+TENSORBOARD_FOLDER = "tensorboard"
 _STEP_LOSS = "step/loss"
 #: Seconds until a step is on the disk at the latest, where someone may be watching.
 _FLUSH_SECONDS = 10
@@ -37,8 +37,8 @@ def check_tensorboard() -> None:
         ) from None
 
 
-class Board:
-    """Where the numbers of a run are shown.
+class Curves:
+    """The numbers of a run, as they are shown.
 
     Args:
         writer: a ``SummaryWriter``, or None: then nothing is shown.
@@ -60,7 +60,7 @@ class Board:
     def epoch(self, row: Mapping[str, float], *, at: float | None = None) -> None:
         """Show a row of ``metrics.jsonl``, and bring all that was shown to the disk.
 
-        Called before the row is saved, so that no step is missing from the board of a run that goes on from there.
+        Called before the row is saved, so that no step is missing from those of a run that goes on from there.
         """
         if self._writer:
             at = time.time() if at is None else at  # one time for the whole row
@@ -71,11 +71,13 @@ class Board:
 
 
 @contextmanager
-def open_board(out: Path, history: Sequence[Mapping[str, float]], done: int, *, enabled: bool) -> Iterator[Board]:
-    """The board of a run for the block, with everything on it that is finished, each epoch and step once.
+def open_tensorboard(
+    out: Path, history: Sequence[Mapping[str, float]], done: int, *, enabled: bool
+) -> Iterator[Curves]:
+    """The curves of a run for the block, with everything on them that is finished, each epoch and step once.
 
     Epochs are those of the history, whether they were shown before or not. Losses of steps are kept nowhere else: those
-    of an earlier start without a board are missing.
+    of an earlier start without TensorBoard are missing.
 
     Args:
         out: the run folder; the event file lies in its ``tensorboard/``.
@@ -84,27 +86,27 @@ def open_board(out: Path, history: Sequence[Mapping[str, float]], done: int, *, 
         enabled: else nothing is written, and nothing that is there is touched.
     """
     if not enabled:
-        yield Board()
+        yield Curves()
         return
     from torch.utils.tensorboard import SummaryWriter
 
-    folder = out / BOARD_FOLDER
+    folder = out / TENSORBOARD_FOLDER
     before = _scalars(folder)
     old = list(folder.glob("events.out.tfevents.*"))
     writer = SummaryWriter(str(folder), flush_secs=_FLUSH_SECONDS)
     try:
-        board = Board(writer)
+        curves = Curves(writer)
         for number, (at, loss) in sorted(before.get(_STEP_LOSS, {}).items()):
             if number <= done:
-                board.step(number, loss, at=at)
+                curves.step(number, loss, at=at)
         for row in history:
             shown = before.get(_tag("loss"), {}).get(int(row["epoch"]))
-            board.epoch(row, at=shown[0] if shown else None)
+            curves.epoch(row, at=shown[0] if shown else None)
         # Only now: a kill between these lines leaves two files that say the same.
         writer.flush()
         for path in old:
             path.unlink()
-        yield board
+        yield curves
     finally:
         writer.close()
 

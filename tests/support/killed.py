@@ -13,7 +13,7 @@ from typing import Any
 
 from few_digits import few_digits
 
-from robustdml.attacks import build_attack
+from robustdml.attacks import GOALS
 from robustdml.config import RunOptions, TrainConfig
 from robustdml.training import train
 
@@ -44,7 +44,7 @@ def train_apart(config: TrainConfig, out: Path, options: RunOptions, *, dies: in
 
 def _train(config: TrainConfig, out: Path, options: RunOptions, dies: int, at: str, calls: Any) -> None:
     sys.setprofile(_die_at(dies, at, calls))
-    train(few_digits(10), config, out, build_attack=build_attack, options=options)
+    train(few_digits(10), config, out, goals=GOALS, options=options)
 
 
 def _die_at(dies: int, at: str, calls: Any) -> Callable[[FrameType, str, object], None]:

@@ -12,14 +12,14 @@ from pathlib import Path
 import torch
 from torch import multiprocessing
 
-from robustdml.attacks import build_attack
+from robustdml.attacks import GOALS
 from robustdml.branches import Branch, Method
 from robustdml.config import RunOptions, TrainConfig
 from robustdml.data import load_dataset
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn, freeze_batchnorm
 from robustdml.training import METHODS, build_loss, step_loss, train
 from robustdml.training.examples import example_maker
-from robustdml.training.optimizer import Update
+from robustdml.training.optimizer import Optimizer
 from robustdml.training.pixel_examples import TrainingExamples
 from robustdml.training.processes import Processes, join
 from robustdml.training.step import Autocast
@@ -74,7 +74,7 @@ def take_step(case: Case, processes: Processes) -> Found:
     if len(case.method.batchnorms) > 1:
         convert_to_multibn(model, case.method.batchnorms)
     makers = {
-        branch: example_maker(branch, config, model, build_attack, processes)
+        branch: example_maker(branch, config, model, GOALS, processes)
         for branch in case.method.branches
         if branch.kind != "clean"
     }
@@ -85,11 +85,11 @@ def take_step(case: Case, processes: Processes) -> Found:
     network = Autocast(model, torch.device("cpu"), case.precision == "bf16").train()
     if case.method.frozen_batchnorm:
         freeze_batchnorm(network)
-    update = Update(model, loss, config, processes)
+    optimizer = Optimizer(model, loss, config, processes)
     torch.manual_seed(processes.rank)  # What processes did before must not part them.
     own = images[processes.rank :: processes.count]
     value = step_loss(network, own, labels, case.method.branches, makers, loss, seed=3, processes=processes)
-    update.step(value)
+    optimizer.step(value)
     found = {"loss": value.detach()}
     for prefix, module in (("model", model), ("loss", loss)):
         gradients = {name: part.grad for name, part in module.named_parameters() if part.grad is not None}
@@ -116,9 +116,7 @@ def fail_in_a_step(rank: int, count: int, port: int, folder: Path) -> None:
     TrainingExamples.__call__ = fails
     config = TrainConfig(backbone="resnet-tiny", embedding_dim=8, batch_size=60, image_size=16)
     try:
-        train(
-            load_dataset("digits"), config, folder / "run", build_attack=build_attack, options=RunOptions("cpu", False)
-        )
+        train(load_dataset("digits"), config, folder / "run", goals=GOALS, options=RunOptions("cpu", False))
     except Exception as error:
         error.__cause__ = error.__context__ = None
         (folder / str(rank)).write_bytes(pickle.dumps(error))

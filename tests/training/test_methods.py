@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from robustdml.attacks import build_attack
+from robustdml.attacks import GOALS, build_attack
 from robustdml.config import TrainConfig
 from robustdml.contracts import batch_references
 from robustdml.errors import BudgetError, SpecError, UnknownNameError
@@ -64,7 +64,7 @@ def test_the_paper_s_methods_have_the_batchnorms_that_it_says():
 
 def test_robust_is_mdprop_with_images_made_at_four_times_the_eps_of_the_run():
     config, model = TrainConfig(eps=0.02), EmbeddingModel(ModelConfig("resnet-tiny", image_size=32))
-    made = [example_maker(branch, config, model, build_attack) for branch in METHODS["robust"].branches[1:]]
+    made = [example_maker(branch, config, model, GOALS) for branch in METHODS["robust"].branches[1:]]
     assert [maker.eps for maker in made] == pytest.approx([0.08, 0.08])
     strip = [dataclasses.replace(branch, eps_factor=1.0) for branch in METHODS["robust"].branches]
     assert tuple(strip) == METHODS["mdprop"].branches
@@ -184,7 +184,7 @@ def test_unadversarial_images_come_nearer_to_their_own_class():
 def test_a_query_alone_in_its_class_aims_at_itself_and_more_targets_than_there_are_repeat():
     labels = torch.tensor([0, 1, 1])
     references = batch_references(F.normalize(torch.randn(3, 4), dim=1), labels)
-    goal = build_attack("unadversarial(targets=3)", 0.1).goal
+    goal = GOALS["unadversarial"](targets=3)
     assert goal.target_rows(references, seed=0).tolist() == [[0, 0, 0], [2, 2, 2], [1, 1, 1]]
     assert dataclasses.replace(goal, targets=1).target_rows(references, seed=0).tolist() == [[0], [2], [1]]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from shared_steps import CASES, Found, fail_in_a_step, start, take_all_steps, take_step
 
-from robustdml.attacks import build_attack
+from robustdml.attacks import GOALS
 from robustdml.errors import EndedElsewhere, SpecError
 from robustdml.launcher import is_first, launched
 from robustdml.training import METHODS
@@ -118,7 +118,7 @@ def test_no_network_is_given_an_empty_batch():
             assert len(images)
             return images.flatten(1)[:, :5]
 
-    maker = TrainingExamples(build_attack("unadversarial", 0.1).goal, 0.1, 1, Second())
+    maker = TrainingExamples(GOALS["unadversarial"](), 0.1, 1, Second())
     assert maker(Embed(), torch.empty(0, 3, 4, 4), torch.zeros(1), seed=0).shape == (0, 3, 4, 4)
 
 

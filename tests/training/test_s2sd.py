@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from robustdml.attacks import build_attack
+from robustdml.attacks import GOALS
 from robustdml.config import RunOptions, TrainConfig
 from robustdml.data import load_dataset
 from robustdml.errors import SpecError
@@ -87,7 +87,7 @@ def test_training_lowers_it_and_a_stopped_run_ends_with_the_same_weights(tmp_pat
 
     def run(name: str) -> TrainResult:
         options = RunOptions(device="cpu", progress=False)
-        return train(data, config, tmp_path / name, build_attack=build_attack, options=options)
+        return train(data, config, tmp_path / name, goals=GOALS, options=options)
 
     whole = run("whole")
     # The term on features joins after the first epoch (15 steps each): the two that have it are compared.

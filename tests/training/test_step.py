@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustdml.attacks import build_attack
+from robustdml.attacks import GOALS
 from robustdml.models import branch_layout, convert_to_multibn
 from robustdml.training import METHODS
 from robustdml.training.losses import build_loss
@@ -43,11 +43,9 @@ def batch(size: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def attacks_of(method: str):
-    targets = {"mtax": "targets=2"}
+    targets = {"mtax": {"targets": 2}}
     return {
-        branch: TrainingExamples(
-            build_attack(f"{branch.kind}({targets.get(branch.kind, '')})", 8 / 255).goal, 8 / 255, 1
-        )
+        branch: TrainingExamples(GOALS[branch.kind](**targets.get(branch.kind, {})), 8 / 255, 1)
         for branch in METHODS[method].branches
         if branch.kind != "clean"
     }

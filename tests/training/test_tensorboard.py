@@ -1,4 +1,4 @@
-"""Runs in TensorBoard: what is on the board, each epoch and step once whatever happened to the run, and without it."""
+"""Runs in TensorBoard: what they show, each epoch and step once whatever happened to the run, and without it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from few_digits import few_digits
 from killed import KILLED, train_apart
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from robustdml.attacks import build_attack
+from robustdml.attacks import GOALS
 from robustdml.config import RunOptions, TrainConfig
 from robustdml.errors import MissingPackageError, Terminated
 from robustdml.training import loop, train
-from robustdml.training.tensorboard import Board
+from robustdml.training.tensorboard import Curves
 
 QUIET = RunOptions(device="cpu", progress=False)
 SHOWN = dataclasses.replace(QUIET, tensorboard=True)
@@ -35,10 +35,10 @@ def digits():
 
 
 def run(digits, out: Path, options: RunOptions = SHOWN, config: TrainConfig = CONFIG):
-    return train(digits, config, out, build_attack=build_attack, options=options)
+    return train(digits, config, out, goals=GOALS, options=options)
 
 
-def board(out: Path) -> dict[str, list[tuple[int, float]]]:
+def curves(out: Path) -> dict[str, list[tuple[int, float]]]:
     """Every scalar in the event files, repeated ones too: step and value by tag."""
     events = EventAccumulator(str(out / "tensorboard"), size_guidance={"scalars": 0}, purge_orphaned_data=False)
     events.Reload()
@@ -46,9 +46,9 @@ def board(out: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def assert_whole(out: Path) -> None:
-    """The board says what metrics.jsonl says, each epoch once, and has each step once."""
+    """The curves say what metrics.jsonl says, each epoch once, and has each step once."""
     rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    found = board(out)
+    found = curves(out)
     assert found.keys() == {"step/loss", *(f"epoch/{name}" for name in rows[0] if name != "epoch")}
     for name in rows[0].keys() - {"epoch"}:
         expected = [(row["epoch"], pytest.approx(row[name], rel=1e-5)) for row in rows]
@@ -56,13 +56,13 @@ def assert_whole(out: Path) -> None:
     assert [step for step, _ in found["step/loss"]] == list(range(1, len(rows) * STEPS + 1))
 
 
-def test_the_board_says_what_the_metrics_say(digits, tmp_path):
+def test_the_curves_say_what_the_metrics_say(digits, tmp_path):
     result = run(digits, tmp_path / "run")
     assert_whole(tmp_path / "run")
     assert {"loss", "validation_recall_at_1", "effective_rank", "mean_cosine", "learning_rate", "seconds"} <= set(
         result.history[0]
     )
-    losses = [loss for _, loss in board(tmp_path / "run")["step/loss"]]
+    losses = [loss for _, loss in curves(tmp_path / "run")["step/loss"]]
     assert sum(losses[:STEPS]) / STEPS == pytest.approx(result.history[0]["loss"], rel=1e-5)
     peak = CONFIG.learning_rate
     assert result.history[0]["learning_rate"] == pytest.approx(peak)
@@ -83,14 +83,14 @@ def test_no_number_changes_with_it_and_without_it_nothing_is_written(digits, tmp
     ("at", "dies"),
     [
         ("robustdml.training.step.step_loss", 4),  # in the middle of an epoch, which is then made again
-        ("robustdml.training.state.save_state", 2),  # an epoch is on the board and not yet saved
+        ("robustdml.training.state.save_state", 2),  # an epoch is shown and not yet saved
         ("robustdml.files.write_text", 3),  # ... saved and not yet in metrics.jsonl (first spec.json, then one epoch)
     ],
 )
 def test_a_killed_run_that_goes_on_shows_each_epoch_once(digits, tmp_path, at, dies):
     out = tmp_path / "run"
     assert train_apart(CONFIG, out, SHOWN, dies=dies, at=at)[0] == KILLED
-    assert board(out), "it was killed before anything was shown"
+    assert curves(out), "it was killed before anything was shown"
     run(digits, out)
     assert_whole(out)
     assert len(list((out / "tensorboard").iterdir())) == 1
@@ -108,7 +108,7 @@ def test_a_run_that_was_asked_to_end_in_an_epoch_shows_each_step_once(digits, tm
     monkeypatch.setattr(loop, "step_loss", asks)
     with pytest.raises(Terminated):
         run(digits, tmp_path / "run")
-    assert [step for step, _ in board(tmp_path / "run")["step/loss"]] == [1, 2, 3]
+    assert [step for step, _ in curves(tmp_path / "run")["step/loss"]] == [1, 2, 3]
     run(digits, tmp_path / "run")
     assert_whole(tmp_path / "run")
 
@@ -126,14 +126,14 @@ def test_what_was_shown_keeps_its_time(digits, tmp_path):
 
 def test_an_epoch_is_brought_to_the_disk_at_once():
     writer = mock.Mock()
-    Board(writer).epoch({"epoch": 3, "loss": 0.5})
+    Curves(writer).epoch({"epoch": 3, "loss": 0.5})
     assert writer.mock_calls == [mock.call.add_scalar("epoch/loss", 0.5, 3, walltime=mock.ANY), mock.call.flush()]
 
 
 def test_a_finished_run_is_shown_when_it_is_asked_for_afterwards(digits, tmp_path):
     run(digits, tmp_path / "run", QUIET)
     run(digits, tmp_path / "run")
-    found = board(tmp_path / "run")
+    found = curves(tmp_path / "run")
     assert [epoch for epoch, _ in found["epoch/loss"]] == [1, 2, 3, 4]
     assert "step/loss" not in found
 

@@ -1,0 +1,151 @@
+"""What a training works with: checked and made once, before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from robustdml._version import __version__
+from robustdml.branches import Branch, Method
+from robustdml.config import RunOptions, TrainConfig
+from robustdml.contracts import GoalClasses
+from robustdml.data import RetrievalDataset, RetrievalSplit
+from robustdml.data.tensors import ImageTensors, TrainTensors
+from robustdml.errors import SpecError
+from robustdml.models import EmbeddingModel, ModelConfig, check_backbone, convert_to_multibn
+from robustdml.progress import progress
+from robustdml.seeding import stream
+from robustdml.training.examples import check_parts, example_maker
+from robustdml.training.losses import build_loss
+from robustdml.training.methods import METHODS
+from robustdml.training.optimizer import Optimizer
+from robustdml.training.processes import Processes
+from robustdml.training.schedule import fitting_m_per_class
+from robustdml.training.step import ExampleMaker
+from robustdml.training.tensorboard import check_tensorboard
+
+Integers = npt.NDArray[np.int64]
+
+#: Training images whose embeddings show each epoch whether the space is alive.
+_WATCHED = 256
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is trained on and what shows how training goes."""
+
+    rows: Integers  #: of the data set that are trained on, N of them
+    places: Integers  #: their classes, counted from 0 without a gap
+    validation: RetrievalSplit | None  #: of the classes that are held out, where some are
+    watched: Integers  #: rows that show whether the space is alive
+    views: ImageTensors  #: as they are measured
+    augmented: TrainTensors  #: as they are trained on
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The parts of one call of `robustdml.training.train`."""
+
+    config: TrainConfig  #: with all that it left open chosen
+    method: Method
+    spec: dict[str, Any]  #: what makes it this run and no other
+    images: Images
+    model: EmbeddingModel
+    loss: nn.Module
+    makers: Mapping[Branch, ExampleMaker]  #: of the training images of each branch but the clean one
+    optimizer: Optimizer
+    processes: Processes
+    device: torch.device  #: where this process works
+    options: RunOptions
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return max(len(self.images.rows), self.config.batch_size) // self.config.batch_size
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process measures, writes files and shows progress."""
+        return self.processes.rank == 0
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """Whatever has a state, by the name under which it is saved."""
+        average = self.optimizer.average
+        return {"model": self.model, "loss": self.loss, **({"average": average} if average else {})}
+
+
+def set_up(
+    dataset: RetrievalDataset, config: TrainConfig, goals: GoalClasses, options: RunOptions, processes: Processes
+) -> Setup:
+    """Check everything, then make it; see `robustdml.training.train` for the errors."""
+    if options.tensorboard:
+        check_tensorboard()
+    method = config.recipe or METHODS[config.method]
+    model_config = _model_config(config, dataset.image_size)
+    if not check_backbone(model_config) and len(method.batchnorms) > 1:
+        raise SpecError(
+            f"method '{config.method}' needs BatchNorm, '{config.backbone}' has none: choose a ResNet, or a method "
+            "with one BatchNorm (st, at)"
+        )
+    held_out = config.validation_classes
+    if held_out is None:
+        held_out = len(np.unique(dataset.labels[dataset.train])) // 10
+    if config.patience is not None and not held_out:
+        raise SpecError(
+            f"patience={config.patience} waits for a better validation R@1, and no class is held out for it: raise "
+            "--validation-classes, or leave --patience out"
+        )
+    rows, validation = dataset.split_validation(held_out, config.seed)
+    there, places = np.unique(dataset.labels[rows], return_inverse=True)
+    m_per_class = fitting_m_per_class(config.batch_size, len(there), config.m_per_class, held_out)
+    config = replace(config, image_size=model_config.image_size, m_per_class=m_per_class, validation_classes=held_out)
+    device = processes.choose_device(options.device)
+    check_parts(config, method.branches)
+    about = {"dataset": dataset.name, "dataset_fingerprint": dataset.fingerprint()}
+    spec = {"kind": "train", "version": __version__, **about, **config.to_dict()}
+    processes.check(config.batch_size, method.branches, spec)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = EmbeddingModel(model_config, pretrained=config.pretrained)
+        sizes = {"embedding_dim": config.embedding_dim, "features": model.head.in_features}
+        loss = build_loss(config.loss, config.miner, classes=len(there), **sizes).to(device)
+    if len(method.batchnorms) > 1:
+        convert_to_multibn(model, method.batchnorms)
+    makers = {
+        branch: example_maker(branch, config, model, goals, processes)
+        for branch in method.branches
+        if branch.kind != "clean"
+    }
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    views = ImageTensors(dataset.images, model.preprocessing)
+    _read_images(views, rows, processes, shown=options.progress and processes.rank == 0)
+    watched = np.sort(stream(config.seed, "watched", 0).permutation(rows)[:_WATCHED])
+    images = Images(rows, places, validation, watched, views, TrainTensors(views, dataset.augmentation))
+    optimizer = Optimizer(model, loss, config, processes)
+    return Setup(config, method, spec, images, model, loss, makers, optimizer, processes, device, options)
+
+
+def _model_config(config: TrainConfig, image_size: int) -> ModelConfig:
+    size = config.image_size or image_size
+    found = ModelConfig(config.backbone, config.embedding_dim, size, resize=config.resize)
+    if config.pretrained:
+        return found
+    # Weights from scratch are made for what they are trained on, and that is what they keep.
+    return replace(found, resize=config.resize or size, squash=False, interpolation="bilinear")
+
+
+def _read_images(views: ImageTensors, rows: Integers, processes: Processes, *, shown: bool) -> None:
+    """Decode every training image once, so that a corrupt one is found now and not hours later; each its share."""
+    own = rows[processes.rank :: processes.count]
+    with progress("read images", len(own), enabled=shown) as advance:
+        for row in own:
+            views.original(int(row))
+            advance(1)
+    processes.any(False)  # None goes on before all have read theirs.
