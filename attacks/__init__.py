@@ -6,8 +6,9 @@ library of attacks when one of its attacks is first built: importing this packag
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from robustdml.importing import lazily
 
 from .building import ATTACKS as ATTACKS
 from .building import NOT_OFFERED as NOT_OFFERED
@@ -85,12 +86,4 @@ __all__ = [
     "goal_parameters",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return list(__all__)
+__getattr__, __dir__ = lazily(__name__, _HOMES)

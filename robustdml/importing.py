@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,22 @@ def load_object(path: str) -> Any:
         if added and here in sys.path:
             sys.path.remove(here)
     return found
+
+
+def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a package whose names are imported when they are first asked for.
+
+    Args:
+        package: its ``__name__``.
+        homes: each name with the module below the package that defines it.
+    """
+
+    def find(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+
+    return find, lambda: sorted({*vars(sys.modules[package]), *homes})
 
 
 def call_factory(source: str, what: str) -> Any:

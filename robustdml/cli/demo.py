@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from robustdml.cli.evaluate import summarise
-from robustdml.cli.options import run_options
+from robustdml.cli.options import HomePath, run_options
 from robustdml.threat import parse_eps
 
 _METHODS = ("st", "advprop", "mdprop")
@@ -32,7 +32,7 @@ _QUICK = _Size(epochs=1, attacks="quick", eps="8/255", max_queries=40)
 
 
 @click.command()
-@click.option("--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Folder to write into.")
+@click.option("--out", default="demo", show_default=True, type=HomePath(), help="Folder to write into.")
 @click.option("--quick", is_flag=True, help="One epoch and few attacks: shows that it works, not how well.")
 @run_options
 def demo(out: Path, quick: bool, device: str, quiet: bool) -> None:

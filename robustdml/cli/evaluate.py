@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from robustdml.cli.options import data_options, run_options
+from robustdml.cli.options import HomePath, data_options, run_options
 from robustdml.cli.thresholds import check_metrics, end_below, fail_under_option, read_thresholds
 from robustdml.config import BRANCH_CHOICES, EFFORTS, BranchChoice, Effort
 from robustdml.threat import parse_eps_list
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @click.option("--effort", type=click.Choice(EFFORTS), default="standard", show_default=True, help="Of each attack.")
 @click.option("--attack-time-limit", type=float, metavar="SECONDS", help="Per attack, eps and model; slower ones fail.")
 @click.option("--max-queries", type=int, help="Attack a class-stratified sample of this size.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; repeat the command to resume.")
+@click.option("--out", required=True, type=HomePath(), help="Run folder; repeat the command to resume.")
 @click.option("--image-size", type=int, help="Side in pixels for all models [default: each model's own].")
 @click.option(
     "--branches",

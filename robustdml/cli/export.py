@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from robustdml.cli.options import HomePath
+
 
 @click.command()
-@click.argument("run", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The file, such as model.safetensors.")
+@click.argument("run", type=HomePath())
+@click.option("--out", required=True, type=HomePath(), help="The file, such as model.safetensors.")
 @click.option("--branch", help="BatchNorm branch [default: the clean one].")
 def export(run: Path, out: Path, branch: str | None) -> None:
     """Write a trained model as the weights of an ordinary torchvision model.

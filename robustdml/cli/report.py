@@ -6,19 +6,20 @@ from pathlib import Path
 
 import click
 
+from robustdml.cli.options import HomePath
 from robustdml.cli.thresholds import end_below, fail_under_option, read_thresholds
 from robustdml.files import PLAN_FILE
 from robustdml.results import RESULTS_FILE
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
+_FILE = HomePath(dir_okay=False)
 
 
 @click.command()
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FOLDER...")
+@click.argument("folders", nargs=-1, required=True, type=HomePath(), metavar="FOLDER...")
 @click.option("--out", type=_FILE, help="Page to write [default: report.html in FOLDER; of several: report.html here].")
 @click.option("--markdown", type=_FILE, help="Also write a short summary, for a comment on a pull request.")
 @click.option("--junit", type=_FILE, help="Also write JUnit XML: a suite per model, a test per attack and eps.")
-@click.option("--cards", type=click.Path(path_type=Path, file_okay=False), help="Also write model cards here.")
+@click.option("--cards", type=HomePath(file_okay=False), help="Also write model cards here.")
 @fail_under_option
 def report(
     folders: tuple[Path, ...],

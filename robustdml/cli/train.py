@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from robustdml.cli.options import data_options, run_options
+from robustdml.cli.options import HomePath, data_options, run_options
 from robustdml.cli.processes import one_voice
 from robustdml.config import TrainConfig
 from robustdml.threat import format_eps, parse_eps
@@ -19,11 +19,11 @@ _DEFAULT = TrainConfig()
 @click.command()
 @data_options
 @click.option("--method", default=_DEFAULT.method, show_default=True, help="See 'robustdml list methods'.")
-@click.option("--recipe", type=click.Path(path_type=Path), help="TOML file; options on the command line go before it.")
+@click.option("--recipe", type=HomePath(), help="TOML file; options on the command line go before it.")
 @click.option("--backbone", default=_DEFAULT.backbone, show_default=True, help="See 'robustdml list backbones'.")
 @click.option("--loss", default=_DEFAULT.loss, show_default=True, help="See 'robustdml list losses'.")
 @click.option("--miner", help="Of pairs or triplets, such as BatchHardMiner [default: the loss's own; none: all].")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Run folder; repeat the command to resume.")
+@click.option("--out", required=True, type=HomePath(), help="Run folder; repeat the command to resume.")
 @click.option("--epochs", default=_DEFAULT.epochs, show_default=True, help="Passes over the training images.")
 @click.option("--batch-size", default=_DEFAULT.batch_size, show_default=True, help="Clean images of a step.")
 @click.option("--m-per-class", type=int, help="Images per class in a batch [default: 4, or as the classes allow].")

@@ -1,9 +1,21 @@
-"""Evaluation: models under attack, judged by true retrieval."""
+"""Evaluation: models under attack, judged by true retrieval.
+
+A run's plan is read and its results are assembled without torch: what needs it is imported when it is asked for.
+"""
+
+from typing import TYPE_CHECKING
 
 from robustdml.evaluation.assemble import assemble as assemble
-from robustdml.evaluation.entries import metric_entries as metric_entries
-from robustdml.evaluation.evaluate import evaluate as evaluate
-from robustdml.evaluation.subjects import Subject as Subject
-from robustdml.evaluation.subjects import load_subjects as load_subjects
+from robustdml.importing import lazily
+
+if TYPE_CHECKING:
+    from robustdml.evaluation.entries import metric_entries as metric_entries
+    from robustdml.evaluation.run import evaluate as evaluate
+    from robustdml.evaluation.subjects import Subject as Subject
+    from robustdml.evaluation.subjects import load_subjects as load_subjects
+
+_HOMES = {"Subject": "subjects", "evaluate": "run", "load_subjects": "subjects", "metric_entries": "entries"}
 
 __all__ = ["Subject", "assemble", "evaluate", "load_subjects", "metric_entries"]
+
+__getattr__, __dir__ = lazily(__name__, _HOMES)

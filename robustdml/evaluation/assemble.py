@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,8 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
     run = Path(run)
     plan = Plan.load(run)
     store = Store(run, plan.fingerprint)
-    models, cells, worst, examples, maps, missing = [], [], [], [], [], []
+    models, cells, worst, missing = [], [], [], []
+    shown: dict[str, Any] = {"examples": []}
     for name, _ in plan.spec.models:
         found = store.read_model(name)
         if found is None:
@@ -50,9 +52,8 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
         own, attacked = model_cells(plan, store, name, clean)
         cells += own
         worst += worst_cases(plan, name, clean, attacked, own)
-        shown = store.read_shown(name)
-        examples += shown[0]
-        maps += shown[1]
+        for field, parts in store.read_shown(name).items():
+            shown.setdefault(field, []).extend(parts)
     if not models:
         raise RunFolderError(f"no model of the evaluation in '{run}' was begun: repeat its command")
     return Results(
@@ -68,8 +69,6 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
         worst=tuple(worst),
         ers=ers_records(models, plan.attacks, cells),
         flags=(*map(_not_run, missing), *flags(plan.dataset, models, plan.attacks, cells)),
-        examples=tuple(examples),
-        maps=tuple(maps),
         environment=plan.environment,
         citations=citations(
             [
@@ -78,6 +77,7 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
             ]
         ),
         seconds=round(seconds, 3),
+        **shown,
     )
 
 

@@ -14,6 +14,7 @@ from torch import nn
 from robustdml.contracts import Attack, IdentifiedAttack, foreign_code
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import CheckpointError
+from robustdml.evaluation.store import alike
 from robustdml.models import kept_randomness
 from robustdml.seeding import stream, uniform_like
 
@@ -21,8 +22,6 @@ from robustdml.seeding import stream, uniform_like
 _PACKAGES = ("torch", "torchattacks", "adversarial-robustness-toolbox", "faiss-cpu")
 #: Images that a model is asked about, and directions along which its gradients are kept.
 _PROBES, _DIRECTIONS = 4, 16
-#: Relative differences that other processors and thread counts may make.
-_SLACK = 0.02
 
 
 def package_versions() -> tuple[tuple[str, str], ...]:
@@ -84,12 +83,3 @@ def _ask(model: nn.Module, images: torch.Tensor) -> dict[str, list[float]]:
         return found
     found["gradients"] = (gradient.nan_to_num().flatten(1).cpu().double() @ directions.T).flatten().tolist()
     return found
-
-
-def alike(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether two answers are the same but for rounding."""
-    first, second = np.asarray(one, np.float64), np.asarray(other, np.float64)
-    if first.shape != second.shape:
-        return False
-    length = max(float(np.linalg.norm(first)), float(np.linalg.norm(second)))
-    return float(np.linalg.norm(first - second)) <= _SLACK * length

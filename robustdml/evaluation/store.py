@@ -20,17 +20,19 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel
 
 from robustdml.errors import RunFolderError
-from robustdml.evaluation.identity import alike
 from robustdml.evaluation.records import Records, StagePass, merged
 from robustdml.files import write_bytes, write_text
-from robustdml.results import EmbeddingMap, Example, ModelEntry
+from robustdml.results import ModelEntry
 from robustdml.threat import ThreatModel
 
 RECORDS_FOLDER = "records"
 #: Says why a cell has no records.
 FAILURE_FILE = "failure.json"
+#: Relative differences of answers that other processors and thread counts may make.
+_ANSWER_SLACK = 0.02
 #: Describe a model, and what of its finished run is shown beside its recalls.
 MODEL_FILE, SHOWN_FILE = "model.json", "shown.json"
 #: What a model answered to a few images.
@@ -181,24 +183,19 @@ class Store:
                 "--out"
             )
 
-    def write_shown(self, model: str, examples: Sequence[Example], maps: Sequence[EmbeddingMap]) -> None:
-        """Keep what of a finished model run is shown beside its recalls."""
-        content = {
-            "examples": [part.model_dump(mode="json") for part in examples],
-            "maps": [part.model_dump(mode="json") for part in maps],
-        }
+    def write_shown(self, model: str, shown: Mapping[str, Sequence[BaseModel]]) -> None:
+        """Keep what of a finished model run is shown beside its recalls, by the field of the results that it fills."""
+        content = {field: [part.model_dump(mode="json") for part in parts] for field, parts in shown.items()}
         _write(self._root / _slug(model) / SHOWN_FILE, {"run": self._fingerprint, "model": model}, content)
 
-    def read_shown(self, model: str) -> tuple[list[Example], list[EmbeddingMap]]:
-        """What of a model run is shown beside its recalls; nothing where it has not finished.
+    def read_shown(self, model: str) -> dict[str, list[Any]]:
+        """What of a model run is shown beside its recalls, as JSON; nothing where it has not finished.
 
         Raises:
             RunFolderError: the file is damaged, was changed, or belongs to another run.
         """
         path = self._root / _slug(model) / SHOWN_FILE
-        found = _read(path, {"run": self._fingerprint, "model": model}) or {"examples": [], "maps": []}
-        examples = [Example.model_validate(part) for part in found["examples"]]
-        return examples, [EmbeddingMap.model_validate(part) for part in found["maps"]]
+        return _read(path, {"run": self._fingerprint, "model": model}) or {}
 
     def _identity(self, cell: CellKey) -> dict[str, Any]:
         return {
@@ -353,3 +350,12 @@ def _checksum(records: Records, about: bytes) -> str:
     for item in sorted(records.embeddings):
         add(f"embedding {item}", records.embeddings[item])
     return digest.hexdigest()
+
+
+def alike(one: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two answers are the same but for rounding."""
+    first, second = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    if first.shape != second.shape:
+        return False
+    length = max(float(np.linalg.norm(first)), float(np.linalg.norm(second)))
+    return float(np.linalg.norm(first - second)) <= _ANSWER_SLACK * length

@@ -13,6 +13,7 @@ from squares import QUIET, SmallNet, make_dataset
 
 from robustdml.attacks import build_suite
 from robustdml.cli import main
+from robustdml.cli.options import HomePath
 from robustdml.evaluation import evaluate
 from robustdml.results import Results
 
@@ -174,3 +175,9 @@ def test_what_cannot_be_compared_is_one_sentence(runs):
     refused(cli("compare", runs / "first", runs / "second"), "no model is in both")
     refused(cli("compare", f"{runs / 'first'}:ts", runs / "after"), "unknown model 'ts': did you mean 'st'")
     refused(cli("compare", runs / "nowhere", runs / "after"), r"no results\.json in")
+
+
+def test_a_tilde_is_the_home_folder_also_where_no_shell_expands_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path, expected in (("~/x", tmp_path / "x"), ("~", tmp_path), ("./~/x", Path("~/x")), ("run:1", Path("run:1"))):
+        assert HomePath().convert(path, None, None) == expected

@@ -99,6 +99,16 @@ def test_importing_the_attacks_imports_no_library_of_attacks_and_changes_nothing
     assert run(code, tmp_path) == ["[] True", "[]"]
 
 
+def test_a_plan_is_read_and_results_are_assembled_without_torch(tmp_path: Path) -> None:
+    code = STATE + (
+        "from robustdml.evaluation import assemble\n"
+        "from robustdml.evaluation.plan import Plan\n"
+        "import robustdml.reports, robustdml.retrieval\n"
+        "print(libraries())\n"
+    )
+    assert run(code, tmp_path) == ["[]"]
+
+
 @pytest.mark.parametrize(
     ("spec", "library"), [("torchattacks.FGSM", "torchattacks"), ("art.FastGradientMethod", "art")]
 )

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from robustdml.data import RetrievalDataset
-from robustdml.data.tensors import ImageTensors
+from robustdml.evaluation.analyses.model_run import ModelRun
 from robustdml.evaluation.analyses.pictures import amplification, picture, thumbnail
-from robustdml.evaluation.assemble import ModelRecords, best_attack
+from robustdml.evaluation.assemble import best_attack
 from robustdml.evaluation.records import Records
 from robustdml.files import content_hash, write_bytes
 from robustdml.results import AttackEntry, Cell, Example, Hit
@@ -55,39 +54,30 @@ def shown_attacks(cells: Sequence[Cell], attacks: Sequence[AttackEntry]) -> list
     return [(entries[spec], threat) for spec in dict.fromkeys(cell.attack for cell in (strongest, targeted) if cell)]
 
 
-class ExampleWriter:
-    """Writes pictures into a run folder and describes them.
+def examples(run: ModelRun) -> list[Example]:
+    """The pictured queries of one model under the attacks of `shown_attacks`; their pictures go into the run folder."""
+    writer = _Writer(run)
+    return [
+        writer.example(attack, threat, records, row)
+        for attack, threat in run.shown
+        for records in [run.attacked[attack.spec, threat]]
+        for row, item in enumerate(records.ids.tolist())
+        if item in records.pictures
+    ]
 
-    Args:
-        run: the run folder.
-    """
 
-    def __init__(self, run: Path, dataset: RetrievalDataset, tensors: ImageTensors) -> None:
-        self._run, self._dataset, self._tensors = run, dataset, tensors
+class _Writer:
+    """Writes pictures into a run folder and describes them."""
 
-    def examples(
-        self,
-        model: str,
-        clean: Records,
-        attacked: ModelRecords,
-        shown: Sequence[tuple[AttackEntry, ThreatModel]],
-    ) -> list[Example]:
-        """The examples of one model under the attacks of `shown_attacks`."""
-        return [
-            self._example(model, attack, threat, clean, records, row)
-            for attack, threat in shown
-            for records in [attacked[attack.spec, threat]]
-            for row, item in enumerate(records.ids.tolist())
-            if item in records.pictures
-        ]
+    def __init__(self, run: ModelRun) -> None:
+        self._run, self._dataset, self._tensors = run, run.dataset, run.tensors
 
-    def _example(
-        self, model: str, attack: AttackEntry, threat: ThreatModel, clean: Records, records: Records, row: int
-    ) -> Example:
+    def example(self, attack: AttackEntry, threat: ThreatModel, records: Records, row: int) -> Example:
+        """One query under one attack."""
         item = int(records.ids[row])
         adversarial, perturbation = records.pictures[item]
         return Example(
-            model=model,
+            model=self._run.model,
             attack=attack.spec,
             threat=threat,
             query_id=item,
@@ -96,7 +86,7 @@ class ExampleWriter:
             adversarial_image=self._write(adversarial),
             perturbation_image=self._write(perturbation),
             amplification=amplification(threat, float(records.norms["linf"][row])),
-            clean_top=self._hits(clean.top[row][:_HITS], item),
+            clean_top=self._hits(self._run.clean.top[row][:_HITS], item),
             adversarial_top=self._hits(records.top[row][:_HITS], item),
             targets=self._hits(records.targets[row][:_TARGETS], item),
         )
@@ -122,11 +112,11 @@ class ExampleWriter:
         """The picture of an image as this model gets it: models with one view share one file."""
         view = content_hash(self._tensors.preprocessing.view.encode())
         name = f"{EXAMPLES_FOLDER}/{kind}-{item}-{view}.png"
-        if not (self._run / name).is_file():
-            write_bytes(self._run / name, draw(self._tensors.batch([item])[0]))
+        if not (self._run.folder / name).is_file():
+            write_bytes(self._run.folder / name, draw(self._tensors.batch([item])[0]))
         return name
 
     def _write(self, data: bytes) -> str:
         name = f"{EXAMPLES_FOLDER}/attacked-{content_hash(data)}.png"
-        write_bytes(self._run / name, data)
+        write_bytes(self._run.folder / name, data)
         return name

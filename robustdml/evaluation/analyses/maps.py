@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from robustdml.data import RetrievalDataset
-from robustdml.evaluation.assemble import ModelRecords
+from robustdml.evaluation.analyses.model_run import ModelRun
 from robustdml.evaluation.entries import described_classes
-from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.records import Records
-from robustdml.results import AttackEntry, EmbeddingMap, MapPath, Queries
+from robustdml.results import EmbeddingMap, MapPath
 from robustdml.seeding import stream
-from robustdml.threat import ThreatModel
 
 if TYPE_CHECKING:
     from sklearn.decomposition import PCA
@@ -28,18 +25,9 @@ def mapped_queries(dataset: RetrievalDataset, seed: int) -> frozenset[int]:
     return frozenset(dataset.subset_queries(_PATHS, seed).query.tolist())
 
 
-def embedding_maps(
-    model: str,
-    judge: Judge,
-    queries: Queries,
-    clean: Records,
-    attacked: ModelRecords,
-    shown: Sequence[tuple[AttackEntry, ThreatModel]],
-    *,
-    seed: int,
-) -> list[EmbeddingMap]:
-    """One map per attack of ``shown``. The axes are the gallery's first two principal components, all of it."""
-    gallery = judge.gallery_embeddings
+def embedding_maps(run: ModelRun) -> list[EmbeddingMap]:
+    """One map per attack that is shown. The axes are the gallery's first two principal components, all of it."""
+    gallery = run.judge.gallery_embeddings
     if min(gallery.shape) < 2:
         return []
     from sklearn.decomposition import PCA  # slow to import, and wanted at the end of a run alone
@@ -47,8 +35,8 @@ def embedding_maps(
     plane = PCA(n_components=2, svd_solver="full").fit(gallery)
     chosen = np.arange(len(gallery))
     if len(chosen) > _GALLERY:
-        chosen = np.sort(stream(seed, "map", 0).choice(chosen, _GALLERY, replace=False))
-    split = judge.split
+        chosen = np.sort(stream(run.seed, "map", 0).choice(chosen, _GALLERY, replace=False))
+    split = run.judge.split
     classes = np.searchsorted(described_classes(split), split.labels[split.gallery[chosen]])
     points = tuple(
         (*_point(place), int(index)) for place, index in zip(plane.transform(gallery[chosen]), classes, strict=True)
@@ -56,31 +44,31 @@ def embedding_maps(
     explained = plane.explained_variance_ratio_
     return [
         EmbeddingMap(
-            model=model,
+            model=run.model,
             attack=attack.spec,
             threat=threat,
             # A collapsed gallery has no variance to explain.
             explained=_point(np.nan_to_num(explained)),
             gallery=points,
-            paths=_paths(plane, judge, queries, clean, attacked[attack.spec, threat]),
+            paths=_paths(plane, run, run.attacked[attack.spec, threat]),
         )
-        for attack, threat in shown
+        for attack, threat in run.shown
     ]
 
 
-def _paths(plane: PCA, judge: Judge, queries: Queries, clean: Records, records: Records) -> tuple[MapPath, ...]:
+def _paths(plane: PCA, run: ModelRun, records: Records) -> tuple[MapPath, ...]:
     rows = [row for row, item in enumerate(records.ids.tolist()) if item in records.embeddings]
     if not rows:
         return ()
-    before = plane.transform(judge.query_embeddings[rows])
+    before = plane.transform(run.judge.query_embeddings[rows])
     after = plane.transform(np.stack([records.embeddings[int(records.ids[row])] for row in rows]))
     return tuple(
         MapPath(
             query_id=int(records.ids[row]),
-            class_index=queries.classes[row],
+            class_index=run.queries.classes[row],
             clean=_point(before[place]),
             adversarial=_point(after[place]),
-            clean_hit=bool(clean.values["recall_at_1"][row] > 0.5),
+            clean_hit=bool(run.clean.values["recall_at_1"][row] > 0.5),
             adversarial_hit=bool(records.values["recall_at_1"][row] > 0.5),
         )
         for place, row in enumerate(rows)

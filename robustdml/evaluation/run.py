@@ -18,8 +18,10 @@ from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors
 from robustdml.devices import choose_device
 from robustdml.errors import AttackSkipped, AttackTimeout, RunFolderError, SpecError
-from robustdml.evaluation.analyses.examples import ExampleWriter, pictured_queries, shown_attacks
-from robustdml.evaluation.analyses.maps import embedding_maps, mapped_queries
+from robustdml.evaluation.analyses.examples import pictured_queries, shown_attacks
+from robustdml.evaluation.analyses.maps import mapped_queries
+from robustdml.evaluation.analyses.model_run import ModelRun
+from robustdml.evaluation.analyses.shown import ANALYSES
 from robustdml.evaluation.assemble import assemble, hits, model_cells
 from robustdml.evaluation.attacking import attack_shard, reason_of
 from robustdml.evaluation.entries import attack_entries, describe, environment, query_entry
@@ -229,9 +231,9 @@ class _Evaluation:
             records = self.store.read_all(CellKey(name, entry.spec, threat))
             assert records is not None  # only what was judged is shown
             attacked[entry.spec, threat] = records
-        examples = ExampleWriter(self.out, self.dataset, tensors).examples(name, clean, attacked, shown)
-        maps = embedding_maps(name, judge, self.plan.queries, clean, attacked, shown, seed=self.spec.seed)
-        self.store.write_shown(name, examples, maps)
+        queries, seed = self.plan.queries, self.spec.seed
+        run = ModelRun(name, self.out, self.dataset, tensors, judge, queries, clean, shown, attacked, seed)
+        self.store.write_shown(name, {field: analysis(run) for field, analysis in ANALYSES.items()})
 
     def _attack(self, judge: Judge, cell_key: CellKey, attack: Attack, tensors: ImageTensors, advance: Advance) -> None:
         there = set(self.store.shards(cell_key))
