@@ -60,49 +60,49 @@ class References:
     """What a white-box attacker knows beside the model: the gallery, and who the queries of this batch are.
 
     Args:
-        gallery: the database; a query that is also in it must not count as its own match (see ``own``).
+        gallery: the database; a query that is also in it must not count as its own match (see ``ignored``).
         embeddings: ``(N, D)``, the clean embeddings of the queries.
         labels: ``(N,)`` int64.
         ids: ``(N,)`` int64.
-        queries: for an attack on gallery items, all the clean queries of the evaluation; None stands for the gallery
-            (see ``searchers``).
+        asking: for an attack on gallery items, all the clean queries of the evaluation; None stands for the gallery
+            (see ``queries``).
     """
 
     gallery: Gallery
     embeddings: Tensor
     labels: Tensor
     ids: Tensor
-    queries: Gallery | None = None
+    asking: Gallery | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
-    def own(self) -> Tensor:
+    def ignored(self) -> Tensor:
         """``(N, M)`` bool: the gallery rows that are not in the query's list: itself, and what the rules leave out."""
         if self.gallery.rules is None:
             return self.ids[:, None] == self.gallery.ids[None]
         return self._asked(self.gallery.rules.ignored)
 
     @property
-    def same_class(self) -> Tensor:
-        """``(N, M)`` bool: the gallery rows of the query's class, its ``own`` among them; others are wrong answers."""
+    def relevant(self) -> Tensor:
+        """``(N, M)`` bool: the gallery rows of the query's class, and all that are ``ignored``; others are wrong answers."""
         if self.gallery.rules is None:
             return self.labels[:, None] == self.gallery.labels[None]
-        return self._asked(self.gallery.rules.relevant) | self.own
+        return self._asked(self.gallery.rules.relevant) | self.ignored
 
     def _asked(self, question: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]) -> Tensor:
         answers = question(self.ids.cpu().numpy()[:, None], self.gallery.ids.cpu().numpy()[None])
         return torch.from_numpy(answers).to(self.ids.device)
 
     @property
-    def searchers(self) -> Gallery:
+    def queries(self) -> Gallery:
         """Who searches the gallery: the queries where they are known, else its items, each for the others."""
-        return self.gallery if self.queries is None else self.queries
+        return self.gallery if self.asking is None else self.asking
 
     def rows(self, chosen: Tensor) -> References:
         """The references of a part of the batch; ``chosen`` holds indices or a mask."""
-        return References(self.gallery, self.embeddings[chosen], self.labels[chosen], self.ids[chosen], self.queries)
+        return References(self.gallery, self.embeddings[chosen], self.labels[chosen], self.ids[chosen], self.asking)
 
 
 class Attack(Protocol):
@@ -154,7 +154,7 @@ class FittedAttack(Attack, Protocol):
 class GalleryAttack(Attack, Protocol):
     """An attack on items of the gallery: it is called with their images, and references that describe *them*.
 
-    ``target_rows`` are rows of ``References.searchers``: the queries that each item is aimed at, or None.
+    ``target_rows`` are rows of ``References.queries``: the queries that each item is aimed at, or None.
     """
 
     def poisoned_rows(self, gallery: Gallery, *, seed: int) -> Tensor:

@@ -1,8 +1,8 @@
 """What an attacker wants of an item of the gallery: CA+ and CA- (Zhou et al. 2020), and to come first for strangers.
 
-The images are gallery items here, and the references describe them; who searches is `References.searchers`.
+The images are gallery items here, and the references describe them; who searches is `References.queries`.
 
-Shapes: N attacked items, Q searchers, W of them per item, M gallery items.
+Shapes: N attacked items, Q queries, W of them per item, M gallery items.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ if TYPE_CHECKING:  # what goals mean is listed without torch
 
 @dataclass(frozen=True)
 class _CandidateAttack(Candidates):
-    """CA: the item to the front (sign 1) or to the back (-1) for drawn searchers."""
+    """CA: the item to the front (sign 1) or to the back (-1) for drawn queries."""
 
     letter = "W"
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
-        """``(N, candidates)`` rows of the searchers: to the front of all, to the back of the nearest hundredth."""
-        searchers, purpose = references.searchers, self.name
-        others = references.ids[:, None] != searchers.ids[None]
+        """``(N, candidates)`` rows of the queries: to the front of all, to the back of the nearest hundredth."""
+        queries, purpose = references.queries, self.name
+        others = references.ids[:, None] != queries.ids[None]
         if self.sign < 0:
-            return drawn_near_rows(references, searchers, others, self.candidates, seed=seed, purpose=purpose)
+            return drawn_near_rows(references, queries, others, self.candidates, seed=seed, purpose=purpose)
         return drawn_rows(others, references.ids, self.candidates, seed=seed, purpose=purpose)
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Minus the mean of ``[d(c, q) - d(x, q)]+`` over the drawn q and all x, with the sign of both distances."""
-        gallery, searchers, sign = references.gallery, references.searchers, self.sign
+        gallery, queries, sign = references.gallery, references.queries, self.sign
         rows = self.target_rows(references, seed=seed)
-        points, ids = searchers.embeddings[rows], searchers.ids[rows]  # (N, W, D), (N, W)
+        points, ids = queries.embeddings[rows], queries.ids[rows]  # (N, W, D), (N, W)
         fixed = points.new_empty(*rows.shape, len(gallery))  # (N, W, M)
         for place, part in zip(fixed, points, strict=True):
             place.copy_(sign * distances(part, gallery.embeddings))
         # The attacked image takes the place of the clean one; a searcher does not find itself.
-        counted = ~references.own[:, None] & (ids[:, :, None] != gallery.ids)
+        counted = ~references.ignored[:, None] & (ids[:, :, None] != gallery.ids)
 
         def value(embeddings: Tensor) -> Tensor:
             similarity = (points * embeddings[:, None]).sum(2)
@@ -77,7 +77,7 @@ class CAMinus(_CandidateAttack):
 
 @dataclass(frozen=True)
 class Hub:
-    """Come first for as many searchers of other classes as can be, whoever they are.
+    """Come first for as many queries of other classes as can be, whoever they are.
 
     The queries to come are unknown to this attacker: items of the gallery stand in for them. The value is the share of
     stand-ins that find the item first, made smooth.

@@ -35,7 +35,7 @@ class TMA:
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, 1)``."""
-        return drawn_rows(~references.own, references.ids, 1, seed=seed, purpose=self.name)
+        return drawn_rows(~references.ignored, references.ids, 1, seed=seed, purpose=self.name)
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """The cosine."""
@@ -100,8 +100,8 @@ class LTM:
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Minus ``[max d(q, foreign) - min d(q, own)]+``."""
-        items, same = references.gallery.embeddings, references.same_class
-        positive = same if self.compat == "robrank" else same & ~references.own
+        items, same = references.gallery.embeddings, references.relevant
+        positive = same if self.compat == "robrank" else same & ~references.ignored
 
         def value(embeddings: Tensor) -> Tensor:
             apart = distances(embeddings, items)
@@ -134,9 +134,9 @@ class GTM:
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, 1)``."""
-        gallery, own = references.gallery, references.own
+        gallery, own = references.gallery, references.ignored
         if self.compat == "off":
-            return nearest_rows(references.embeddings, gallery.embeddings, ~references.same_class, 1)
+            return nearest_rows(references.embeddings, gallery.embeddings, ~references.relevant, 1)
         first = nearest_rows(references.embeddings, gallery.embeddings, ~own, 1)
         # The published mask leaves the query itself among the foreign items where its first hit is of another class,
         # at an infinite distance.
@@ -164,7 +164,7 @@ class GTT:
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, 1)``, the first hit."""
-        return nearest_rows(references.embeddings, references.gallery.embeddings, ~references.own, 1)
+        return nearest_rows(references.embeddings, references.gallery.embeddings, ~references.ignored, 1)
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """That of QA- with the first hit as its candidate."""
@@ -198,7 +198,7 @@ class FOA:
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, candidates)`` in the order wanted, the first to be the nearest."""
         rows = drawn_near_rows(
-            references, references.gallery, ~references.own, self.candidates, seed=seed, purpose=self.name
+            references, references.gallery, ~references.ignored, self.candidates, seed=seed, purpose=self.name
         )
         if self.candidates > 2:
             return rows

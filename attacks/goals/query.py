@@ -26,7 +26,7 @@ class _QueryAttack(Candidates):
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, candidates)``: to the front from the whole gallery, to the back from the query's nearest hundredth."""
-        gallery, others, purpose = references.gallery, ~references.own, self.drawn_as
+        gallery, others, purpose = references.gallery, ~references.ignored, self.drawn_as
         if self.sign < 0:
             return drawn_near_rows(references, gallery, others, self.candidates, seed=seed, purpose=purpose)
         return drawn_rows(others, references.ids, self.candidates, seed=seed, purpose=purpose)
@@ -70,7 +70,7 @@ class _Unnoticed(_QueryAttack):
     def objective(self, references: References, *, seed: int) -> Objective:
         """That of QA, less the loss of the kept items, ever heavier the further they slip."""
         rows = self.target_rows(references, seed=seed)
-        allowed = (~references.own).scatter(1, rows, False)
+        allowed = (~references.ignored).scatter(1, rows, False)
         count = min(_KEPT, max(1, int(allowed.sum(1).min())))
         kept = nearest_rows(references.embeddings, references.gallery.embeddings, allowed, count)
         attack, keep = query_loss(references, rows, self.sign), query_loss(references, kept, 1.0)

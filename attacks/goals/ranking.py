@@ -120,7 +120,7 @@ class Candidates:
 
 def query_loss(references: References, rows: Tensor, sign: float) -> Objective:
     """Minus how far the rows are from the first place (sign 1) or from the last (-1)."""
-    items, counted = references.gallery.embeddings, ~references.own
+    items, counted = references.gallery.embeddings, ~references.ignored
 
     def value(embeddings: Tensor) -> Tensor:
         to_all = sign * distances(embeddings, items)

@@ -66,13 +66,13 @@ class ItemMargin:
         if self.items:
             return _given(references, "item", self.items, references.gallery.ids).expand(len(references), -1)
         similarity = references.embeddings @ references.gallery.embeddings.T
-        return nearest_places(similarity.masked_fill(references.same_class, -inf), self.skip, self.rivals)
+        return nearest_places(similarity.masked_fill(references.relevant, -inf), self.skip, self.rivals)
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Nearest rival minus nearest own similarity."""
         rows = self.target_rows(references, seed=seed)
-        chosen = references.same_class.new_zeros(references.same_class.shape).scatter(1, rows, True)
-        return margin_to(references, chosen & ~references.same_class)
+        chosen = references.relevant.new_zeros(references.relevant.shape).scatter(1, rows, True)
+        return margin_to(references, chosen & ~references.relevant)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +99,7 @@ class ChosenItem:
     def objective(self, references: References, *, seed: int) -> Objective:
         """Similarity to the item minus that to the nearest own one."""
         rows = self.target_rows(references, seed=seed)
-        return margin_to(
-            references, references.same_class.new_zeros(references.same_class.shape).scatter(1, rows, True)
-        )
+        return margin_to(references, references.relevant.new_zeros(references.relevant.shape).scatter(1, rows, True))
 
 
 @dataclass(frozen=True)
@@ -153,12 +151,12 @@ class ClassMargin:
             rows = _given(references, "class", self.classes, labels).expand(len(references), -1)
         else:
             similarity = references.embeddings @ gallery.embeddings.T
-            similarity = similarity.masked_fill(references.same_class, -inf)
+            similarity = similarity.masked_fill(references.relevant, -inf)
             nearest = similarity.new_full((len(references), len(labels)), -inf)
             nearest = nearest.scatter_reduce(1, class_of.expand(len(references), -1), similarity, "amax")
             rows = nearest_places(nearest, self.skip, self.rivals)
-        chosen = references.same_class.new_zeros(len(references), len(labels)).scatter(1, rows, True)
-        return margin_to(references, chosen[:, class_of] & ~references.same_class)
+        chosen = references.relevant.new_zeros(len(references), len(labels)).scatter(1, rows, True)
+        return margin_to(references, chosen[:, class_of] & ~references.relevant)
 
 
 def in_turn(goal: Goal) -> tuple[Goal, ...]:

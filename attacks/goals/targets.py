@@ -51,7 +51,7 @@ def choose_targets(
         return _given(references, given)
     if choose == "random":
         return foreign_targets(references, count, seed=seed)
-    foreign = ~references.same_class
+    foreign = ~references.relevant
     _check_count(foreign.sum(1).amin().item(), count)
     similarity = references.embeddings @ references.gallery.embeddings.T
     if choose == "hardest":
@@ -67,7 +67,7 @@ def foreign_targets(references: References, count: int, *, seed: int) -> Tensor:
     Raises:
         SpecError: the gallery has fewer rows of other classes.
     """
-    foreign = ~references.same_class.cpu().numpy()
+    foreign = ~references.relevant.cpu().numpy()
     rows = []
     for mask, item in zip(foreign, references.ids.tolist(), strict=True):
         candidates = np.flatnonzero(mask)
@@ -84,8 +84,8 @@ def friendly_targets(references: References, count: int, *, seed: int) -> Tensor
     Raises:
         SpecError: the gallery has no item of the class.
     """
-    friendly = (references.same_class & ~references.own).cpu().numpy()
-    alone = references.own.cpu().numpy()
+    friendly = (references.relevant & ~references.ignored).cpu().numpy()
+    alone = references.ignored.cpu().numpy()
     rows = []
     for mask, own, item in zip(friendly, alone, references.ids.tolist(), strict=True):
         candidates = np.flatnonzero(mask)

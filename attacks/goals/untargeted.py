@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # what goals mean is listed without torch
 def margin_to(references: References, rivals: Tensor) -> Objective:
     """Similarity to the nearest of the rivals, ``(N, M)`` bool, minus that to the nearest own item."""
     gallery = references.gallery.embeddings
-    own_class = references.same_class & ~references.own
+    own_class = references.relevant & ~references.ignored
 
     def value(embeddings: Tensor) -> Tensor:
         similarity = embeddings @ gallery.T
@@ -71,7 +71,7 @@ class Margin:
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Nearest foreign minus nearest own similarity."""
-        return margin_to(references, ~references.same_class)
+        return margin_to(references, ~references.relevant)
 
 
 @dataclass(frozen=True)
@@ -101,5 +101,5 @@ class NearestNegative:
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Similarity to the nearest foreign item."""
-        gallery, same = references.gallery.embeddings, references.same_class
+        gallery, same = references.gallery.embeddings, references.relevant
         return lambda embeddings: (embeddings @ gallery.T).masked_fill(same, -inf).amax(1)

@@ -154,7 +154,7 @@ def problems(
     found = []
     for rows in _parts(references, near, most_rows, most_classes, same_class=targets is not None):
         part = references.rows(rows)
-        gallery, left_out = part.gallery, part.own.any(0)
+        gallery, left_out = part.gallery, part.ignored.any(0)
         own_classes = part.labels.unique()
         others = {label for row in rows.tolist() for label in near[row]} - set(own_classes.tolist())
         candidates = [*own_classes.tolist(), *sorted(others)]
@@ -189,7 +189,7 @@ def _parts(
     same_class: bool,
 ) -> list[Tensor]:
     """Split the batch into problems: each query goes into the first part that can still hold it."""
-    own = references.own.any(1).tolist()
+    own = references.ignored.any(1).tolist()
     sizes = {int(label): int((references.gallery.labels == label).sum()) for label in references.labels.unique()}
     parts: list[list[int]] = []
     taken: list[dict[int, int]] = []
@@ -219,7 +219,7 @@ def _nearest_classes(references: References, hardest: int) -> list[set[int]]:
     """The labels of the ``hardest`` nearest foreign classes of each query."""
     gallery = references.gallery
     labels, position = gallery.labels.unique(return_inverse=True)
-    similarity = (references.embeddings @ gallery.embeddings.T).masked_fill(references.same_class, -torch.inf)
+    similarity = (references.embeddings @ gallery.embeddings.T).masked_fill(references.relevant, -torch.inf)
     by_class = similarity.new_full((len(references), len(labels)), -torch.inf)
     by_class = by_class.scatter_reduce(1, position.expand(len(references), -1), similarity, "amax", include_self=True)
     values, nearest = by_class.topk(min(hardest, len(labels)), dim=1)

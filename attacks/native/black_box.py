@@ -47,7 +47,7 @@ def margins(embeddings: Tensor, references: References) -> Tensor:
 def first_hit_is_wrong(embeddings: Tensor, references: References) -> Tensor:
     """From a service that returns the id of the first hit only: 1 where it is of another class, else 0."""
     gallery = references.gallery
-    similarity = (embeddings @ gallery.embeddings.T).masked_fill(references.own, -torch.inf)
+    similarity = (embeddings @ gallery.embeddings.T).masked_fill(references.ignored, -torch.inf)
     return (gallery.labels[similarity.argmax(1)] != references.labels).to(embeddings)
 
 

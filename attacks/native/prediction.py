@@ -40,9 +40,9 @@ def promising_items(
     Raises:
         SpecError: the gallery has no foreign item.
     """
-    gallery, own_class = references.gallery.embeddings, references.same_class & ~references.own
+    gallery, own_class = references.gallery.embeddings, references.relevant & ~references.ignored
     similarity = references.embeddings @ gallery.T
-    near = similarity.masked_fill(references.same_class, -torch.inf).topk(min(_FOREIGN, len(gallery)), dim=1)
+    near = similarity.masked_fill(references.relevant, -torch.inf).topk(min(_FOREIGN, len(gallery)), dim=1)
     related = similarity.masked_fill(~own_class, -torch.inf).topk(min(_OWN, len(gallery)), dim=1)
     apart = gallery[near.indices] - gallery[related.indices[:, :1]]  # (N, K, D)
     directions = torch.linalg.svd(apart, full_matrices=False).Vh[:, :gradients]  # (N, G, D)

@@ -148,7 +148,7 @@ class Judge:
         """What an attack on the gallery items ``rows``, ``(K,)``, may know: who they are, and who will search."""
         gallery = self._gallery
         return References(
-            gallery, gallery.embeddings[rows], gallery.labels[rows], gallery.ids[rows], queries=self._queries
+            gallery, gallery.embeddings[rows], gallery.labels[rows], gallery.ids[rows], asking=self._queries
         )
 
     def poisoned(self, rows: Tensor, embeddings: Floats, images: Tensor) -> Judge:

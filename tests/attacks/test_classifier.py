@@ -115,7 +115,7 @@ def build(case, count):
     references = references_of(**case)
     targets = None
     if count:
-        foreign = [torch.nonzero(row).flatten() for row in ~references.same_class]
+        foreign = [torch.nonzero(row).flatten() for row in ~references.relevant]
         targets = torch.stack([row[torch.randperm(len(row))[:count]] for row in foreign])
     return references, targets, problems(IDENTITY, references, targets, rivals="own")
 
@@ -249,7 +249,7 @@ def test_the_goals_of_the_adapters_give_their_targets(world, spec):
 @TARGETED
 def test_problems_are_as_small_as_asked_for(most_rows, most_classes, count):
     references = references_of(own=True, classes=9, rows=12)
-    targets = None if count is None else torch.stack([(~row).nonzero().flatten()[:count] for row in references.own])
+    targets = None if count is None else torch.stack([(~row).nonzero().flatten()[:count] for row in references.ignored])
     bounds = {"most_rows": most_rows, "most_classes": most_classes, "hardest": 2}
     for rivals in ("own", "none"):
         found = problems(IDENTITY, references, targets, rivals=rivals, **bounds)
@@ -265,7 +265,7 @@ def test_problems_are_as_small_as_asked_for(most_rows, most_classes, count):
 @TARGETED
 def test_a_query_alone_in_its_problem_has_the_same_one_in_every_batch(count, rivals):
     references = references_of(own=True, classes=9, rows=12)
-    targets = None if count is None else torch.stack([(~row).nonzero().flatten()[:count] for row in references.own])
+    targets = None if count is None else torch.stack([(~row).nonzero().flatten()[:count] for row in references.ignored])
     whole = problems(IDENTITY, references, targets, rivals=rivals, most_rows=1)
     for problem in whole:
         chosen = torch.tensor([*problem.rows.tolist(), 0])

@@ -88,8 +88,8 @@ def test_the_own_gallery_row_is_no_positive(make_references):
     references = make_references(own=True)
     similarity = references.embeddings @ references.gallery.embeddings.T
     value = Margin().objective(references, seed=0)(references.embeddings)
-    others = similarity.masked_fill(references.own | ~references.same_class, -2).amax(1)
-    foreign = similarity.masked_fill(references.same_class, -2).amax(1)
+    others = similarity.masked_fill(references.ignored | ~references.relevant, -2).amax(1)
+    foreign = similarity.masked_fill(references.relevant, -2).amax(1)
     assert torch.allclose(value, foreign - others)
     assert (value > foreign - 1 + 0.01).all()
 

@@ -211,14 +211,14 @@ def test_values_of_gallery_items_are_those_of_the_definition(make_references, go
     references = item_references(make_references, own)
     points = attacked(references)
     rows = goal.target_rows(references, seed=5)
-    gallery, searchers = references.gallery, references.searchers
+    gallery, queries = references.gallery, references.queries
     found = []
     for row, point in enumerate(points.numpy()):
         values = []
         for place in rows[row].tolist():
-            assert searchers.ids[place] != references.ids[row]
-            query = searchers.embeddings[place].numpy()
-            left_out = {int(references.ids[row]), int(searchers.ids[place])}
+            assert queries.ids[place] != references.ids[row]
+            query = queries.embeddings[place].numpy()
+            left_out = {int(references.ids[row]), int(queries.ids[place])}
             items = [x for x, item in enumerate(gallery.ids.tolist()) if item not in left_out]
             sign = 1 if goal.name == "ca_plus" else -1
             values.append(

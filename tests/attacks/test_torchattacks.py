@@ -143,7 +143,7 @@ def test_what_is_not_broken_is_no_clean_image_but_the_best_one(spec, world):
     adversarial = attack(*world.all, seed=3)
     with torch.no_grad():
         clean, found = world.model(world.images), world.model(adversarial)
-    own = world.references.same_class
+    own = world.references.relevant
     gallery = world.references.gallery.embeddings
 
     def margin(points):

@@ -51,7 +51,7 @@ def test_the_sample_is_drawn_by_the_seed_and_describes_its_images(world):
     images, references = sample(gallery, NOBODY, 5, seed=1)
     with torch.no_grad():
         assert torch.allclose(world.model(images), references.embeddings, atol=1e-6)
-    assert references.own.sum(1).tolist() == [1] * 5
+    assert references.ignored.sum(1).tolist() == [1] * 5
     again, other = (sample(gallery, NOBODY, 5, seed=seed)[1].ids.tolist() for seed in (1, 2))
     assert references.ids.tolist() == again != other
 

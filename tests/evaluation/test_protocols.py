@@ -89,7 +89,7 @@ class Seer(FakeAttack):
     """An attack that remembers what it was told of the gallery."""
 
     def __call__(self, model, images, references, *, seed):
-        self.seen.append((references.ids.numpy(), references.own.numpy(), references.same_class.numpy()))
+        self.seen.append((references.ids.numpy(), references.ignored.numpy(), references.relevant.numpy()))
         if references.gallery.rules is not None:
             vars(references.gallery.rules).get("cameras", np.zeros(1)).fill(0)
         return images

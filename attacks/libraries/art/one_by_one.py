@@ -145,7 +145,7 @@ def _starts(job: Job, estimator: ClassifierEstimator, rows: NDArray[np.int64]) -
             wanted = job.targets[:, 0]
         else:
             near = (references.embeddings @ references.gallery.embeddings.T).masked_fill(
-                references.same_class, -torch.inf
+                references.relevant, -torch.inf
             )
             wanted = near.argmax(1)
         pool.append(references.gallery.images(wanted.unique()).cpu().numpy().astype(np.float32))

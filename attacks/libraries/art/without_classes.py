@@ -81,7 +81,7 @@ def features(job: Job) -> Array:
     if job.targets is not None:
         guides = gallery[job.targets].mean(1)
     else:
-        similarity = (references.embeddings @ gallery.T).masked_fill(references.same_class, -torch.inf)
+        similarity = (references.embeddings @ gallery.T).masked_fill(references.relevant, -torch.inf)
         guides = gallery[similarity.argmax(1)]
     attack = job.make(EmbeddingEstimator(job.model, job.images, guides))
     result: Array = attack.generate(job.x, y=EmbeddingEstimator.guide_images(job.x))
