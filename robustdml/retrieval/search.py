@@ -76,7 +76,10 @@ class GalleryIndex:
         ids, nearness = ids[kept], np.repeat(similarities, sizes)[kept]
         if len(groups) < len(self._sizes) and (nearness > similarities[-1]).sum() < k:
             return None
-        if (nearness[1:] == nearness[:-1]).any():
-            ids = ids[np.lexsort((ids, self._protocol.relevant(np.asarray(query_id), ids), -nearness))]
+        equal = np.concatenate([[False], nearness[1:] == nearness[:-1], [False]])
+        tied = equal[1:] | equal[:-1]
+        # Ties stand side by side, so that sorting them alone, which are few, leaves all others where they are.
+        part = ids[tied]
+        ids[tied] = part[np.lexsort((part, self._protocol.relevant(np.asarray(query_id), part), -nearness[tied]))]
         found: Integers = ids[:k]
         return found

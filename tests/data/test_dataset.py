@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from robustdml.data import ArrayImages, RetrievalDataset, RetrievalSplit
+from robustdml.data import ArrayImages, Reidentification, RetrievalDataset, RetrievalSplit, SameClass
 from robustdml.errors import DataError, SpecError
 
 # Classes 0 to 4 are trained on, 5 to 7 tested; the sizes differ, so that proportions can be told apart.
@@ -121,11 +121,21 @@ def test_a_split_refuses_a_query_with_nothing_to_find():
         {"query": TEST[1:]},
         {"gallery": TEST[1:]},
         {"images": ArrayImages(255 - PIXELS)},
+        {"protocol": SameClass(metrics=("recall_at_1",))},
+        {"protocol": Reidentification(np.arange(120) % 2)},
     ],
     ids=lambda change: next(iter(change)),
 )
 def test_fingerprint_changes_with_everything_that_matters(change):
     assert make(**change).fingerprint() != make().fingerprint()
+
+
+def test_the_protocol_follows_the_labels():
+    other = dataclasses.replace(
+        make(), labels=LABELS[::-1], train=np.arange(100, 120), query=np.arange(100), gallery=np.arange(100)
+    )
+    for part in (other, other.test, other.subset_queries(10, 0), other.split_validation(2, 0)[1]):
+        np.testing.assert_array_equal(part.protocol.labels, LABELS[::-1])
 
 
 def test_fingerprint_is_the_same_for_equal_data():
