@@ -86,7 +86,7 @@ class References:
 
     @property
     def relevant(self) -> Tensor:
-        """``(N, M)`` bool: the gallery rows of the query's class, and all that are ``ignored``; others are wrong answers."""
+        """``(N, M)`` bool: the gallery rows of the query's class, and the ``ignored``; others are wrong answers."""
         if self.gallery.rules is None:
             return self.labels[:, None] == self.gallery.labels[None]
         return self._asked(self.gallery.rules.relevant) | self.ignored
