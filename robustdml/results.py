@@ -71,6 +71,16 @@ class MetricEntry(_Record):
         return self.name.replace("_at_", "@").replace("_", "-")
 
 
+class MeasureEntry(_Record):
+    """What is measured beside retrieval, in words; ``…_clean`` is the same before the attack."""
+
+    #: The name under which its values stand in `Cell.measures`.
+    name: str
+    title: str
+    #: One sentence, without a full stop.
+    description: str
+
+
 class Metrics(RootModel[dict[str, Share]]):
     """Means over the queries, by the name of each metric of `DatasetEntry.metrics`."""
 
@@ -415,6 +425,8 @@ class Results(_Record):
     models: tuple[ModelEntry, ...]
     attacks: tuple[AttackEntry, ...]
     cells: tuple[Cell, ...]
+    #: What `Cell.measures` hold; one that is not described here is called by its name.
+    measures: tuple[MeasureEntry, ...] = ()
     worst: tuple[WorstCase, ...]
     ers: tuple[Ers, ...] = ()
     flags: tuple[Flag, ...]

@@ -80,6 +80,7 @@ def merge_runs(runs: Sequence[tuple[Path, Results]]) -> Results:
         models=models,
         attacks=attacks,
         cells=cells,
+        measures=tuple({entry.name: entry for results in every for entry in results.measures}.values()),
         worst=tuple(worst for part in parts for worst in part.worst),
         flags=merged_flags(every, parts, attacks),
         examples=tuple(example for part in parts for example in part.examples),

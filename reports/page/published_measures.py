@@ -9,22 +9,6 @@ from .. import text
 from ..files.leaderboard import Index
 from .sections import Section
 
-#: What each measure is called, and what it means; ``…_clean`` is the same before the attack.
-_MEANINGS = {
-    "rank_percentile": (
-        "rank percentile",
-        "mean place of the chosen items in the list, from 0 (first) to 100 (last)",
-    ),
-    "kept_rank_percentile": ("kept rank percentile", "mean place of the items that were to keep theirs, 0 to 100"),
-    "target_cosine": ("target cosine", "mean cosine similarity to the item aimed at"),
-    "embedding_shift": ("embedding shift", "mean distance of the embedding from its clean place, 0 to 2"),
-    "first_hit_retained": (
-        "first hit retained",
-        "share of queries whose clean first result is still among the first 4",
-    ),
-    "kendall_tau": ("Kendall's tau", "agreement of the order with the one wanted, from -1 to 1"),
-    "poisoned_first": ("poisoned first", "share of queries whose first result is a changed item of another class"),
-}
 _BEFORE = "_clean"
 
 #: The terms of ERS as the papers write them.
@@ -82,8 +66,7 @@ def published_measures_section(index: Index, folder: Path) -> Section | None:
     scores = _scores(index)
     if not rows and not scores:
         return None
-    shown = {row.measure for row in rows}
-    meanings = tuple(text.Fact(name, meaning) for name, meaning in _MEANINGS.values() if name in shown)
+    meanings = tuple(text.Fact(entry.title, entry.description) for entry in index.results.measures)
     data = PublishedMeasures(scores, rows, meanings)
     return Section("published-measures", "Ranking", "published_measures.html.j2", data)
 
@@ -106,6 +89,7 @@ def _scores(index: Index) -> tuple[Score, ...]:
 
 
 def _measured(index: Index) -> list[Measured]:
+    titles = {entry.name: entry.title for entry in index.results.measures}
     rows = []
     for cell in index.results.cells:
         for name, value in cell.measures.items():
@@ -117,7 +101,7 @@ def _measured(index: Index) -> list[Measured]:
                     model=cell.model,
                     attack=index.attack_name(cell.attack),
                     budget=index.budget(cell).text,
-                    measure=_MEANINGS.get(name, (name, ""))[0],
+                    measure=titles.get(name, name),
                     before=text.ABSENT if before is None else f"{before:.3g}",
                     after=f"{value:.3g}",
                 )

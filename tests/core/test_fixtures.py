@@ -52,6 +52,7 @@ def test_results_of_schema_2_are_read_and_say_what_was_written():
         assert (now.pop("low"), now.pop("high")) == (then.pop("recall_at_1_low"), then.pop("recall_at_1_high"))
         assert list(now["metrics"]) == list(described)
     assert all(metric["title"] and metric["description"] for metric in described.values())
+    assert found.pop("measures") == []
     assert found == written
     assert {cell.status for cell in results.cells} == {"ok", "failed"}
     assert results.worst

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robustdml.reports import render_report
-from robustdml.results import Ers
+from robustdml.results import Ers, MeasureEntry
 
 TERMS = {"ca_plus": 27.4, "ca_minus": 67.9, "qa_plus": 30.2, "qa_minus": 60.1, "tma": 0.753, "es_d": 0.506,
          "es_r": 17.9, "ltm": 16.7, "gtm": 27.3, "gtt": 2.9}  # fmt: skip
@@ -27,7 +27,8 @@ def with_measures(results):
         )
         for place, model in enumerate(results.models)
     )
-    return results.model_copy(update={"cells": tuple(cells), "ers": scores})
+    measures = (MeasureEntry(name="rank_percentile", title="rank percentile", description="mean place in the list"),)
+    return results.model_copy(update={"cells": tuple(cells), "measures": measures, "ers": scores})
 
 
 def test_ers_stands_beside_clean_recall_and_the_mark(results, tmp_path, parse):
@@ -47,6 +48,7 @@ def test_ers_stands_beside_clean_recall_and_the_mark(results, tmp_path, parse):
 
 def test_measures_stand_with_their_clean_values(results, tmp_path, parse):
     page = parse(render_report(with_measures(results), tmp_path))
+    assert "mean place in the list" in page.text
     rows = [[cell.text for cell in row.all("td")] for row in page.one("measures").all("tr")[1:]]
     name = next(entry.name for entry in results.attacks if entry.spec == results.cells[0].attack)
     assert rows == [

@@ -66,7 +66,19 @@ class AttackedEmbeddings:
         return self.ignored(self.ids[:, None], self.gallery.ids[None])
 
 
-Measure = Callable[[AttackedEmbeddings], Values]
+@dataclass(frozen=True)
+class Measure:
+    """Something to measure.
+
+    Args:
+        title: in tables.
+        description: one sentence, without a full stop.
+        compute: its values, and under ``…_clean`` those before the attack.
+    """
+
+    title: str
+    description: str
+    compute: Callable[[AttackedEmbeddings], Values]
 
 
 def percentiles(similarity: Doubles, rows: Integers, counted: Booleans) -> Doubles:
@@ -176,14 +188,24 @@ def _items_ranks(attacked: AttackedEmbeddings, searchers: Points) -> Values:
     return {"rank_percentile": places(attacked.after), "rank_percentile_clean": places(attacked.before)}
 
 
-#: What can be measured beside retrieval; each goal names what is measured for it.
+#: What can be measured beside retrieval, by name; each goal names what is measured for it.
 MEASURES: dict[str, Measure] = {
-    "embedding_shift": _shift,
-    "rank_percentile": _place,
-    "kept_rank_percentile": _kept,
-    "target_cosine": _cosine,
-    "first_hit_retained": _retained,
-    "kendall_tau": _order,
+    "embedding_shift": Measure(
+        "embedding shift", "mean distance of the embedding from its clean place, 0 to 2", _shift
+    ),
+    "rank_percentile": Measure(
+        "rank percentile", "mean place of the chosen items in the list, from 0 (first) to 100 (last)", _place
+    ),
+    "kept_rank_percentile": Measure(
+        "kept rank percentile", "mean place of the items that were to keep theirs, 0 to 100", _kept
+    ),
+    "target_cosine": Measure("target cosine", "mean cosine similarity to the item aimed at", _cosine),
+    "first_hit_retained": Measure(
+        "first hit retained",
+        f"share of queries whose clean first result is still among the first {_RETAINED}",
+        _retained,
+    ),
+    "kendall_tau": Measure("Kendall's tau", "agreement of the order with the one wanted, from -1 to 1", _order),
 }
 
 
@@ -197,5 +219,5 @@ def measured(names: Iterable[str], attacked: AttackedEmbeddings) -> Values:
     for name in names:
         if name not in MEASURES:
             raise UnknownNameError("measure", name, MEASURES)
-        values |= MEASURES[name](attacked)
+        values |= MEASURES[name].compute(attacked)
     return values
