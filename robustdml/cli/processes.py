@@ -22,9 +22,9 @@ def one_voice(device: str) -> Iterator[bool]:
     if not launched():
         yield True
         return
-    from robustdml.training.distributed import Several
+    from robustdml.training.distributed import Distributed
 
-    processes = Several.meet(device)
+    processes = Distributed.meet(device)
     with processes.one_voice():
         yield processes.rank == 0
     processes.close()

@@ -118,21 +118,21 @@ for _name, _summary, _widths, _stem_stride, _blocks in [
 
 
 def _timm(name: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
-    from robustdml.models import external as hub
+    from robustdml.models import external
 
-    return hub.timm_backbone(name, pretrained)
+    return external.timm_backbone(name, pretrained)
 
 
 def _hugging_face(name: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
-    from robustdml.models import external as hub
+    from robustdml.models import external
 
-    return hub.hugging_face_backbone(name, pretrained, image_size)
+    return external.hugging_face_backbone(name, pretrained, image_size)
 
 
 def _factory(path: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
-    from robustdml.models import external as hub
+    from robustdml.models import external
 
-    return hub.factory_backbone(path, pretrained, image_size)
+    return external.factory_backbone(path, pretrained, image_size)
 
 
 def _timm_preprocessing(name: str, network: nn.Module) -> Preprocessing:

@@ -47,7 +47,7 @@ class _Gather(torch.autograd.Function):
         return gradients[0][index], None, None, None
 
 
-class Several:
+class Distributed:
     """One of several processes; see `robustdml.training.processes.Processes`.
 
     Args:
@@ -57,7 +57,7 @@ class Several:
         store: what processes note down for each other, and can read when one of them is gone.
     """
 
-    _met: Several | None = None
+    _met: Distributed | None = None
 
     def __init__(self, rank: int, count: int, device: torch.device, store: Store) -> None:
         self.rank, self.count = rank, count
@@ -65,7 +65,7 @@ class Several:
         self._depth = self._blocks = 0
 
     @classmethod
-    def meet(cls, device: str) -> Several:
+    def meet(cls, device: str) -> Distributed:
         """Meet the others, at the first call; later ones return the same object.
 
         Raises:

@@ -175,9 +175,9 @@ def join(device: str) -> Processes:
         SpecError: the launcher's environment variables cannot be, or the processes cannot meet.
     """
     if launched():
-        from robustdml.training.distributed import Several
+        from robustdml.training.distributed import Distributed
 
-        return Several.meet(device)
+        return Distributed.meet(device)
     if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
         raise SpecError(
             "torch.distributed is set up, and the environment variables of a launcher are not: start with torchrun or "

@@ -12,7 +12,7 @@ from robustdml.attacks import GOALS
 from robustdml.errors import EndedElsewhere, SpecError
 from robustdml.launcher import is_first, launched
 from robustdml.training import METHODS
-from robustdml.training.distributed import Several
+from robustdml.training.distributed import Distributed
 from robustdml.training.pixel_examples import TrainingExamples
 from robustdml.training.processes import ALONE, Alone, join
 
@@ -125,20 +125,20 @@ def test_no_network_is_given_an_empty_batch():
 def test_processes_without_an_image_are_refused():
     branches = METHODS["mdprop"].branches
     with pytest.raises(SpecError, match=r"a batch of 8 has no image for process 9 of 9: start fewer processes, or"):
-        Several(0, 9, torch.device("cpu"), None).check(8, branches, {})
+        Distributed(0, 9, torch.device("cpu"), None).check(8, branches, {})
 
 
 def test_processes_that_were_told_to_make_different_runs_are_refused(monkeypatch):
-    several = Several(1, 2, torch.device("cpu"), None)
-    monkeypatch.setattr(several, "by_first", lambda work: {**work(), "seed": 0, "lr": 1})
+    processes = Distributed(1, 2, torch.device("cpu"), None)
+    monkeypatch.setattr(processes, "by_first", lambda work: {**work(), "seed": 0, "lr": 1})
     branches = METHODS["mdprop"].branches
     with pytest.raises(SpecError, match=r"started for different runs \(they differ in: lr, seed\): give each the same"):
-        several.check(8, branches, {"seed": 1, "method": "mdprop"})
+        processes.check(8, branches, {"seed": 1, "method": "mdprop"})
 
 
 def test_a_gpu_of_ones_own_cannot_be_chosen():
     with pytest.raises(SpecError, match="'meta': several processes work on cpu, or on a GPU each"):
-        Several(0, 2, torch.device("cpu"), None).choose_device("meta")
+        Distributed(0, 2, torch.device("cpu"), None).choose_device("meta")
 
 
 @pytest.mark.parametrize("count", [2, 3, 5])
@@ -147,7 +147,7 @@ def test_every_row_belongs_to_one_process(rows, count):
     batch = torch.arange(17)
     found = torch.full((rows.stop - rows.start,), -1)
     for rank in range(count):
-        several = Several(rank, count, torch.device("cpu"), None)
-        own = batch[rank::count][several.own(rows)]
-        found[several.places(rows)] = own
+        processes = Distributed(rank, count, torch.device("cpu"), None)
+        own = batch[rank::count][processes.own(rows)]
+        found[processes.places(rows)] = own
     assert torch.equal(found, batch[rows])
