@@ -17,7 +17,7 @@ STAGES = [
     "mi",
     "mi,mi(goal=item_margin, rivals=10)",
     "mi,mi(goal=item_margin, rivals=3, predict=16)",
-    "mi,mi(goal=item_margin, rivals=3, predict=48)",
+    "mi,mi(goal=item_margin, rivals=10, predict=48, slack=0.25)",
     "apgd(restarts=4)",
     "standard",
 ]

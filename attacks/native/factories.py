@@ -41,6 +41,7 @@ PARAMETERS: dict[str, dict[str, object]] = {
         "momentum": 0.75,
         "stop": True,
         "predict": 0,
+        "slack": None,
         "samples": 1,
     },
     "apgd.APGD": {"steps": 50, "restarts": 1, "norm": "linf", "samples": 1},

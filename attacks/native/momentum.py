@@ -51,6 +51,8 @@ class Momentum:
         stop: whether a broken query is left alone. Without it the margin of each is raised as far as it goes, which
             tells of other measures than the first hit.
         predict: with `ItemMargin`, gradients spent on each query for the choice of its items; 0 takes the nearest.
+        slack: with ``predict``, by which share the margin may grow faster than the linear model says; an item that
+            would not come ahead even so is left out. None leaves none out.
         samples: forward passes that value and gradient are the mean of (see `robustdml.attacks.PGD`), at least 1.
 
     Raises:
@@ -65,6 +67,7 @@ class Momentum:
     momentum: float = 0.75
     stop: bool = True
     predict: int = 0
+    slack: float | None = None
     samples: int = 1
 
     def __post_init__(self) -> None:
@@ -76,6 +79,8 @@ class Momentum:
             raise SpecError(f"momentum={self.momentum} and predict={self.predict} must both be at least 0")
         if self.predict and not (isinstance(self.goal, ItemMargin) and not self.goal.items):
             raise SpecError(f"predict={self.predict} chooses items: it goes with goal=item_margin, and without items")
+        if self.slack is not None and not (self.predict and self.slack >= 0):
+            raise SpecError(f"slack={self.slack} must be at least 0, and goes with predict above 0")
         if self.norm not in GEOMETRIES:
             raise SpecError(f"norm={self.norm} is not known: {', '.join(GEOMETRIES)}")
 
@@ -99,10 +104,11 @@ class Momentum:
         with untouched(model):
             torch.manual_seed(derive_seed(seed, "model", ids.tolist()))
             turns = self._turns(model, images, references, self._rows_left(found.values))
-            for number, goal in enumerate(turns * self.restarts):
+            for number, (goal, wanted) in enumerate(turns * self.restarts):
                 rows = self._rows_left(found.values)
+                rows = rows[torch.isin(rows, wanted)]
                 if not len(rows):
-                    break
+                    continue
                 clean = images[rows]
                 noise = random_perturbation(clean, ids[rows], self.eps, self.norm, seed=seed, purpose=f"start{number}")
                 start = project(clean + noise, clean, self.eps, self.norm)
@@ -110,13 +116,20 @@ class Momentum:
                 found.keep(best.images, best.values, rows)
         return found.images
 
-    def _turns(self, model: nn.Module, images: Tensor, references: References, rows: Tensor) -> tuple[Goal, ...]:
-        """The goals to pursue for the queries ``rows``."""
+    def _turns(
+        self, model: nn.Module, images: Tensor, references: References, rows: Tensor
+    ) -> list[tuple[Goal, Tensor]]:
+        """The goals to pursue, each with the queries to pursue it for, of those at ``rows``."""
         if not self.predict or not isinstance(self.goal, ItemMargin) or not len(rows):
-            return in_turn(self.goal)
+            return [(goal, rows) for goal in in_turn(self.goal)]
         count, left = self.goal.skip + self.goal.rivals, references.rows(rows)
-        items = promising_items(model, images[rows], left, self.eps, self.norm, count=count, gradients=self.predict)
-        return tuple(ChosenItem(items[:, turn], left.ids) for turn in range(self.goal.skip, count))
+        items, worth = promising_items(
+            *(model, images[rows], left, self.eps, self.norm),
+            count=count,
+            gradients=self.predict,
+            slack=self.slack,
+        )
+        return [(ChosenItem(items[:, turn], left.ids), rows[worth[:, turn]]) for turn in range(self.goal.skip, count)]
 
     def ascend(
         self, model: nn.Module, goal: Goal, clean: Tensor, start: Tensor, references: References, *, seed: int

@@ -25,9 +25,17 @@ _VALUES = 2**27
 
 
 def promising_items(
-    model: nn.Module, images: Tensor, references: References, eps: float, norm: str, *, count: int, gradients: int
-) -> Tensor:
-    """The foreign items with the highest bounds, the highest first: gallery rows ``(N, count)``.
+    model: nn.Module,
+    images: Tensor,
+    references: References,
+    eps: float,
+    norm: str,
+    *,
+    count: int,
+    gradients: int,
+    slack: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The foreign items with the highest bounds, the highest first, and which of them are worth a try.
 
     Args:
         images: ``(N, C, H, W)``, the clean queries.
@@ -36,6 +44,11 @@ def promising_items(
         count: how many; where the gallery has fewer, they come round again.
         gradients: G, at least 1: J is known along the G directions in which the items in question differ most from the
             nearest own one, and taken as 0 across them. With G = D nothing is left out.
+        slack: an item is worth a try if it comes ahead where leads grow faster than by the linear model, by this share;
+            None holds for any.
+
+    Returns:
+        Gallery rows ``(N, count)`` int64, and ``(N, count)`` bool.
 
     Raises:
         SpecError: the gallery has no foreign item.
@@ -47,6 +60,7 @@ def promising_items(
     apart = gallery[near.indices] - gallery[related.indices[:, :1]]  # (N, K, D)
     directions = torch.linalg.svd(apart, full_matrices=False).Vh[:, :gradients]  # (N, G, D)
     bounds = torch.full_like(near.values, torch.inf)
+    hopes = bounds.clone()
     at_once = max(1, _VALUES // (directions.shape[1] * images[0].numel()))
     for rows in torch.arange(len(images), device=images.device).split(at_once):
         embeddings, slopes = _slopes(model, images[rows], directions[rows])
@@ -54,10 +68,12 @@ def promising_items(
             for own in related.indices[row][related.values[row].isfinite()]:
                 lead = gallery[near.indices[row]] - gallery[own]
                 along = (lead @ directions[row].T) @ slope
-                reached = lead @ embedding + _support(along, images[row].flatten(), eps, norm)
-                bounds[row] = bounds[row].minimum(reached)
+                clean, gain = lead @ embedding, _support(along, images[row].flatten(), eps, norm)
+                bounds[row] = bounds[row].minimum(clean + gain)
+                hopes[row] = hopes[row].minimum(clean + gain * (1 + (slack or 0)))
     places = nearest_places(bounds.where(near.values.isfinite(), -torch.inf), 0, count)
-    return near.indices.gather(1, places)
+    worth = hopes.gather(1, places) >= (-torch.inf if slack is None else 0)
+    return near.indices.gather(1, places), worth
 
 
 def _slopes(model: nn.Module, images: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:

@@ -262,12 +262,14 @@ def test_a_query_has_the_same_rivals_in_every_batch(make_references, goal):
 @pytest.mark.parametrize("norm", BUDGETS)
 def test_promising_items_are_those_with_the_highest_bounds_of_the_linear_model(make_world, norm):
     world = make_world("leave-self-out")
-    gallery, eps = world.references.gallery, BUDGETS[norm][2]
-    found = promising_items(world.model, world.images, world.references, eps, norm, count=4, gradients=6)
+    gallery, verdicts = world.references.gallery, []
+    eps = {"linf": 0.02, "l2": 0.2, "l1": 1.0}[norm]
+    options = {"count": 4, "gradients": 6, "slack": 0.5}
+    found, worth = promising_items(world.model, world.images, world.references, eps, norm, **options)
     for row in range(6):
         own = (gallery.labels == world.references.labels[row]) & (gallery.ids != world.references.ids[row])
         foreign = (gallery.labels != world.references.labels[row]).nonzero().flatten().tolist()
-        bounds = []
+        bounds, hopes = [], []
         for item in foreign:
             leads = []
             for relative in own.nonzero().flatten():
@@ -280,10 +282,14 @@ def test_promising_items_are_those_with_the_highest_bounds_of_the_linear_model(m
                     "l2": eps * slope.norm(),
                     "l1": eps * slope.abs()[torch.where(slope > 0, image < 1, image > 0)].max(),
                 }[norm]
-                leads.append(float(lead.detach() + raised.detach()))
-            bounds.append(min(leads))
+                leads.append((float(lead.detach()), float(raised.detach())))
+            bounds.append(min(lead + raised for lead, raised in leads))
+            hopes.append(min(lead + 1.5 * raised for lead, raised in leads))
         order = torch.tensor(bounds).argsort(descending=True)[:4]
         assert found[row].tolist() == [foreign[place] for place in order]
+        assert worth[row].tolist() == [hopes[place] >= 0 for place in order]
+        verdicts += worth[row].tolist()
+    assert {True, False} == set(verdicts)
 
 
 def test_predicted_items_cost_their_gradients_and_are_no_more_than_there_are(trained):
@@ -297,11 +303,23 @@ def test_predicted_items_cost_their_gradients_and_are_no_more_than_there_are(tra
     _, cost, _ = gradients(model, replace(attack, predict=99), images, references)
     assert cost == (12 + 3 * 2) * len(images)
     few = replace(references.gallery, **{key: getattr(references.gallery, key)[:13] for key in PARTS})
-    rows = promising_items(model, images, replace(references, gallery=few), 0.01, "linf", count=30, gradients=5)
+    rows, _ = promising_items(model, images, replace(references, gallery=few), 0.01, "linf", count=30, gradients=5)
     for row, label in enumerate(references.labels):
         foreign = (few.labels != label).nonzero().flatten()
         assert sorted(set(rows[row].tolist())) == foreign.tolist()
         assert torch.equal(rows[row, len(foreign) :], rows[row, : 30 - len(foreign)])
+
+
+def test_what_the_linear_model_gives_up_with_room_to_spare_is_left_out(trained):
+    model, images, references = trained
+    attack, broken, spent = Momentum(ItemMargin(rivals=5), 0.015, steps=10, predict=12), [], []
+    for slack in (None, 10.0, 0.5, 0.0):
+        found, cost, _ = gradients(model, replace(attack, slack=slack), images, references)
+        broken.append(margin_of(model, found, references) > 0)
+        spent.append(cost)
+    assert spent[0] == spent[1] > 1.2 * spent[2] > 1.2 * spent[3] > 0
+    assert torch.equal(broken[0], broken[1])
+    assert broken[2].sum() >= 0.95 * broken[0].sum()
 
 
 def test_in_fewer_turns_predicted_items_break_more_than_the_nearest(trained):
@@ -319,6 +337,7 @@ def test_in_fewer_turns_predicted_items_break_more_than_the_nearest(trained):
     [
         ("mi(steps=0)", "steps=0, restarts=1 and samples=1 must all be at least 1"),
         ("mi(momentum=-1)", "momentum=-1 and predict=0 must both be at least 0"),
+        ("mi(slack=1)", "slack=1 must be at least 0, and goes with predict above 0"),
         ("mi(predict=4)", "predict=4 chooses items: it goes with goal=item_margin, and without items"),
         ("mi(goal=item_margin, rivals=0)", "rivals=0 must be at least 1 and skip=0 at least 0"),
         ("mi(goal=class_margin, skip=-1)", "rivals=4 must be at least 1 and skip=-1 at least 0"),
