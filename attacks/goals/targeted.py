@@ -5,6 +5,7 @@ Shapes: N queries, D dimensions, T targets.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:  # what goals mean is listed without torch
 
 
 @dataclass(frozen=True)
-class _Attract:
+class _Attract(ABC):
     """Towards gallery items: lowers the mean distance to the targets (MDProp, arXiv 2211.16253).
 
     The published loss squares this mean; for a step along the sign of the gradient that makes no difference.
@@ -29,9 +30,9 @@ class _Attract:
     citation: ClassVar = "singh2023mdprop"
     flat_at_clean: ClassVar = False
 
+    @abstractmethod
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, T)``."""
-        raise NotImplementedError
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Minus the mean distance to the targets."""

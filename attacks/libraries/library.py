@@ -6,6 +6,7 @@ import contextlib
 import io
 import random
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -59,7 +60,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class LibraryAttack:
+class LibraryAttack(ABC):
     """An attack of a library, aimed at retrieval through a `RetrievalClassifier`.
 
     Args:
@@ -184,9 +185,9 @@ class LibraryAttack:
                 result[rows] = self._solve(task)
         return result
 
+    @abstractmethod
     def _solve(self, task: Task) -> Tensor:
         """The library's images for one problem."""
-        raise NotImplementedError
 
     @contextlib.contextmanager
     def _quiet(self) -> Iterator[None]:

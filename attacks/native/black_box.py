@@ -7,6 +7,7 @@ query, so that its course does not depend on the batch.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -55,7 +56,7 @@ _ANSWERS: dict[str, Answer] = {"scores": margins, "decisions": first_hit_is_wron
 
 
 @dataclass(frozen=True)
-class BlackBox:
+class BlackBox(ABC):
     """What the black-box attacks share: they want a wrong first hit within an L-infinity ball, and only ask.
 
     Args:
@@ -87,14 +88,15 @@ class BlackBox:
 
     def target_rows(self, references: References, *, seed: int) -> None:
         """None: untargeted."""
+        return None
 
     def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
         """See `robustdml.contracts.Attack`."""
         return search(model, images.detach(), references, self.search, _ANSWERS[self.knowledge], seed=seed)
 
+    @abstractmethod
     def search(self, clean: Tensor, streams: Streams) -> Search:
         """The search of one image, ``(C, H, W)``."""
-        raise NotImplementedError
 
 
 class Tried:

@@ -76,14 +76,14 @@ class Torchattack(LibraryAttack):
         return made
 
     def _solve(self, task: Task) -> Tensor:
-        attack = self.make(task.classifier, **self._arguments(task))
+        attack = self.make(task.classifier, **self.arguments(task))
         attack.set_device(task.images.device)
         if task.targets is not None:
             attack.set_mode_targeted_by_label(quiet=True)
         run: drivers.Run = getattr(drivers, self.row.run)
         return run(attack, task.images, task.labels).detach()
 
-    def _arguments(self, task: Task) -> dict[str, Any]:
+    def arguments(self, task: Task) -> dict[str, Any]:
         """What the class is called with."""
         row, given, known = self.row, self.given, inspect.signature(self.make).parameters
         classes = task.classifier.n_classes
