@@ -87,6 +87,8 @@ def test_every_parameter_survives_the_way_through_the_entry(name, goal):
     attack = build_attack(str(spec), EPS)
     for key, value in factory.parameters(goal).items():
         other = other_value(factory, key, value)
+        if key == "predict" and goal != "item_margin":
+            continue  # it chooses among items
         if key != "goal" and other is not None:
             changed = build_attack(str(Spec(spec.name, {**spec.params, key: other})), EPS)
             assert changed != attack, key
