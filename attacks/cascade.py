@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from robustdml.contracts import References, Stage
+from robustdml.contracts import Goal, References, Stage
 from robustdml.errors import SpecError
 from robustdml.models import untouched
 from robustdml.results import AttackEntry
@@ -24,6 +24,9 @@ from .native.momentum import Momentum
 #: What is raised by every change of a stage, however small: results of two versions are not comparable.
 VERSION = 1
 
+# Items that could not win even if leads grew by this share faster than by the linear model are not tried.
+_SLACK = 0.25
+
 
 @dataclass(frozen=True)
 class Cascade:
@@ -31,7 +34,8 @@ class Cascade:
 
     The margin is a maximum over foreign items, which a climber of that maximum need not reach: against one item the way
     is plainer, and for a linear embedding concave. So the margin comes first, which breaks most of what can be broken;
-    then, where it came near enough, the items and the classes nearest to the query one by one.
+    then, one by one, the items that can come ahead by a linear model of the embedding, and, where the margin came near
+    enough, the nearest classes.
 
     Args:
         eps: budget, in pixels of [0, 1].
@@ -65,24 +69,28 @@ class Cascade:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """See `robustdml.contracts.StagedAttack`."""
-        first = Stage(Momentum(Margin(), self.eps, norm=self.norm))
+        first = Stage(self._mi(Margin()))
         if self.strength == "quick":
-            return (first, Stage(Momentum(ItemMargin(3), self.eps, norm=self.norm), closed=0.6))
-        # What is hopeless costs most: queries of whose margin the first stage closed less are not climbed for again.
-        near, nearer = (0.4, 0.6) if self.strength == "standard" else (0.2, 0.4)
-        standard = (
-            first,
-            Stage(Momentum(ItemMargin(10), self.eps, norm=self.norm), closed=near),
-            Stage(Momentum(ClassMargin(4), self.eps, norm=self.norm), closed=nearer),
-        )
+            return first, Stage(self._mi(ItemMargin(3), predict=16, slack=_SLACK))
+        chosen = ItemMargin(10)
         if self.strength == "standard":
-            return standard
+            return (
+                first,
+                Stage(self._mi(chosen, predict=48, slack=_SLACK)),
+                Stage(self._mi(ClassMargin(4)), closed=0.6),
+                Stage(self._mi(chosen, predict=48, slack=_SLACK, steps=100)),
+            )
         return (
-            *standard,
-            Stage(Momentum(ItemMargin(10, skip=10), self.eps, norm=self.norm), closed=nearer),
-            Stage(Momentum(ItemMargin(10), self.eps, steps=50, norm=self.norm), closed=nearer),
-            Stage(Momentum(Margin(), self.eps, steps=100, restarts=3, norm=self.norm), closed=nearer),
+            first,
+            Stage(self._mi(ItemMargin(20), predict=64), closed=0.2),
+            Stage(self._mi(ClassMargin(4)), closed=0.4),
+            Stage(self._mi(chosen), closed=0.4),
+            Stage(self._mi(ItemMargin(20), predict=64, slack=_SLACK, steps=500)),
+            Stage(self._mi(Margin(), steps=100, restarts=3), closed=0.4),
         )
+
+    def _mi(self, goal: Goal, **settings: Any) -> Momentum:
+        return Momentum(goal, self.eps, norm=self.norm, **settings)
 
     def entry(self) -> AttackEntry:
         """Its row in the results."""
