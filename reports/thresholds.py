@@ -133,7 +133,8 @@ def _check(
     if not chosen:
         yield Violation(model.name, threshold, None, missing)
     for item in chosen:
-        problem = _problem(item, threshold, metric)
+        invalid = index.results.invalid(model.name) if item.condition == "worst" else None
+        problem = f"no worst case is given: {invalid.title}" if invalid else _problem(item, threshold, metric)
         if problem:
             yield Violation(model.name, threshold, item.key, problem)
 

@@ -28,6 +28,8 @@ RESULTS_FILE = "results.json"
 Share = Annotated[float, Field(ge=0, le=1)]
 Scalar = bool | int | float | str | None
 Norm = Literal["linf", "l2", "l1", "l0"]
+#: Of flags, the gravest first (see `robustdml.flag_kinds.GRADES`).
+Grade = Literal["invalid", "grave", "note"]
 
 
 class _Record(BaseModel):
@@ -323,6 +325,10 @@ class Flag(_Record):
     model: str | None = None
     #: The spec of the attack.
     attack: str | None = None
+    #: None in results from before flags had one.
+    grade: Grade | None = None
+    #: For headings; empty in results from before flags had one.
+    title: str = ""
 
 
 class Hit(_Record):
@@ -468,6 +474,10 @@ class Results(_Record):
             if abs(sum(unpack_hits(hits or "", count)) / count - score.value) > 1e-9:
                 raise ValueError(f"a {score.headline} of {score.value} is not the mean of its hits")
         return self
+
+    def invalid(self, model: str) -> Flag | None:
+        """The first flag for which no headline is given of a model under attack; None where one is given."""
+        return next((flag for flag in self.flags if flag.grade == "invalid" and flag.model == model), None)
 
     def save(self, folder: Path) -> Path:
         """Write ``results.json`` into ``folder`` in one step (a reader never sees half a file) and return its path."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robustdml.results import Flag, ModelEntry, Results
+from robustdml.results import Flag, ModelEntry, Results, WorstCase
 
 from .. import text
 from ..measurements import Measurement, measurements, weakest
@@ -66,23 +66,30 @@ def _rows(index: Index) -> list[list[str]]:
 def _row(index: Index, model: ModelEntry, own: tuple[Measurement, ...]) -> list[str]:
     worst = None if index.headline is None else index.worst.get((model.name, index.headline))
     hardest = weakest(own, index.headline)
+    invalid = index.results.invalid(model.name)
+    kept = None if invalid or worst is None else worst.relative_recall
     name = escape(text.shortened(model.name, _NAME))
     return [
         f"{name} (collapsed)" if model.health.collapsed else name,
         f"{text.fraction(model.clean.value)} ({text.interval(model.clean)})",
         text.fraction(model.nmi),
         text.fraction(model.pi_ratio),
-        text.ABSENT if worst is None else f"{text.fraction(worst.score.value)} ({text.interval(worst.score)})",
-        text.ABSENT if worst is None or worst.relative_recall is None else text.percent(worst.relative_recall),
+        f"invalid: {escape(invalid.title)}" if invalid else _worst(worst),
+        text.ABSENT if kept is None else text.percent(kept),
         text.ABSENT
         if hardest is None or hardest.score is None
         else f"{escape(text.shortened(hardest.attack_name or '', _NAME))} {text.fraction(hardest.score.value)}",
     ]
 
 
+def _worst(worst: WorstCase | None) -> str:
+    return text.ABSENT if worst is None else f"{text.fraction(worst.score.value)} ({text.interval(worst.score)})"
+
+
 def _flag(flag: Flag) -> str:
     about = "" if flag.model is None else f" ({escape(text.shortened(flag.model, _NAME))})"
-    return f"**{escape(flag.slug)}**{about}: {escape(flag.message)} {escape(flag.remedy)}"
+    kind = f"{flag.grade.capitalize()}: {escape(flag.title)} " if flag.grade else ""
+    return f"{kind}**{escape(flag.slug)}**{about}: {escape(flag.message)} {escape(flag.remedy)}"
 
 
 def _listed(lines: Sequence[str]) -> list[str]:

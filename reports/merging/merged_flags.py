@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from robustdml.flag_kinds import FLAG_KINDS
 from robustdml.results import AttackEntry, Flag, Results
 
 #: How many missing attacks a flag names before it only counts them.
@@ -25,11 +26,9 @@ def merged_flags(runs: Sequence[Results], parts: Sequence[Results], attacks: Seq
 def _versions(runs: Sequence[Results]) -> Iterator[Flag]:
     versions = sorted({results.robustdml_version for results in runs})
     if len(versions) > 1:
-        yield Flag(
-            slug="different-versions",
-            message=f"The runs were made by robustdml {' and '.join(versions)}, between which numbers may have changed "
+        yield FLAG_KINDS["different-versions"].flag(
+            f"The runs were made by robustdml {' and '.join(versions)}, between which numbers may have changed "
             "their meaning.",
-            remedy="Read the changelog between them, or evaluate all models with one version.",
         )
 
 
@@ -43,11 +42,9 @@ def _different_attacks(parts: Sequence[Results], attacks: Sequence[AttackEntry])
         if missing:
             more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
             name = part.models[0].name
-            yield Flag(
-                slug="different-attacks",
-                message=f"{name} has not met all attacks that others here have (not {', '.join(missing[:_NAMED])}"
+            yield FLAG_KINDS["different-attacks"].flag(
+                f"{name} has not met all attacks that others here have (not {', '.join(missing[:_NAMED])}"
                 f"{more}): its worst case is not comparable with theirs, and may be higher for that reason alone.",
-                remedy="Evaluate all models in one run with one list of attacks and budgets.",
                 model=name,
             )
 

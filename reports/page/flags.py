@@ -30,6 +30,9 @@ class Group:
     """The flags of one kind, in the order of the run; ``remedy`` is None where each has its own."""
 
     slug: str
+    #: Empty in results from before flags had one.
+    grade: str
+    title: str
     remedy: str | None
     flags: tuple[Raised, ...]
 
@@ -88,7 +91,7 @@ def _group(index: Index, slug: str, flags: list[Flag]) -> Group:
         )
         for flag in flags
     )
-    return Group(slug, shared, raised)
+    return Group(slug, flags[0].grade or "", flags[0].title, shared, raised)
 
 
 def _missing(index: Index, status: str) -> tuple[Missing, ...]:

@@ -59,6 +59,8 @@ class Verdict:
     collapsed: bool
     effective_rank: str
     mean_cosine: str
+    #: The title of the flag for which no worst case is given here; empty where there is none such.
+    invalid: str
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Comparison:
         collapsed: leaders whose embedding space is collapsed.
         incomplete: leaders that some attack failed on: their value may look better than it is.
         unmeasured: models that have no worst case.
+        invalid: models that have one which is withheld, for a flag that says why.
         pairs: every two models by worst-case headline, and by clean headline.
         count: the number of models compared.
         smaller: where to look instead; None unless no model exceeds chance.
@@ -120,6 +123,7 @@ class Comparison:
     collapsed: tuple[str, ...]
     incomplete: tuple[str, ...]
     unmeasured: tuple[str, ...]
+    invalid: tuple[str, ...]
     pairs: tuple[Versus, ...]
     clean_pairs: tuple[Versus, ...]
     count: int
@@ -166,7 +170,8 @@ def _ranking(index: Index) -> Ranking:
 
 
 def _ranking_at(index: Index, budget: ThreatModel | None) -> Ranking:
-    found = {model.name: index.worst.get((model.name, budget)) for model in index.results.models} if budget else {}
+    valid = [model.name for model in index.results.models if index.results.invalid(model.name) is None]
+    found = {name: index.worst.get((name, budget)) for name in valid} if budget else {}
     return rank({name: Answers(worst.score.value, worst.hits) for name, worst in found.items() if worst})
 
 
@@ -182,7 +187,8 @@ def verdicts(index: Index, ranking: Ranking) -> tuple[Verdict, ...]:
 
 
 def _verdict(index: Index, model: ModelEntry, ranking: Ranking) -> Verdict:
-    worst = _headline_worst(index, model.name)
+    invalid = index.results.invalid(model.name)
+    worst = _headline_worst(index, model.name) if invalid is None else None
     chance = index.results.dataset.chance
     ranked = len(ranking.order) > 1 and model.name in ranking.ranks
     return Verdict(
@@ -195,6 +201,7 @@ def _verdict(index: Index, model: ModelEntry, ranking: Ranking) -> Verdict:
         collapsed=model.health.collapsed,
         effective_rank=f"{model.health.effective_rank:.1f} of {model.embedding_dim}",
         mean_cosine=text.fraction(model.health.mean_cosine),
+        invalid="" if invalid is None else invalid.title,
     )
 
 
@@ -227,6 +234,7 @@ def compare(index: Index, ranking: Ranking) -> Comparison | None:
     others = [ranking.between(first, name) for name in ranking.order if name not in leaders]
     ahead = next((pair for pair in others if pair.paired.significant), None)
     models = index.results.models
+    invalid = tuple(model.name for model in models if index.results.invalid(model.name))
     clean = rank({model.name: Answers(model.clean.value, model.clean_hits) for model in models})
     return Comparison(
         leaders=leaders,
@@ -236,7 +244,8 @@ def compare(index: Index, ranking: Ranking) -> Comparison | None:
         ahead_recall=text.fraction(None if ahead is None else recalls[ahead.second]),
         collapsed=tuple(model.name for model in models if model.name in leaders and model.health.collapsed),
         incomplete=tuple(name for name, found in worst.items() if name in leaders and found and found.attacks_failed),
-        unmeasured=tuple(model.name for model in models if model.name not in ranking.order),
+        unmeasured=tuple(model.name for model in models if model.name not in {*ranking.order, *invalid}),
+        invalid=invalid,
         pairs=tuple(_versus(pair) for pair in ranking.pairs),
         clean_pairs=tuple(_versus(pair) for pair in clean.pairs),
         count=len(ranking.order),

@@ -13,7 +13,7 @@ from robustdml.config import BRANCH_CHOICES, EFFORTS, BranchChoice, Effort
 from robustdml.threat import parse_eps_list
 
 if TYPE_CHECKING:
-    from robustdml.results import Results
+    from robustdml.results import Flag, Results
 
 
 @click.command()
@@ -93,6 +93,11 @@ def evaluate(
     end_below(violations(results, thresholds))
 
 
+def flag_line(flag: Flag) -> str:
+    """A flag as one line of the console."""
+    return f"{(flag.grade or 'flag').capitalize()} ({flag.slug}): {flag.title}. {flag.message} {flag.remedy}"
+
+
 def summarise(results: Results) -> None:
     """Print the clean and worst-case headline of each model."""
     from rich.console import Console
@@ -110,13 +115,15 @@ def summarise(results: Results) -> None:
         table.add_column(f"worst at {budget.text}", justify="right")
     for model in results.models:
         own = [item for item in results.worst if item.model == model.name]
-        recalls = {item.threat: f"{item.score.value:.3f}" for item in own}
+        withheld = results.invalid(model.name) is not None
+        recalls = {item.threat: "invalid" if withheld else f"{item.score.value:.3f}" for item in own}
         clean = f"{model.clean.value:.3f}"
         table.add_row(escape(model.name), clean, *(recalls.get(budget, "-") for budget in budgets))
     Console().print(table)
+    # Failures are counted below, and the report has all flags.
     for flag in results.flags:
-        if flag.slug == "other-preprocessing":
-            click.echo(f"{flag.message} {flag.remedy}")
+        if flag.grade in {"invalid", "grave"} and flag.slug != "attack-failed":
+            click.echo(flag_line(flag))
     for status in ("failed", "skipped"):
         reasons = [cell.reason for cell in results.cells if cell.status == status]
         if reasons:

@@ -16,11 +16,12 @@ from robustdml.citations import citations
 from robustdml.errors import RunFolderError
 from robustdml.evaluation.analyses.ers import ers_records
 from robustdml.evaluation.analyses.ranking_measures import MEASURES
-from robustdml.evaluation.flags import flags
+from robustdml.evaluation.flags import by_grade, flags
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.poisoning import POISONED_FIRST
 from robustdml.evaluation.records import Records
 from robustdml.evaluation.store import CellKey, Store
+from robustdml.flag_kinds import FLAG_KINDS
 from robustdml.results import Cell, Flag, MeasureEntry, Results, StageEntry, WorstCase, pack_hits
 from robustdml.retrieval.metrics import score
 from robustdml.threat import NORMS, ThreatModel
@@ -71,7 +72,7 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
         measures=_measures(cells),
         worst=tuple(worst),
         ers=ers_records(models, plan.attacks, cells),
-        flags=(*map(_not_run, missing), *flags(plan.dataset, models, plan.attacks, cells)),
+        flags=by_grade((*map(_not_run, missing), *flags(plan.dataset, models, plan.attacks, cells, worst))),
         environment=plan.environment,
         citations=citations(
             [
@@ -120,10 +121,8 @@ def _without_score(store: Store, key: CellKey, records: Records | None, queries:
 
 
 def _not_run(model: str) -> Flag:
-    return Flag(
-        slug="model-not-run",
-        message=f"{model} is not among these results: the evaluation was stopped before it.",
-        remedy="Repeat the command to go on with it.",
+    return FLAG_KINDS["model-not-run"].flag(
+        f"{model} is not among these results: the evaluation was stopped before it."
     )
 
 

@@ -5,43 +5,67 @@ Sources: Carlini et al. 2019 ("On Evaluating Adversarial Robustness"), Athalye e
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
-from robustdml.results import AttackEntry, Cell, DatasetEntry, Flag, ModelEntry
+from robustdml.flag_kinds import FLAG_KINDS, GRADES
+from robustdml.results import AttackEntry, Cell, DatasetEntry, Flag, ModelEntry, WorstCase, unpack_hits
 from robustdml.threat import ThreatModel
 
 _UNCHANGED_SHARE = 0.05
 #: Half a point: less is noise of the sample.
 _SLACK = 0.005
+#: Queries that only an attack of less knowledge breaks, and how far recalls may rise with eps or stay above chance.
+_ALONE_SHARE, _STEADY_SLACK, _LARGE_SLACK = 0.01, 0.02, 0.02
+#: A cascade has no number of steps; it makes at least these.
+_CASCADE_STEPS = 20
 
 
 def flags(
-    dataset: DatasetEntry, models: Sequence[ModelEntry], attacks: Sequence[AttackEntry], cells: Sequence[Cell]
+    dataset: DatasetEntry,
+    models: Sequence[ModelEntry],
+    attacks: Sequence[AttackEntry],
+    cells: Sequence[Cell],
+    worst: Sequence[WorstCase] = (),
+    detected: Sequence[Flag] = (),
 ) -> tuple[Flag, ...]:
-    """All flags of an evaluation, the gravest first."""
+    """All flags of an evaluation, the gravest first.
+
+    Args:
+        detected: what was found before the attacks (see `robustdml.evaluation.detectors`).
+    """
     # What attacks on the gallery reach says nothing of how strong those on the query are.
     queries = [entry for entry in attacks if entry.side == "query"]
     on_queries = [cell for cell in cells if cell.attack in {entry.spec for entry in queries}]
-    return (
+    found = (
+        *detected,
         *_failed(cells),
         *_failed_stages(cells),
+        *_without_gradients(queries, on_queries),
         *_collapsed(models, dataset),
         *_prepared_otherwise(models),
         *_coverage(queries, on_queries),
-        *_masking(queries, on_queries),
+        *_masking(dataset, models, queries, on_queries),
+        *_not_monotone(queries, on_queries),
+        *_large_eps(dataset, worst),
         *_budget(cells),
         *_unchanged(models, cells, dataset),
         *_sample(dataset),
     )
+    return by_grade(found)
+
+
+def by_grade(found: Iterable[Flag]) -> tuple[Flag, ...]:
+    """The gravest first, in their order within a grade."""
+    grades = list(GRADES)
+    return tuple(sorted(found, key=lambda flag: grades.index(flag.grade or "grave")))
 
 
 def _failed(cells: Sequence[Cell]) -> Iterator[Flag]:
     for cell in cells:
         if cell.status == "failed":
-            yield Flag(
-                slug="attack-failed",
-                message=f"{cell.attack} at {cell.threat.text} failed on {cell.model}: {cell.reason}",
-                remedy="The worst case leaves this attack out and may be too high. Repeat the command to try it again.",
+            yield FLAG_KINDS["attack-failed"].flag(
+                f"{cell.attack} at {cell.threat.text} failed on {cell.model}: {cell.reason}",
                 model=cell.model,
                 attack=cell.attack,
             )
@@ -51,11 +75,9 @@ def _failed_stages(cells: Sequence[Cell]) -> Iterator[Flag]:
     for cell in cells:
         for stage in cell.stages:
             if stage.reason is not None:
-                yield Flag(
-                    slug="stage-failed",
-                    message=f"A stage of {cell.attack} at {cell.threat.text} failed on {cell.model}: {stage.attack}: "
+                yield FLAG_KINDS["stage-failed"].flag(
+                    f"A stage of {cell.attack} at {cell.threat.text} failed on {cell.model}: {stage.attack}: "
                     f"{stage.reason}",
-                    remedy="The other stages were run; the recall may be too high without it.",
                     model=cell.model,
                     attack=cell.attack,
                 )
@@ -64,20 +86,24 @@ def _failed_stages(cells: Sequence[Cell]) -> Iterator[Flag]:
 def _collapsed(models: Sequence[ModelEntry], dataset: DatasetEntry) -> Iterator[Flag]:
     for model in models:
         value = model.clean.value
+        # Never at a chance of one half or more, which twice chance would make of every model.
+        little = value <= dataset.chance + min(dataset.chance, (1 - dataset.chance) / 10) and dataset.chance < 0.5
         if model.health.collapsed:
-            yield Flag(
-                slug="collapse",
-                message=f"{model.name}'s embeddings have collapsed (mean cosine {model.health.mean_cosine:.3f}, "
-                f"effective rank {model.health.effective_rank:.1f}): it resists attacks because it retrieves little.",
-                remedy="Do not call it robust. Train it with a lower learning rate or a smaller training eps.",
+            headline = f"clean {dataset.headline_metric.title} {value:.3f}"
+            meaning = (
+                f"it retrieves little ({headline}), and what is left under attack means nothing"
+                if little
+                else f"it retrieves ({headline}) by differences so small that rounding matters"
+            )
+            yield FLAG_KINDS["collapse"].flag(
+                f"{model.name}'s embeddings have collapsed (mean cosine {model.health.mean_cosine:.3f}, "
+                f"effective rank {model.health.effective_rank:.1f}): {meaning}.",
                 model=model.name,
             )
-        elif value <= 2 * dataset.chance:
-            yield Flag(
-                slug="near-chance",
-                message=f"{model.name}'s clean {dataset.headline_metric.title} {value:.3f} is near chance "
+        elif little:
+            yield FLAG_KINDS["near-chance"].flag(
+                f"{model.name}'s clean {dataset.headline_metric.title} {value:.3f} is near chance "
                 f"({dataset.chance:.3f}).",
-                remedy="There is nothing to be robust about: check preprocessing (images are in [0, 1]) and training.",
                 model=model.name,
             )
 
@@ -85,11 +111,9 @@ def _collapsed(models: Sequence[ModelEntry], dataset: DatasetEntry) -> Iterator[
 def _prepared_otherwise(models: Sequence[ModelEntry]) -> Iterator[Flag]:
     for model in models:
         if model.declared is not None and model.preprocessing is not None and model.declared != model.preprocessing:
-            yield Flag(
-                slug="other-preprocessing",
-                message=f"{model.name}'s images were not prepared as it says that they must be: "
+            yield FLAG_KINDS["other-preprocessing"].flag(
+                f"{model.name}'s images were not prepared as it says that they must be: "
                 f"{model.preprocessing.view}, in place of {model.declared.view}.",
-                remedy="Its recalls, also the clean one, may be others for that reason alone. Leave --image-size out.",
                 model=model.name,
             )
 
@@ -99,17 +123,24 @@ def _coverage(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator
     judged = {cell.attack for cell in cells if cell.score}
     goals = {entry.goal for entry in attacks if entry.knowledge == "gradients" and entry.spec in judged}
     if attacks and "margin" not in goals:
-        yield Flag(
-            slug="no-margin-attack",
-            message="No gradient attack on the retrieval margin was run; it breaks far more queries than the others.",
-            remedy="Add the attack 'margin', or use --attacks all.",
+        yield FLAG_KINDS["no-margin-attack"].flag(
+            "No gradient attack on the retrieval margin was run; it breaks far more queries than the others.",
         )
-    if len(goals) == 1:
-        yield Flag(
-            slug="one-goal",
-            message="All gradient attacks pursue one goal: a model may resist it and fall to another.",
-            remedy="Run attacks with several goals, or --attacks all.",
+    if len(goals) == 1 and not any(entry.kind == "cascade" for entry in attacks):
+        yield FLAG_KINDS["one-goal"].flag(
+            "All gradient attacks pursue one goal: a model may resist it and fall to another.",
         )
+
+
+def _without_gradients(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Flag]:
+    """Where every gradient attack on a model failed, none is left to say what an attacker who looks can reach."""
+    gradients = {entry.spec for entry in attacks if entry.knowledge == "gradients"}
+    for model in dict.fromkeys(cell.model for cell in cells):
+        own = [cell for cell in cells if cell.model == model and cell.attack in gradients]
+        if own and all(cell.status == "failed" for cell in own):
+            yield FLAG_KINDS["no-gradient-attack"].flag(
+                f"All gradient attacks on {model} failed ({len(own)}), the first since {own[0].reason}", model=model
+            )
 
 
 def _margin_steps(entry: AttackEntry) -> int:
@@ -119,53 +150,107 @@ def _margin_steps(entry: AttackEntry) -> int:
     """
     if entry.library != "robustdml" or entry.goal != "margin":
         return 0
+    if entry.kind == "cascade":
+        return _CASCADE_STEPS
     steps = entry.params.get("steps")
-    return steps if entry.kind in {"pgd", "apgd"} and isinstance(steps, int) else 0
+    return steps if entry.kind in {"pgd", "apgd", "mi"} and isinstance(steps, int) else 0
 
 
-def _masking(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Flag]:
+def _masking(
+    dataset: DatasetEntry, models: Sequence[ModelEntry], attacks: Sequence[AttackEntry], cells: Sequence[Cell]
+) -> Iterator[Flag]:
     """Less knowledge must not win: noise against all gradient attacks, one step against many on the margin.
 
     Of the goals the margin alone is what recall measures; a target reached more closely may well cost less recall.
     """
     entries = {entry.spec: entry for entry in attacks}
-    groups: dict[tuple[str, ThreatModel], dict[str, float]] = {}
+    clean = {model.name: model.clean_hits for model in models}
+    count = dataset.queries
+    groups: dict[tuple[str, ThreatModel], dict[str, Cell]] = {}
     for cell in cells:
         if cell.score and cell.threat.eps is not None:
-            group = groups.setdefault((cell.model, cell.threat), {})
-            group[cell.attack] = cell.score.metrics.recall_at_1
-    for (model, threat), recalls in groups.items():
-        for spec, recall in recalls.items():
+            groups.setdefault((cell.model, cell.threat), {})[cell.attack] = cell
+    for (model, threat), own in groups.items():
+        for spec, cell in own.items():
             weak = entries[spec]
             if weak.knowledge == "gradients" and _margin_steps(weak) != 1:
                 continue
             stronger = [
-                value
-                for other, value in recalls.items()
-                if entries[other].knowledge == "gradients"
-                and (weak.knowledge != "gradients" or _margin_steps(entries[other]) > 1)
+                other
+                for name, other in own.items()
+                if entries[name].knowledge == "gradients"
+                and (weak.knowledge != "gradients" or _margin_steps(entries[name]) > 1)
             ]
-            if stronger and recall < min(stronger) - _SLACK:
-                yield Flag(
-                    slug="gradient-masking",
-                    message=f"{weak.name} at {threat.text} takes {model} to R@1 {recall:.3f}, below the "
-                    f"{min(stronger):.3f} of the stronger gradient attack: the model's gradients mislead.",
-                    remedy="Do not trust gradient attacks on this model; look for steps without a useful gradient.",
+            recalls = [_recall(other) for other in stronger]
+            if stronger and _recall(cell) < min(recalls) - _SLACK:
+                yield FLAG_KINDS["gradient-masking"].flag(
+                    f"{weak.name} at {threat.text} takes {model} to R@1 {_recall(cell):.3f}, below the "
+                    f"{min(recalls):.3f} of the stronger gradient attack: the model's gradients mislead.",
                     model=model,
                     attack=spec,
                 )
+            # What breaks a query by luck has no bearing on gradients unless they were after the margin too.
+            elif any(_margin_steps(entries[other.attack]) > 1 for other in stronger):
+                alone = _broken_alone(cell, stronger, clean[model], count)
+                if alone > max(1, _ALONE_SHARE * count):
+                    yield FLAG_KINDS["gradient-masking"].flag(
+                        f"{weak.name} at {threat.text} breaks {alone} of {count} queries of {model} that no stronger "
+                        "gradient attack breaks: the model's gradients mislead.",
+                        model=model,
+                        attack=spec,
+                    )
+
+
+def _recall(cell: Cell) -> float:
+    assert cell.score is not None, "of judged cells alone"
+    return cell.score.metrics.recall_at_1
+
+
+def _broken_alone(cell: Cell, others: Sequence[Cell], clean: str, count: int) -> int:
+    """How many of the queries that are right when clean a cell breaks, and none of the others."""
+    right, held = (unpack_hits(bits, count) for bits in (clean, cell.hits or ""))
+    by_others = [unpack_hits(other.hits or "", count) for other in others]
+    return sum(right[query] and not held[query] and all(bits[query] for bits in by_others) for query in range(count))
+
+
+def _not_monotone(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Flag]:
+    """Of one step it is no surprise: that overshoots."""
+    steady = {entry.spec for entry in attacks if _margin_steps(entry) > 1}
+    rows: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in cells:
+        if cell.attack in steady and cell.score and cell.threat.eps is not None:
+            rows.setdefault((cell.model, cell.attack, cell.threat.norm), []).append(cell)
+    for row in rows.values():
+        row.sort(key=lambda cell: cell.threat.eps or 0.0)
+        for small, large in pairwise(row):
+            if _recall(large) > _recall(small) + _STEADY_SLACK:
+                yield FLAG_KINDS["not-monotone"].flag(
+                    f"{large.attack} leaves {large.model} R@1 {_recall(large):.3f} at {large.threat.text} and "
+                    f"{_recall(small):.3f} at {small.threat.text}.",
+                    model=large.model,
+                    attack=large.attack,
+                )
+
+
+def _large_eps(dataset: DatasetEntry, worst: Sequence[WorstCase]) -> Iterator[Flag]:
+    for found in worst:
+        eps, recall = found.threat.eps or 0.0, found.score.metrics.recall_at_1
+        if found.threat.norm == "linf" and eps >= 0.5 and recall > dataset.chance + _LARGE_SLACK:
+            yield FLAG_KINDS["large-eps"].flag(
+                f"{found.model} keeps R@1 {recall:.3f} at {found.threat.text}, where any image can be made grey "
+                f"(chance {dataset.chance:.3f}).",
+                model=found.model,
+            )
 
 
 def _budget(cells: Sequence[Cell]) -> Iterator[Flag]:
     for cell in cells:
         if cell.queries_projected:
             left = "the range [0, 1]" if cell.threat.eps is None else f"the budget {cell.threat.text}"
-            yield Flag(
-                slug="budget-exceeded",
-                message=f"{cell.attack} left {left} on {cell.model} for "
+            yield FLAG_KINDS["budget-exceeded"].flag(
+                f"{cell.attack} left {left} on {cell.model} for "
                 f"{cell.queries_projected} queries (largest norm {cell.largest_norm_returned:.4f}); they were "
                 "projected back before they were judged.",
-                remedy="The recall shown is within the budget. Report the attack's fault to its authors.",
                 model=cell.model,
                 attack=cell.attack,
             )
@@ -175,12 +260,10 @@ def _unchanged(models: Sequence[ModelEntry], cells: Sequence[Cell], dataset: Dat
     right = {model.name: round(model.clean.metrics.recall_at_1 * dataset.queries) for model in models}
     for cell in cells:
         if cell.queries_unchanged > _UNCHANGED_SHARE * right[cell.model]:
-            yield Flag(
-                slug="no-attempt",
-                message=f"Of the {right[cell.model]} queries that {cell.model} answers rightly when clean, "
+            yield FLAG_KINDS["no-attempt"].flag(
+                f"Of the {right[cell.model]} queries that {cell.model} answers rightly when clean, "
                 f"{cell.attack} at {cell.threat.text} returned {cell.queries_unchanged} unchanged: "
                 "that is no attempt, not robustness.",
-                remedy="Look at the attack's settings; the worst case uses the other attacks for these queries.",
                 model=cell.model,
                 attack=cell.attack,
             )
@@ -188,8 +271,6 @@ def _unchanged(models: Sequence[ModelEntry], cells: Sequence[Cell], dataset: Dat
 
 def _sample(dataset: DatasetEntry) -> Iterator[Flag]:
     if dataset.queries < dataset.queries_available:
-        yield Flag(
-            slug="sampled-queries",
-            message=f"{dataset.queries} of {dataset.queries_available} queries were used (a class-stratified sample).",
-            remedy="The intervals say how far a sample can be off. Leave --max-queries out for all queries.",
+        yield FLAG_KINDS["sampled-queries"].flag(
+            f"{dataset.queries} of {dataset.queries_available} queries were used (a class-stratified sample).",
         )

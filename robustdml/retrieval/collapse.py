@@ -9,6 +9,8 @@ from robustdml.results import Health
 
 #: Thresholds of the mark, on purpose far from any working model; untrained networks reach a mean cosine of 0.98.
 _COLLAPSED_COSINE, _COLLAPSED_RANK = 0.995, 1.2
+#: Fewer embeddings may well be alike: a few images of one class.
+_FEWEST = 10
 
 
 def health(embeddings: npt.NDArray[np.float32]) -> Health:
@@ -25,6 +27,5 @@ def health(embeddings: npt.NDArray[np.float32]) -> Health:
     count = len(matrix)
     pairs = max(1, count * (count - 1))
     cosine = float(np.clip((np.square(matrix.sum(0)).sum() - np.square(matrix).sum()) / pairs, -1, 1))
-    return Health(
-        effective_rank=rank, mean_cosine=cosine, collapsed=cosine > _COLLAPSED_COSINE or rank < _COLLAPSED_RANK
-    )
+    alike = cosine > _COLLAPSED_COSINE or rank < _COLLAPSED_RANK
+    return Health(effective_rank=rank, mean_cosine=cosine, collapsed=count >= _FEWEST and alike)

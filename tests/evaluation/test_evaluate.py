@@ -391,7 +391,7 @@ def test_a_missing_margin_attack_is_flagged(squares, tmp_path):
     assert "no-margin-attack" in {flag.slug for flag in without.flags}
     assert "no-margin-attack" not in {flag.slug for flag in with_it.flags}
     failed = run(squares, [FakeAttack(raises), *build_suite("noise", "8/255")], tmp_path / "c")
-    assert {flag.slug for flag in failed.flags} == {"attack-failed", "no-margin-attack"}
+    assert {flag.slug for flag in failed.flags} == {"attack-failed", "no-gradient-attack", "no-margin-attack"}
 
 
 @pytest.mark.parametrize(
