@@ -19,7 +19,7 @@ from torch import Tensor
 from robustdml.attacks import GOALS
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn
 from robustdml.training import METHODS, TrainConfig, build_loss
-from robustdml.training.examples import example_maker
+from robustdml.training.adversarial import example_maker
 from robustdml.training.step import Autocast, step_loss
 
 

@@ -26,7 +26,7 @@ class Raised:
 
 
 @dataclass(frozen=True)
-class Group:
+class FlagGroup:
     """The flags of one kind, in the order of the run; ``remedy`` is None where each has its own."""
 
     slug: str
@@ -55,7 +55,7 @@ class FlagsView:
         remedy: what to do about failures; empty where the run does not say.
     """
 
-    groups: tuple[Group, ...]
+    groups: tuple[FlagGroup, ...]
     failed: tuple[Missing, ...]
     skipped: tuple[Missing, ...]
     remedy: str
@@ -73,14 +73,14 @@ def flags_section(index: Index, folder: Path) -> Section | None:
     return Section("flags-title", "Flags", "flags.html.j2", FlagsView(groups, failed, skipped, remedy))
 
 
-def _groups(index: Index, flags: list[Flag]) -> tuple[Group, ...]:
+def _groups(index: Index, flags: list[Flag]) -> tuple[FlagGroup, ...]:
     kinds: dict[str, list[Flag]] = {}
     for flag in flags:
         kinds.setdefault(flag.slug, []).append(flag)
     return tuple(_group(index, slug, members) for slug, members in kinds.items())
 
 
-def _group(index: Index, slug: str, flags: list[Flag]) -> Group:
+def _group(index: Index, slug: str, flags: list[Flag]) -> FlagGroup:
     shared = flags[0].remedy if len({flag.remedy for flag in flags}) == 1 else None
     raised = tuple(
         Raised(
@@ -91,7 +91,7 @@ def _group(index: Index, slug: str, flags: list[Flag]) -> Group:
         )
         for flag in flags
     )
-    return Group(slug, flags[0].grade or "", flags[0].title, shared, raised)
+    return FlagGroup(slug, flags[0].grade or "", flags[0].title, shared, raised)
 
 
 def _missing(index: Index, status: str) -> tuple[Missing, ...]:

@@ -79,7 +79,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Gallery:
+class Exhibits:
     """The examples by model.
 
     Args:
@@ -122,7 +122,7 @@ def gallery_section(index: Index, folder: Path) -> Section:
     return Section("examples", "Examples", "gallery.html.j2", build_gallery(index, folder, budget))
 
 
-def build_gallery(index: Index, folder: Path, budget: int = PICTURE_BUDGET) -> Gallery:
+def build_gallery(index: Index, folder: Path, budget: int = PICTURE_BUDGET) -> Exhibits:
     """Embed the examples of a run whose pictures lie in ``folder``, at most ``budget`` bytes of data URIs.
 
     Raises:
@@ -146,7 +146,7 @@ def build_gallery(index: Index, folder: Path, budget: int = PICTURE_BUDGET) -> G
         rooms[told.example.model].append(_exhibit(told, index, loader))
     pool = len({example.query_id for example in examples})
     left_out = len(examples) - len(kept)
-    return Gallery(
+    return Exhibits(
         rooms=tuple(Room(model, tuple(exhibits)) for model, exhibits in rooms.items()),
         pool=text.counted(pool, "query", "queries") if pool else "",
         left_out=text.counted(left_out, "example") if left_out else None,

@@ -32,7 +32,7 @@ class AttackRow:
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodFacts:
     """What was done, the attacks, the machine and the citations.
 
     Args:
@@ -62,7 +62,7 @@ def method_section(index: Index, folder: Path) -> Section:
     """How the run was measured."""
     results = index.results
     dataset = results.dataset
-    data = Method(
+    data = MethodFacts(
         protocol=dataset.protocol,
         queries=text.counted(dataset.queries, "query", "queries"),
         sampled=dataset.queries < dataset.queries_available,

@@ -40,7 +40,7 @@ class Term:
 
 
 @dataclass(frozen=True)
-class Score:
+class ErsScore:
     """The ERS of a model, and what must stand beside it."""
 
     model: str
@@ -55,7 +55,7 @@ class Score:
 class PublishedMeasures:
     """What the section prints."""
 
-    scores: tuple[Score, ...]
+    scores: tuple[ErsScore, ...]
     measured: tuple[Measured, ...]
     meanings: tuple[text.Fact, ...]
 
@@ -71,9 +71,9 @@ def published_measures_section(index: Index, folder: Path) -> Section | None:
     return Section("published-measures", "Ranking", "published_measures.html.j2", data)
 
 
-def _scores(index: Index) -> tuple[Score, ...]:
+def _scores(index: Index) -> tuple[ErsScore, ...]:
     return tuple(
-        Score(
+        ErsScore(
             model=ers.model,
             collapsed=ers.collapsed,
             profile=f"{ers.profile}{', as RobRank computes it' if ers.compat else ''}",

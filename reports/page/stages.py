@@ -13,7 +13,7 @@ from .sections import Section
 
 
 @dataclass(frozen=True)
-class Row:
+class StageRow:
     """One stage on one model at one budget; ``reason`` is why it failed."""
 
     model: str
@@ -32,7 +32,7 @@ class Row:
 class Stages:
     """The stages of all cascades of a run, in their order; ``queries`` of the data set."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[StageRow, ...]
     queries: str
 
 
@@ -43,9 +43,9 @@ def stages_section(index: Index, folder: Path) -> Section | None:
     return Section("stages", "Stages", "stages.html.j2", Stages(rows, text.count(queries))) if rows else None
 
 
-def _rows(index: Index, cell: Cell, queries: int) -> list[Row]:
+def _rows(index: Index, cell: Cell, queries: int) -> list[StageRow]:
     return [
-        Row(
+        StageRow(
             model=cell.model,
             attack=index.attack_name(cell.attack),
             budget=cell.threat.text,

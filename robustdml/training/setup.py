@@ -21,7 +21,7 @@ from robustdml.errors import SpecError
 from robustdml.models import EmbeddingModel, ModelConfig, check_backbone, convert_to_multibn
 from robustdml.progress import progress
 from robustdml.seeding import stream
-from robustdml.training.examples import check_parts, example_maker
+from robustdml.training.adversarial import check_parts, example_maker
 from robustdml.training.losses import build_loss
 from robustdml.training.methods import METHODS
 from robustdml.training.optimizer import Optimizer

@@ -14,7 +14,7 @@ from robustdml.reports import render_report
 from robustdml.reports.files.leaderboard import Index
 from robustdml.reports.page.charts import CHART_SECTIONS
 from robustdml.reports.page.charts.drawing import draw
-from robustdml.reports.page.charts.plot import Bars, Cells, Curve, Dots, Links
+from robustdml.reports.page.charts.plot import Bars, Curve, Dots, Links, Tiles
 from robustdml.results import Results
 
 HOSTILE = "</script><b>\"'&{{ 7 * 7 }} %{x} \u202egnp \N{PARROT} \u05e9\u05dc\u05d5\u05dd " + "long" * 120
@@ -123,7 +123,7 @@ def test_drawings_have_a_mark_for_every_point(results):
                         assert paths.count("M") == len(layer.points)
                     case Links():
                         assert paths.count("M") == len(layer.pairs)
-                    case Cells():
+                    case Tiles():
                         assert paths.count("M") == len(layer.cells)
 
 

@@ -18,7 +18,7 @@ from robustdml.config import RunOptions, TrainConfig
 from robustdml.data import load_dataset
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn, freeze_batchnorm
 from robustdml.training import METHODS, build_loss, step_loss, train
-from robustdml.training.examples import example_maker
+from robustdml.training.adversarial import example_maker
 from robustdml.training.optimizer import Optimizer
 from robustdml.training.pixel_examples import TrainingExamples
 from robustdml.training.processes import Processes, join

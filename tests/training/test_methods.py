@@ -15,7 +15,7 @@ from robustdml.contracts import batch_references
 from robustdml.errors import BudgetError, SpecError, UnknownNameError
 from robustdml.models import BACKBONES, EmbeddingModel, ModelConfig
 from robustdml.training import METHODS, Branch, Method, read_recipe
-from robustdml.training.examples import example_maker
+from robustdml.training.adversarial import example_maker
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .plot import Bars, Cells, Curve, Dots, Layer, Links, Plot, Point
+from .plot import Bars, Curve, Dots, Layer, Links, Plot, Point, Tiles
 
 _WIDTH = 460
 #: A live chart is wider than high on a desk; the drawing is as wide as a phone.
@@ -144,7 +144,7 @@ def _mark(layer: Layer, frame: _Frame) -> Mark:
                 Label(_short(frame.x((p.x_interval or (p.x, p.x))[1]) + 4), _short(frame.y(p.y) + 4), f"{p.x:.3f}")
                 for p in layer.points
             )
-        case Cells():
+        case Tiles():
             shades: dict[int, str] = {}
             for cell in layer.cells:
                 box = _box(frame, cell.x - 0.47, cell.y - 0.47, cell.x + 0.47, cell.y + 0.47)

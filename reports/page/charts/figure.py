@@ -8,7 +8,6 @@ from .plot import (
     MARKERS,
     Axis,
     Bars,
-    Cells,
     Curve,
     Dots,
     Layer,
@@ -16,6 +15,7 @@ from .plot import (
     Plot,
     Point,
     Tick,
+    Tiles,
 )
 
 _NAME_LENGTH = 40
@@ -93,7 +93,7 @@ def _traces(layer: Layer) -> list[dict[str, Any]]:
                     **_whiskers(layer.points),
                 }
             ]
-        case Cells():
+        case Tiles():
             return [_heat(layer)]
 
 
@@ -155,7 +155,7 @@ def _whiskers(points: tuple[Point, ...]) -> dict[str, Any]:
     return found
 
 
-def _heat(layer: Cells) -> dict[str, Any]:
+def _heat(layer: Tiles) -> dict[str, Any]:
     across = sorted({cell.x for cell in layer.cells})
     down = sorted({cell.y for cell in layer.cells})
     found = {(cell.x, cell.y): cell for cell in layer.cells}

@@ -11,11 +11,11 @@ from ... import text
 from ...files.leaderboard import Index
 from .attacked import bits, judged
 from .chart import Chart, Entry, Panel, Table, at, labels, panel, quoted
-from .plot import Axis, Cell, Cells, Plot, Style, Tick, row_axis
+from .plot import Axis, Plot, Style, Tick, Tile, Tiles, row_axis
 
 #: Attacks in the heat map; the table has all.
 LIMIT = 20
-#: Cells beyond this many in a row are too small for a number.
+#: Tiles beyond this many in a row are too small for a number.
 _LABELLED = 12
 
 
@@ -92,7 +92,7 @@ def _panel(index: Index, model: ModelEntry, attacks: tuple[Broken, ...]) -> Pane
             "number of the attack", -0.5, size - 0.5, tuple(Tick(place, str(place + 1)) for place in range(size)), False
         ),
         y=row_axis(tuple(_label(number, row) for number, row in enumerate(shown, 1))),
-        layers=(Cells("cells", Style("series-0"), cells),),
+        layers=(Tiles("cells", Style("series-0"), cells),),
         legend=(),
         height=24 * size + 68,
     )
@@ -138,11 +138,11 @@ def _label(number: int, row: Broken) -> tuple[str, str]:
     return f"{number} {long} ({row.queries})", f"{number} {short}"
 
 
-def _cell(across: int, down: int, shown: tuple[Broken, ...], *, labelled: bool) -> Cell:
+def _cell(across: int, down: int, shown: tuple[Broken, ...], *, labelled: bool) -> Tile:
     row, column = shown[down], shown[across]
     both = row.shared[across]
     share = both / row.queries
-    return Cell(
+    return Tile(
         across,
         down,
         share,

@@ -156,7 +156,7 @@ class Bars:
 
 
 @dataclass(frozen=True)
-class Cell:
+class Tile:
     """A unit square around a place, as full of colour as its share says."""
 
     x: int
@@ -167,15 +167,15 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Cells:
+class Tiles:
     """A heat map."""
 
     key: str
     style: Style
-    cells: tuple[Cell, ...]
+    cells: tuple[Tile, ...]
 
 
-Layer = Curve | Dots | Links | Bars | Cells
+Layer = Curve | Dots | Links | Bars | Tiles
 
 
 Swatch = Literal["line", "dot", "dust", "bar"]

@@ -1,7 +1,7 @@
 """Which images to train on, asked of held-out training classes: the search behind `--method robust` in mdprop.md.
 
-Run: python experiments/search.py --data digits
-     python experiments/search.py --data grocery --root ROOT
+Run: python experiments/branch_search.py --data digits
+     python experiments/branch_search.py --data grocery --root ROOT
 The test classes are not looked at. Prints one line per list of branches and training eps; goes on where it stopped.
 """
 
