@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from robustdml.config import EFFORTS, Effort
 from robustdml.errors import BudgetError, SpecError, UnknownNameError
 from robustdml.importing import load_object
-from robustdml.registry import Registry, Spec, parse_spec
+from robustdml.registry import Registry, parse_spec
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
 
@@ -162,4 +162,4 @@ def spec_name(text: str) -> str:
     module, colon, call = text.partition(":")
     if colon and "(" not in module:
         return f"{module}:{parse_spec(call).name}"
-    return Spec(parse_spec(text).name).name
+    return parse_spec(text).name

@@ -66,12 +66,7 @@ SUITES["all"] = (
     "cascade(norm=l2)",
     "cascade(norm=l1)",
     *_PUBLISHED,
-    *(
-        name
-        for name, factory in ATTACKS.items()
-        if not factory.by_name_only
-        and name not in {spec_name(spec) for spec in (*SUITES["standard"], *_PUBLISHED)} | {"pgd"}
-    ),
+    *(name for name, factory in ATTACKS.items() if not factory.by_name_only and name not in _NAMED),
 )
 
 
