@@ -22,7 +22,7 @@ _UNIVERSAL: dict[str, object] = {"steps": 100, "step": 0.1, "sample": 256, "batc
 
 #: The parameters of each class, by where it is in this folder, with the defaults of its dataclass.
 PARAMETERS: dict[str, dict[str, object]] = {
-    ".cascade.Cascade": {"strength": "standard", "norm": "linf", "version": 1},
+    "cascade.Cascade": {"strength": "standard", "norm": "linf", "version": 1},
     "noise.Noise": {"trials": 10},
     "pgd.PGD": {
         "steps": 20,
@@ -93,7 +93,7 @@ def _ranking(goal: str, **facts: Any) -> AttackFactory:
 
 FACTORIES: dict[str, AttackFactory] = {
     "cascade": _native(
-        ".cascade.Cascade",
+        "cascade.Cascade",
         "the standard evaluation: attacks on the margin in stages, each on what the last one left right",
         effort={"quick": {"strength": "quick"}, "thorough": {"strength": "thorough"}},
         norms=_NORMS,

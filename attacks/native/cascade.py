@@ -14,12 +14,12 @@ from robustdml.models import untouched
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
 
-from .attack_entry import native_entry
-from .goals.rivals import ClassMargin, ItemMargin
-from .goals.untargeted import Margin
-from .native.geometry import GEOMETRIES
-from .native.gradient import Best
-from .native.momentum import Momentum
+from ..attack_entry import native_entry
+from ..goals.rivals import ClassMargin, ItemMargin
+from ..goals.untargeted import Margin
+from .geometry import GEOMETRIES
+from .gradient import Best
+from .momentum import Momentum
 
 #: What is raised by every change of a stage, however small: results of two versions are not comparable.
 VERSION = 1
