@@ -8,7 +8,7 @@ from typing import Literal
 from robustdml.results import ModelEntry, Score
 from robustdml.threat import ThreatModel
 
-from .files.leaderboard import ANY_SIZE, Index
+from .index import ANY_SIZE, Index
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from robustdml.results import MetricEntry, ModelEntry, Results
 from robustdml.threat import NORMS, ThreatModel, format_eps
 
 from . import text as words
-from .files.leaderboard import ANY_SIZE, Index
+from .index import ANY_SIZE, Index
 from .measurements import Measurement, measurements
 
 #: Measured means carry rounding errors of this order; a recall of 3 in 10 reaches a bar of 0.3.

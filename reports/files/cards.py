@@ -15,9 +15,9 @@ from robustdml.files import content_hash, write_text
 from robustdml.results import MetricEntry, ModelEntry, Results, WorstCase
 
 from .. import text
+from ..index import Index
 from ..measurements import Measurement, measurements
 from ..page.method import KNOWLEDGE
-from .leaderboard import Index
 from .markdown import escape, table
 
 #: Raised by one when a field of the JSON changes its meaning or goes.

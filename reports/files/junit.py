@@ -9,9 +9,9 @@ from robustdml.printable import plain
 from robustdml.results import ModelEntry, Results
 
 from .. import text
+from ..index import Index
 from ..measurements import Measurement, measurements
 from ..thresholds import Violation
-from .leaderboard import Index
 
 
 def junit_xml(results: Results, missed: Sequence[Violation] = ()) -> str:

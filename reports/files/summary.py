@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from robustdml.results import Flag, ModelEntry, Results, WorstCase
 
 from .. import text
+from ..index import Index
 from ..measurements import Measurement, measurements, weakest
 from ..thresholds import Violation
-from .leaderboard import Index
 from .markdown import escape, table
 
 #: Longer names are cut, and more lines only counted: a comment is read at a glance, the report has them all.

@@ -10,7 +10,7 @@ from typing import Literal
 from robustdml.errors import RunFolderError, UnknownNameError
 from robustdml.results import MetricEntry, ModelEntry, Results, Score
 
-from ..files.leaderboard import Index
+from ..index import Index
 from ..measurements import Measurement, measurements
 from ..statistics import compare_all
 

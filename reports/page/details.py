@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from robustdml.results import Cell, MetricEntry, ModelEntry, Score
 
 from .. import text
-from ..files.leaderboard import Index
+from ..index import Index
 
 
 @dataclass(frozen=True)

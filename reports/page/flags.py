@@ -8,7 +8,7 @@ from pathlib import Path
 from robustdml.results import Flag
 
 from .. import text
-from ..files.leaderboard import Index
+from ..index import Index
 from .sections import Section
 
 #: The flags that say again what the list of failures says.

@@ -10,7 +10,7 @@ from robustdml.results import AttackEntry, Results
 from robustdml.threat import NORMS
 
 from .. import text
-from ..files.leaderboard import ANY_SIZE, Index
+from ..index import ANY_SIZE, Index
 from .sections import Section
 
 KNOWLEDGE = {

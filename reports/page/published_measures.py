@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import text
-from ..files.leaderboard import Index
+from ..index import Index
 from .sections import Section
 
 _BEFORE = "_clean"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files.leaderboard import Index
+from ..index import Index
 
 
 @dataclass(frozen=True)

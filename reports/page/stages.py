@@ -8,7 +8,7 @@ from pathlib import Path
 from robustdml.results import Cell
 
 from .. import text
-from ..files.leaderboard import Index
+from ..index import Index
 from .sections import Section
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..files.leaderboard import Index
-from ..merging.comparison import BudgetTable, budget_tables
+from ..index import Index
+from .budget_tables import BudgetTable, budget_tables
 from .details import Column, DetailRow, ModelRow, detail_columns, detail_rows, model_rows
 from .sections import Section
 

@@ -9,7 +9,7 @@ from robustdml.results import ModelEntry, Score, WorstCase
 from robustdml.threat import ThreatModel
 
 from .. import text
-from ..files.leaderboard import ANY_SIZE, Index
+from ..index import ANY_SIZE, Index
 from .ranking_tables import Answers, Pair, Ranking, rank
 from .sections import Section
 

@@ -11,10 +11,10 @@ from robustdml.results import DatasetEntry, MetricEntry, ModelEntry, Results
 from robustdml.threat import NORMS, ThreatModel, format_eps
 
 from .. import text
-from ..files.leaderboard import ANY_SIZE, Index
+from ..index import ANY_SIZE, Index
 from .charts import CHART_SECTIONS
+from .examples import examples_section
 from .flags import flags_section
-from .gallery import gallery_section
 from .method import method_section
 from .published_measures import published_measures_section
 from .sections import Builder, Section
@@ -29,7 +29,7 @@ SECTIONS: tuple[Builder, ...] = (
     stages_section,
     *CHART_SECTIONS,
     published_measures_section,
-    gallery_section,
+    examples_section,
     method_section,
 )
 

@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 import pytest
 from random_run import random_run
 
-from robustdml.reports.files.leaderboard import Index
+from robustdml.reports.index import Index
 from robustdml.reports.page.charts import CHART_SECTIONS
 from robustdml.reports.page.charts.attacked import bits
 from robustdml.reports.page.charts.plot import model_style

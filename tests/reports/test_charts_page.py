@@ -11,7 +11,7 @@ import pytest
 from random_run import random_run
 
 from robustdml.reports import render_report
-from robustdml.reports.files.leaderboard import Index
+from robustdml.reports.index import Index
 from robustdml.reports.page.charts import CHART_SECTIONS
 from robustdml.reports.page.charts.drawing import draw
 from robustdml.reports.page.charts.plot import Bars, Curve, Dots, Links, Tiles

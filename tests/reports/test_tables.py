@@ -7,8 +7,8 @@ from itertools import combinations
 import pytest
 
 from robustdml.reports import render_report
-from robustdml.reports.files.leaderboard import Index
-from robustdml.reports.merging.comparison import budget_tables
+from robustdml.reports.index import Index
+from robustdml.reports.page.budget_tables import budget_tables
 from robustdml.reports.statistics import holm, mcnemar
 from robustdml.results import Results
 from robustdml.threat import ThreatModel, format_eps

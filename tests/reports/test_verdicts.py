@@ -8,7 +8,7 @@ import pytest
 from described import with_recall
 
 from robustdml.reports import render_report
-from robustdml.reports.files.leaderboard import Index
+from robustdml.reports.index import Index
 from robustdml.reports.page.ranking_tables import Answers, rank
 from robustdml.reports.page.verdicts import verdict_section
 from robustdml.results import Results, pack_hits

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ...files.leaderboard import Index
+from ...index import Index
 from ..sections import Builder, Section
 from .chart import Chart
 from .classes import classes_chart

@@ -7,7 +7,7 @@ from statistics import mean
 from robustdml.results import Cell
 from robustdml.threat import ThreatModel
 
-from ...files.leaderboard import Index
+from ...index import Index
 
 
 def judged(index: Index, model: str, budget: ThreatModel) -> tuple[Cell, ...]:

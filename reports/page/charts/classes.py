@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from robustdml.results import ModelEntry, WorstCase, unpack_hits
 
 from ... import text
-from ...files.leaderboard import Index
+from ...index import Index
 from .chart import (
     SENTENCE_LENGTH,
     Chart,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ... import text
-from ...files.leaderboard import Index
+from ...index import Index
 from .chart import (
     Chart,
     Entry,

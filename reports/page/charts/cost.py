@@ -9,7 +9,7 @@ from robustdml.results import Cell, ModelEntry, Score
 from robustdml.threat import ThreatModel
 
 from ... import text
-from ...files.leaderboard import Index
+from ...index import Index
 from .attacked import judged
 from .chart import (
     SENTENCE_LENGTH,

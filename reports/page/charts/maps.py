@@ -7,7 +7,7 @@ from collections import Counter
 from robustdml.results import EmbeddingMap, MapPath
 
 from ... import text
-from ...files.leaderboard import Index
+from ...index import Index
 from .chart import SENTENCE_LENGTH, Chart, Entry, Panel, Table, at, panel, quoted
 from .plot import (
     CIRCLE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from robustdml.results import ModelEntry, Score
 
 from ... import text
-from ...files.leaderboard import Index
+from ...index import Index
 from .chart import (
     Chart,
     Entry,

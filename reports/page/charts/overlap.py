@@ -8,7 +8,7 @@ from robustdml.results import ModelEntry
 from robustdml.threat import ThreatModel
 
 from ... import text
-from ...files.leaderboard import Index
+from ...index import Index
 from .attacked import bits, judged
 from .chart import Chart, Entry, Panel, Table, at, labels, panel, quoted
 from .plot import Axis, Plot, Style, Tick, Tile, Tiles, row_axis

@@ -6,7 +6,7 @@ import math
 import re
 
 from ... import text
-from ...files.leaderboard import Index
+from ...index import Index
 from .chart import Chart, Entry, Table, at, model_legend, panel, quoted
 from .plot import Axis, Curve, Plot, Point, Tick, model_style, share_axis
 

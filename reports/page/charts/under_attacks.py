@@ -8,7 +8,7 @@ from robustdml.results import Score
 from robustdml.threat import ThreatModel
 
 from ... import text
-from ...files.leaderboard import Index
+from ...index import Index
 from .attacked import strongest
 from .chart import (
     Chart,

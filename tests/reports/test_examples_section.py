@@ -9,8 +9,8 @@ from described import with_recall
 
 from robustdml.errors import RunFolderError
 from robustdml.reports import render_report
-from robustdml.reports.files.leaderboard import Index
-from robustdml.reports.page.gallery import build_gallery, gallery_section
+from robustdml.reports.index import Index
+from robustdml.reports.page.examples import build_examples, examples_section
 from robustdml.results import Results, pack_hits
 
 
@@ -98,8 +98,8 @@ def pool(results, sample, tmp_path):
 
 
 def test_the_easiest_prey_comes_first_then_the_hardest(pool, tmp_path):
-    gallery = build_gallery(Index.of(pool), tmp_path)
-    ((exhibits),) = (room.exhibits for room in gallery.rooms)
+    built = build_examples(Index.of(pool), tmp_path)
+    ((exhibits),) = (room.exhibits for room in built.rooms)
     # Of five broken and five held ones the least telling of each is left out.
     assert [(exhibit.outcome, exhibit.query) for exhibit in exhibits] == [
         ("broken", "4"),
@@ -119,7 +119,7 @@ def test_the_easiest_prey_comes_first_then_the_hardest(pool, tmp_path):
         "1 of 4 attacks at this budget",
         "0 of 4 attacks at this budget",
     ]
-    assert (gallery.pool, gallery.left_out) == ("11 queries", "2 examples")
+    assert (built.pool, built.left_out) == ("11 queries", "2 examples")
 
 
 def test_exhibits_carry_what_they_are_filtered_by(pool, tmp_path, parse):
@@ -140,8 +140,8 @@ def test_exhibits_carry_what_they_are_filtered_by(pool, tmp_path, parse):
 
 def test_a_query_that_the_run_does_not_list_has_no_toll(results, tmp_path):
     example = results.examples[0].model_copy(update={"query_id": 99_999})
-    gallery = build_gallery(Index.of(results.model_copy(update={"examples": (example,)})), tmp_path)
-    assert gallery.rooms[0].exhibits[0].toll == ""
+    built = build_examples(Index.of(results.model_copy(update={"examples": (example,)})), tmp_path)
+    assert built.rooms[0].exhibits[0].toll == ""
 
 
 def test_a_missing_picture_is_an_error(results, tmp_path):
@@ -180,23 +180,23 @@ def test_a_picture_name_that_cannot_be_read_is_an_error(results, tmp_path, name)
 def test_the_byte_budget_is_shared_between_models_and_attacks(results, tmp_path):
     doubled = results.model_copy(update={"examples": tuple(example for example in results.examples for _ in range(2))})
     index = Index.of(doubled)
-    size = sum(len(uri) for uri in _uris(build_gallery(index, tmp_path)))
-    gallery = build_gallery(index, tmp_path, budget=size // 2 + 100)
-    assert sum(len(uri) for uri in _uris(gallery)) <= size // 2 + 100
-    assert gallery.left_out == "12 examples"
-    assert [(room.model, len(room.exhibits)) for room in gallery.rooms] == [(model.name, 4) for model in results.models]
-    assert len({exhibit.query for room in gallery.rooms for exhibit in room.exhibits}) == 12
+    size = sum(len(uri) for uri in _uris(build_examples(index, tmp_path)))
+    built = build_examples(index, tmp_path, budget=size // 2 + 100)
+    assert sum(len(uri) for uri in _uris(built)) <= size // 2 + 100
+    assert built.left_out == "12 examples"
+    assert [(room.model, len(room.exhibits)) for room in built.rooms] == [(model.name, 4) for model in results.models]
+    assert len({exhibit.query for room in built.rooms for exhibit in room.exhibits}) == 12
 
 
 def test_a_large_run_has_less_room_for_pictures(results, tmp_path):
     copies = tuple(cell for cell in results.cells for _ in range(30))
-    small = gallery_section(Index.of(results), tmp_path).data
-    large = gallery_section(Index.of(results.model_copy(update={"cells": copies})), tmp_path).data
+    small = examples_section(Index.of(results), tmp_path).data
+    large = examples_section(Index.of(results.model_copy(update={"cells": copies})), tmp_path).data
     assert (small.budget, large.budget) == ("5.8 MB", "1.1 MB")
 
 
-def _uris(gallery):
-    for room in gallery.rooms:
+def _uris(built):
+    for room in built.rooms:
         for exhibit in room.exhibits:
             yield from (exhibit.image, exhibit.perturbation, exhibit.adversarial)
             yield from (hit.uri for hit in (*exhibit.clean_top, *exhibit.adversarial_top, *exhibit.targets))

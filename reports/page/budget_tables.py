@@ -10,9 +10,9 @@ from robustdml.results import AttackEntry, Cell, Score
 from robustdml.threat import NORMS, ThreatModel
 
 from .. import text
-from ..files.leaderboard import ANY_SIZE, Index
-from ..page.method import KNOWLEDGE
+from ..index import ANY_SIZE, Index
 from ..statistics import Paired, compare_all
+from .method import KNOWLEDGE
 
 #: Tables of more rows scroll within themselves, so that their heads stay in sight.
 _TALL = 16

@@ -1,4 +1,4 @@
-"""Attacked queries as pictures, embedded in the page within a byte budget.
+"""The section of examples: attacked queries as pictures, embedded in the page within a byte budget.
 
 The queries were drawn before any result was known. From them the page shows those that broke, the easiest prey first,
 those that held, the hardest first, and those that were wrong already.
@@ -16,7 +16,7 @@ from robustdml.results import Example, Hit
 from robustdml.threat import ThreatModel
 
 from .. import text
-from ..files.leaderboard import Index
+from ..index import Index
 from .pictures import read_picture
 from .sections import Section
 
@@ -112,17 +112,17 @@ class _Told(NamedTuple):
     fallen: int
 
 
-def gallery_section(index: Index, folder: Path) -> Section:
+def examples_section(index: Index, folder: Path) -> Section:
     """The examples of a run whose pictures lie in ``folder``.
 
     Raises:
-        RunFolderError: as `build_gallery`.
+        RunFolderError: as `build_examples`.
     """
     budget = max(_LEAST_BUDGET, PICTURE_BUDGET - _CELL_BYTES * len(index.results.cells))
-    return Section("examples", "Examples", "gallery.html.j2", build_gallery(index, folder, budget))
+    return Section("examples", "Examples", "examples.html.j2", build_examples(index, folder, budget))
 
 
-def build_gallery(index: Index, folder: Path, budget: int = PICTURE_BUDGET) -> Exhibits:
+def build_examples(index: Index, folder: Path, budget: int = PICTURE_BUDGET) -> Exhibits:
     """Embed the examples of a run whose pictures lie in ``folder``, at most ``budget`` bytes of data URIs.
 
     Raises:
