@@ -255,7 +255,7 @@ class Goal(Protocol):
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """What is measured beside retrieval: names of `robustdml.evaluation.analyses.ranking_measures.MEASURES`."""
+        """What is measured beside retrieval: names of `robustdml.evaluation.measures.MEASURES`."""
         ...
 
     @property

@@ -197,7 +197,7 @@ class AttackEntry(_Record):
     goal: str
     #: What the goal means, in one sentence; empty where the attack does not say.
     goal_meaning: str = ""
-    #: What is measured for the goal beside retrieval (see `robustdml.evaluation.analyses.ranking_measures`).
+    #: What is measured for the goal beside retrieval (see `robustdml.evaluation.measures`).
     measures: tuple[str, ...] = ()
     knowledge: Literal["gradients", "scores", "decisions", "transfer", "none"]
     #: In which the budget is given, or, where there is none, in which perturbations are measured.

@@ -15,14 +15,13 @@ from robustdml._version import __version__
 from robustdml.citations import citations
 from robustdml.errors import RunFolderError
 from robustdml.evaluation.analyses.ers import ers_records
-from robustdml.evaluation.analyses.ranking_measures import MEASURES
 from robustdml.evaluation.flags import by_grade, flags
+from robustdml.evaluation.measures import described
 from robustdml.evaluation.plan import Plan
-from robustdml.evaluation.poisoning import POISONED_FIRST
 from robustdml.evaluation.records import Records
 from robustdml.evaluation.store import CellKey, Store
 from robustdml.flag_kinds import FLAG_KINDS
-from robustdml.results import Cell, Flag, MeasureEntry, Results, StageEntry, WorstCase, pack_hits
+from robustdml.results import Cell, Flag, Results, StageEntry, WorstCase, pack_hits
 from robustdml.retrieval.metrics import score
 from robustdml.threat import NORMS, ThreatModel
 
@@ -69,7 +68,7 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
         models=tuple(models),
         attacks=plan.attacks,
         cells=tuple(cells),
-        measures=_measures(cells),
+        measures=described({name for cell in cells for name in cell.measures}),
         worst=tuple(worst),
         ers=ers_records(models, plan.attacks, cells),
         flags=by_grade((*map(_not_run, missing), *flags(plan.dataset, models, plan.attacks, cells, worst))),
@@ -83,15 +82,6 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
         seconds=round(seconds, 3),
         **shown,
     )
-
-
-def _measures(cells: Iterable[Cell]) -> tuple[MeasureEntry, ...]:
-    """What was measured, in words."""
-    known = {
-        name: MeasureEntry(name=name, title=one.title, description=one.description) for name, one in MEASURES.items()
-    } | {POISONED_FIRST.name: POISONED_FIRST}
-    found = {name for cell in cells for name in cell.measures}
-    return tuple(entry for name, entry in known.items() if name in found)
 
 
 def model_cells(plan: Plan, store: Store, model: str, clean: Records) -> tuple[list[Cell], ModelRecords]:

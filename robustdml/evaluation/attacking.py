@@ -14,8 +14,8 @@ from torch import Tensor
 
 from robustdml.contracts import Attack, References
 from robustdml.errors import AttackError, SpecError
-from robustdml.evaluation.analyses.pictures import amplification, perturbation_picture, picture
 from robustdml.evaluation.judge import Judge
+from robustdml.evaluation.pictures import amplification, perturbation_picture, picture
 from robustdml.evaluation.records import Records
 from robustdml.models import untouched
 from robustdml.retrieval.embed import Embedder

@@ -15,7 +15,7 @@ from robustdml.contracts import Gallery, References
 from robustdml.data import RetrievalSplit, SameClass
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import AttackError, CheckpointError
-from robustdml.evaluation.analyses.ranking_measures import AttackedEmbeddings, Points, Values, measured
+from robustdml.evaluation.measures import AttackedEmbeddings, Points, Values, measured
 from robustdml.evaluation.records import TOP, Records, totals
 from robustdml.progress import Advance
 from robustdml.retrieval.embed import Embedder, embed, embed_rows
@@ -178,10 +178,10 @@ class Judge:
         return other
 
     def measured_items(self, measures: Sequence[str], rows: Tensor, after: Floats, targets: Tensor | None) -> Values:
-        """What is measured on attacked gallery items, each alone in the gallery (see `analyses.ranking_measures`).
+        """What is measured on attacked gallery items, each alone in the gallery (see `robustdml.evaluation.measures`).
 
         Args:
-            measures: names of `analyses.ranking_measures.MEASURES`.
+            measures: names of `robustdml.evaluation.measures.MEASURES`.
             rows: ``(K,)`` of the gallery.
             after: ``(K, D)``, their embeddings after the attack.
             targets: ``(K, T)`` rows of the queries, or None.
@@ -222,7 +222,7 @@ class Judge:
             norm_returned: ``(N,)`` before the budget was enforced.
             projected: ``(N,)`` bool, whether the attack had left the budget.
             targets: gallery rows ``(N, T)``, or None.
-            measures: what is measured beside retrieval: names of `analyses.ranking_measures.MEASURES`.
+            measures: what is measured beside retrieval: names of `robustdml.evaluation.measures.MEASURES`.
             mapped: ids of the queries whose embeddings are kept.
 
         Raises:

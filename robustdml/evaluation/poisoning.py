@@ -16,18 +16,11 @@ from robustdml.contracts import Attack, FittedAttack, GalleryAttack, TwoSidedAtt
 from robustdml.errors import AttackError, AttackSkipped, CheckpointError
 from robustdml.evaluation.attacking import Cost, metered, run_attack
 from robustdml.evaluation.judge import Judge
+from robustdml.evaluation.measures import POISONED_FIRST
 from robustdml.evaluation.records import Records, totals
-from robustdml.results import MeasureEntry
 from robustdml.threat import NORMS, norm_of
 
 Floats = npt.NDArray[np.float64]
-
-#: Measured of the queries that search a changed gallery.
-POISONED_FIRST = MeasureEntry(
-    name="poisoned_first",
-    title="poisoned first",
-    description="share of queries whose first result is a changed item of another class",
-)
 
 #: Gallery items that are attacked in one call.
 _BATCH = 64
@@ -66,7 +59,7 @@ class Poisoned:
         found, before = self.judge.clean(), self.clean.clean()
         count = len(found)
         stranger = {
-            f"{POISONED_FIRST.name}{when}": (
+            f"{POISONED_FIRST}{when}": (
                 np.isin(records.top[:, 0], self.ids)
                 & ~self.judge.split.protocol.relevant(records.ids, records.top[:, 0])
             ).astype(np.float64)

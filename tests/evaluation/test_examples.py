@@ -11,7 +11,7 @@ from PIL import Image
 from squares import make_dataset
 
 from robustdml.evaluation.analyses.examples import pictured_queries, shown_attacks
-from robustdml.evaluation.analyses.pictures import thumbnail
+from robustdml.evaluation.pictures import thumbnail
 from robustdml.results import AttackEntry, Cell, Metrics, Score
 from robustdml.threat import ThreatModel
 

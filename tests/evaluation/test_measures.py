@@ -11,7 +11,7 @@ from scipy.stats import kendalltau
 
 from robustdml.attacks import GOALS
 from robustdml.errors import UnknownNameError
-from robustdml.evaluation.analyses.ranking_measures import MEASURES, AttackedEmbeddings, Points, measured
+from robustdml.evaluation.measures import MEASURES, AttackedEmbeddings, Points, measured
 
 
 def on_sphere(random, count, dim=6):

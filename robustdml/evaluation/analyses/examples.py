@@ -10,8 +10,8 @@ from torch import Tensor
 
 from robustdml.data import RetrievalDataset
 from robustdml.evaluation.analyses.model_run import ModelRun
-from robustdml.evaluation.analyses.pictures import amplification, picture, thumbnail
 from robustdml.evaluation.assemble import best_attack
+from robustdml.evaluation.pictures import amplification, picture, thumbnail
 from robustdml.evaluation.records import Records
 from robustdml.files import content_hash, write_bytes
 from robustdml.results import AttackEntry, Cell, Example, Hit

@@ -1,4 +1,4 @@
-"""What the papers of the ranking attacks report, measured by the judge on the embeddings that came out.
+"""What is measured beside retrieval: what the papers of the ranking attacks report, and who wins in a changed gallery.
 
 Rank percentiles are in [0, 100]: the share of the other items that come before the item in question, ties counted half,
 so that 0 is the first place and 100 the last. What a query ignores, itself at least, is not in its list. Each is given
@@ -10,13 +10,14 @@ Shapes: N attacked images, M gallery items, D dimensions, T targets, Q queries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from robustdml.errors import UnknownNameError
+from robustdml.results import MeasureEntry
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -207,6 +208,23 @@ MEASURES: dict[str, Measure] = {
     ),
     "kendall_tau": Measure("Kendall's tau", "agreement of the order with the one wanted, from -1 to 1", _order),
 }
+
+
+#: Measured of the queries that search a changed gallery (`robustdml.evaluation.poisoning`), whatever the goal.
+POISONED_FIRST = "poisoned_first"
+
+
+def described(names: Container[str]) -> tuple[MeasureEntry, ...]:
+    """Those of the names that are measures, in words and in the order of `MEASURES`."""
+    entries = [
+        *(MeasureEntry(name=name, title=one.title, description=one.description) for name, one in MEASURES.items()),
+        MeasureEntry(
+            name=POISONED_FIRST,
+            title="poisoned first",
+            description="share of queries whose first result is a changed item of another class",
+        ),
+    ]
+    return tuple(entry for entry in entries if entry.name in names)
 
 
 def measured(names: Iterable[str], attacked: AttackedEmbeddings) -> Values:
