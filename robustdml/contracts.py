@@ -5,9 +5,10 @@ Shapes: N query images of a batch, M gallery items, D embedding dimensions, T ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import FunctionType
+from functools import partial
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -212,23 +213,39 @@ class IdentifiedAttack(Attack, Protocol):
 def foreign_code(thing: Any) -> str:
     """A hash of the code that an attack is made of and that is not this project's; empty where there is none.
 
-    Its own class counts, and whatever it holds: goals, callables, other attacks.
+    Its own class counts, and whatever it holds: goals, callables and what these hold, other attacks.
     """
     found, waiting, seen = set[str](), [thing], set[int]()
     while waiting:
         part = waiting.pop()
-        if id(part) in seen or isinstance(part, Tensor | nn.Module):
+        if id(part) in seen or isinstance(part, Tensor | nn.Module | ModuleType):
             continue
         seen.add(id(part))
-        if isinstance(part, list | tuple | set | frozenset):
-            waiting += part
-        elif isinstance(part, dict):
-            waiting += part.values()
-        else:
-            kind = part if isinstance(part, type | FunctionType) else type(part)
-            found.add(code_digest(kind))
-            waiting += getattr(part, "__dict__", {}).values() if not isinstance(part, type | FunctionType) else ()
+        if not isinstance(part, list | tuple | set | frozenset | dict):
+            found.add(code_digest(part if isinstance(part, type | FunctionType) else type(part)))
+        waiting += _held(part)
     return " ".join(sorted(found - {""}))
+
+
+def _held(part: Any) -> Iterator[Any]:
+    """What an object holds that may be code, or hold some."""
+    if isinstance(part, list | tuple | set | frozenset):
+        yield from part
+    elif isinstance(part, dict):
+        yield from part.values()
+    elif isinstance(part, FunctionType):
+        yield from (part.__closure__, part.__defaults__, part.__kwdefaults__)
+    elif isinstance(part, CellType):
+        yield from [part.cell_contents] if part != CellType() else []
+    elif isinstance(part, MethodType):
+        yield from (part.__func__, part.__self__)
+    elif isinstance(part, partial):
+        yield from (part.func, part.args, part.keywords)
+    elif not isinstance(part, type):
+        yield from getattr(part, "__dict__", {}).values()
+        for kind in type(part).__mro__:
+            slots = vars(kind).get("__slots__", ())
+            yield from (getattr(part, name, None) for name in ((slots,) if isinstance(slots, str) else slots))
 
 
 #: Maps embeddings ``(N, D)`` of attacked images to a value per image ``(N,)``, differentiably; higher is worse.

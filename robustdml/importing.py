@@ -6,10 +6,12 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import site
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import Any
 
 from robustdml.errors import CheckpointError
@@ -17,6 +19,8 @@ from robustdml.errors import CheckpointError
 #: Where Python and its packages lie, this one among them: their versions are known.
 _INSTALLED = {
     *(str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    # Those of the user, and those that an environment shares with the Python that it was made of.
+    *(str(Path(path).resolve()) for path in (*site.getsitepackages(), site.getusersitepackages())),
     str(Path(__file__).resolve().parent),
     *(str(Path(__file__).resolve().parents[1] / part) for part in ("attacks", "reports")),
 }
@@ -88,10 +92,12 @@ def call_factory(source: str, what: str) -> Any:
 def code_digest(thing: Any) -> str:
     """SHA-256 of the code that defines a class or function, and of what its module imports: source files, as they are.
 
-    Imports are not followed into installed packages, whose version says what they are. Empty where there is no file.
+    Imports are not followed into installed packages, whose version says what they are. Of what is in no file, written
+    in a notebook or at the prompt, it is the bytecode, and that of what it uses there. Empty for what is neither.
     """
     found: dict[str, bytes] = {}
-    waiting = [getattr(thing, "__module__", None) or ""]
+    home = getattr(thing, "__module__", None) or ""
+    waiting = [home]
     while waiting:
         name = waiting.pop()
         module = sys.modules.get(name)
@@ -103,6 +109,8 @@ def code_digest(thing: Any) -> str:
             waiting += _imported(found[name], getattr(module, "__package__", None) or "")
         except (OSError, SyntaxError, ValueError):  # No file any more, or one that is no source.
             continue
+    if not getattr(sys.modules.get(home), "__file__", None) and home not in sys.stdlib_module_names:
+        found = {home: code} if (code := "\n".join(_bytecode(thing)).encode()) else {}
     hashed = hashlib.sha256()
     for name in sorted(found):
         hashed.update(name.encode() + hashlib.sha256(found[name]).digest())
@@ -115,6 +123,42 @@ def _imported(source: bytes, package: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (part.name for part in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            try:
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            except ImportError:  # Of a file that is no part of a package, or of one too far up: not imported then.
+                continue
             yield base
             yield from (f"{base}.{part.name}" for part in node.names)
+
+
+def _bytecode(thing: Any) -> Iterator[str]:
+    """What a function or the methods of a class do, and the functions, classes and numbers of its module they use."""
+    waiting, seen = [thing], set[int]()
+    while waiting:
+        part = waiting.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        part = getattr(part, "__func__", part)  # of class methods and static ones
+        if isinstance(part, property):
+            waiting += (part.fget, part.fset)
+        elif isinstance(part, bool | int | float | str):
+            yield repr(part)
+        elif getattr(part, "__module__", None) != thing.__module__:
+            continue
+        elif isinstance(part, type):
+            own = sorted(vars(part).items())
+            waiting += (*part.__bases__, *(value for name, value in own if name[:2] != "__" or callable(value)))
+        elif isinstance(part, FunctionType):
+            for code in _nested(part.__code__):
+                constants = [one for one in code.co_consts if not isinstance(one, CodeType | frozenset)]
+                sets = [sorted(map(repr, one)) for one in code.co_consts if isinstance(one, frozenset)]
+                yield f"{code.co_name} {code.co_code.hex()} {constants} {sets} {code.co_names}"
+                waiting += (part.__globals__[name] for name in code.co_names if name in part.__globals__)
+
+
+def _nested(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _nested(constant)

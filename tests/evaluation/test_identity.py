@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from importlib import metadata
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from torch import nn
 
 from robustdml.attacks import build_attack, build_suite
 from robustdml.cli import main
+from robustdml.contracts import foreign_code
 from robustdml.data import load_dataset
 from robustdml.errors import RunFolderError
 from robustdml.evaluation import evaluate
@@ -140,6 +143,82 @@ def test_other_code_that_an_attack_uses_is_another_run(squares, tmp_path, monkey
         else:
             with pytest.raises(RunFolderError, match="differs in: the code or the surrogate of"):
                 run(squares, tmp_path / "out", attacks=[attack])
+
+
+HOLDS = """
+from functools import partial
+from my_held import Change, change
+class Kept:
+    __slots__ = ("change",)
+def kept():
+    one = Kept()
+    one.change = Change()
+    return one
+def closed():
+    made = Change()
+    return lambda images: made(images)
+"""
+
+
+@pytest.mark.parametrize(
+    "hold",
+    [
+        lambda held: held.partial(held.change, 1),
+        lambda held: held.Change().__call__,
+        lambda held: held.kept(),
+        lambda held: held.closed(),
+        lambda held: lambda images, by=held.change: by(images),
+    ],
+    ids=["partial", "method", "slots", "closure", "default"],
+)
+def test_whatever_holds_the_code_it_counts(tmp_path, monkeypatch, hold):
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for factor in (1, 2):
+        text = f"def change(*images): return {factor}\nclass Change:\n    def __call__(self, images): return {factor}\n"
+        _module(tmp_path, "my_held", text, monkeypatch)
+        held = {"__name__": "squares"}  # its own code is the same both times
+        exec(HOLDS, held)
+        found.append(foreign_code([hold(SimpleNamespace(**held))]))
+    assert found[0] != found[1]
+
+
+WRITTEN = """
+from dataclasses import dataclass
+def helper(x):
+    return x * {factor} if x not in {{"a", "b", "c"}} else limit
+limit = {limit}
+class Base:
+    def again(self, x):
+        return helper(x){more}
+@dataclass(frozen=True)
+class Mine(Base):
+    share: float = {share}
+    def __call__(self, x):
+        return [self.again(y) for y in x]
+from robustdml.importing import code_digest
+print(code_digest(Mine))
+"""
+
+
+def test_what_is_written_in_a_notebook_is_told_from_its_next_version():
+    """There is no file: the same text has the same identity in another process, and any other text another one."""
+    base = {"factor": 2, "limit": 3, "more": "", "share": 0.5}
+    versions = [base, base, *({**base, name: other} for name, other in zip(base, (3, 4, " + 1", 0.25), strict=True))]
+    found = [
+        subprocess.run([sys.executable, "-c", WRITTEN.format(**version)], capture_output=True, text=True, check=True)
+        for version in versions
+    ]
+    same, again, *others = [done.stdout.strip() for done in found]
+    assert len(same) == 64
+    assert same == again
+    assert len({same, *others}) == 5
+
+
+def test_imports_of_a_package_that_a_file_is_no_part_of_are_none(tmp_path, monkeypatch):
+    text = "try:\n    from .helper import x\nexcept ImportError:\n    x = 1\nclass Mine:\n    pass\n"
+    _module(tmp_path, "my_script", text, monkeypatch)
+    assert foreign_code(load_object("my_script:Mine")())
 
 
 def test_another_version_of_a_library_is_another_run(squares, tmp_path, monkeypatch):
