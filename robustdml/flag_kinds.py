@@ -120,7 +120,7 @@ _ALL: tuple[FlagKind, ...] = (
         "misleading-gradients",
         "invalid",
         "Gradients do not say where to go",
-        "a signed gradient step of 1/255 raises the margin less often than 70 % of the time more than random steps do",
+        "signed gradient steps of 1/255 and less raise the margin more than random steps in fewer than 70 % of cases",
         "Honest models reach 88 to 100 %, masked ones 12 to 50 %: gradient attacks see little of such a model.",
         "Look for noise, a detached part or a replaced backward pass; use --attacks blackbox and attacks transferred "
         "from the model without it.",
@@ -182,6 +182,14 @@ _ALL: tuple[FlagKind, ...] = (
         "rightly (more than chance and two points)",
         "No model can resist that, so the attacks fail on this one, at small budgets too.",
         "Look for masked gradients, and compare with --attacks blackbox.",
+    ),
+    FlagKind(
+        "not-examined",
+        "note",
+        "A check of the model could not be made",
+        "the model raised an error when it was asked for what a check needs, such as a single image",
+        "Nothing is known of what that check looks for.",
+        "Let the model take batches of any size.",
     ),
     FlagKind(
         "collapse",

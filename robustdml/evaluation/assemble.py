@@ -43,6 +43,7 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
     plan = Plan.load(run)
     store = Store(run, plan.fingerprint)
     models, cells, worst, missing = [], [], [], []
+    detected = list(plan.flags)
     shown: dict[str, Any] = {"examples": []}
     for name, _ in plan.spec.models:
         found = store.read_model(name)
@@ -51,6 +52,7 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
             continue
         entry, clean = found
         models.append(entry)
+        detected += store.read_flags(name)
         own, attacked = model_cells(plan, store, name, clean)
         cells += own
         worst += worst_cases(plan, name, clean, attacked, own)
@@ -71,7 +73,7 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
         measures=described({name for cell in cells for name in cell.measures}),
         worst=tuple(worst),
         ers=ers_records(models, plan.attacks, cells),
-        flags=by_grade((*map(_not_run, missing), *flags(plan.dataset, models, plan.attacks, cells, worst))),
+        flags=by_grade((*map(_not_run, missing), *flags(plan.dataset, models, plan.attacks, cells, worst, detected))),
         environment=plan.environment,
         citations=citations(
             [

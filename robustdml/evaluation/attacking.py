@@ -23,6 +23,11 @@ from robustdml.retrieval.embed import Embedder
 Integers = npt.NDArray[np.int64]
 
 
+_NO_GRADIENT = (
+    "the model gives no gradient: take @torch.no_grad(), torch.inference_mode() and .detach() out of its forward pass"
+)
+
+
 @dataclass
 class Cost:
     """What something took; filled in when the block of `metered` ends."""
@@ -93,6 +98,8 @@ def run_attack(model: Embedder, attack: Attack, images: Tensor, references: Refe
 def reason_of(error: Exception) -> str:
     """Why an attack failed, in one sentence."""
     text = " ".join(str(error).split()) or "no message"
+    if isinstance(error, RuntimeError) and "does not require grad" in text:
+        return f"{_NO_GRADIENT} ({text})"
     return text if isinstance(error, AttackError | SpecError) else f"{type(error).__name__}: {text}"
 
 

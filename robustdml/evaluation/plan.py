@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from robustdml.errors import RunFolderError
 from robustdml.evaluation.store import CellKey
 from robustdml.files import PLAN_FILE, write_text
-from robustdml.results import AttackEntry, DatasetEntry, Environment, EvalSpec, Queries
+from robustdml.results import AttackEntry, DatasetEntry, Environment, EvalSpec, Flag, Queries
 from robustdml.threat import ThreatModel
 
 
@@ -27,6 +27,8 @@ class Plan(BaseModel):
     #: Spec, norm and eps of each cell of a model, in the order in which they are run.
     budgets: tuple[tuple[str, str, float | None], ...]
     environment: Environment
+    #: About the data.
+    flags: tuple[Flag, ...] = ()
 
     def cells(self, model: str) -> list[CellKey]:
         """What is run on a model, in order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from robustdml._version import __version__
@@ -24,6 +26,8 @@ from robustdml.evaluation.analyses.model_run import ModelRun
 from robustdml.evaluation.analyses.shown import ANALYSES
 from robustdml.evaluation.assemble import assemble, hits, model_cells
 from robustdml.evaluation.attacking import attack_shard, reason_of
+from robustdml.evaluation.copies import copies
+from robustdml.evaluation.detectors import IMAGES, examine, probe
 from robustdml.evaluation.entries import attack_entries, describe, environment, query_entry
 from robustdml.evaluation.identity import answers, identities, package_versions
 from robustdml.evaluation.judge import Judge
@@ -37,7 +41,7 @@ from robustdml.files import claim_run_folder
 from robustdml.models import evaluation_mode, weights_fingerprint
 from robustdml.preprocessing import Preprocessing
 from robustdml.progress import Advance, progress
-from robustdml.results import EvalSpec, ModelEntry, Results
+from robustdml.results import EvalSpec, Flag, ModelEntry, Results
 from robustdml.retrieval.clustering import nmi, pi_ratio
 from robustdml.retrieval.collapse import health
 from robustdml.retrieval.embed import Embedder
@@ -98,7 +102,9 @@ def evaluate(
     run = _Evaluation(
         subjects, dataset, list(attacks), Path(out), max_queries, prepared, seed, shard_size, attack_time_limit, options
     )
-    return run.go()
+    # A caller may be inside of torch.no_grad() or torch.inference_mode(), in which nothing has a gradient.
+    with torch.inference_mode(False), torch.enable_grad():
+        return run.go()
 
 
 class _Evaluation:
@@ -156,6 +162,7 @@ class _Evaluation:
             attacks=tuple(attack_entries(attack.entry() for attack in attacks)),
             budgets=tuple((attack.entry().spec, attack.threat.norm, attack.threat.eps) for attack in attacks),
             environment=environment(self.device),
+            flags=tuple(copies(self.dataset.test, self.images)),
         )
         count = len(self.dataset.query)
         #: The queries of each shard, as places in ``dataset.query``.
@@ -177,6 +184,8 @@ class _Evaluation:
         """Run everything on one model and keep it in the store."""
         home = next((parameter.device for parameter in subject.module.parameters()), self.device)
         module = subject.module.to(self.device)
+        if any(tensor.is_inference() for tensor in module.state_dict().values()):  # made within inference mode
+            module = copy.deepcopy(module)
         weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
         model = Embedder(module)
         name = subject.name
@@ -188,6 +197,7 @@ class _Evaluation:
             self.store.check_answers(name, answers(model, tensors, self.dataset.query, self.device))
             if self.store.read_model(name) is None:
                 self.store.write_model(self._entry(subject, judge, clean), clean)
+            self.store.write_flags(name, self._examined(name, judge, tensors))
             for attack in self.attacks:
                 key = CellKey(name, attack.entry().spec, attack.threat)
                 advance(0, f"{name}: {attack.entry().name}")
@@ -201,6 +211,14 @@ class _Evaluation:
                     self.store.write_failure(key, Failure(status, reason_of(error)))
         module.to(home)  # one model at a time on the device, and each back where its owner had it
         self._show(name, judge, clean, tensors)
+
+    def _examined(self, name: str, judge: Judge, tensors: ImageTensors) -> list[Flag]:
+        """What is wrong with the model, before any attack."""
+        dataset = self.dataset
+        part = np.unique(np.linspace(0, len(dataset.query) - 1, IMAGES).astype(np.int64))
+        images = tensors.batch(dataset.query[part]).to(self.device)
+        classes = frozenset({len(np.unique(dataset.labels[dataset.train])), len(dataset.class_names)})
+        return examine(probe(judge, images, part, name=name, classes=classes, chance=self.plan.dataset.chance))
 
     def _entry(self, subject: Subject, judge: Judge, clean: Records) -> ModelEntry:
         embeddings, classes = judge.gallery_embeddings, self.dataset.labels[self.dataset.gallery]

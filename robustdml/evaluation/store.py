@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from robustdml.errors import RunFolderError
 from robustdml.evaluation.records import Records, StagePass, merged
 from robustdml.files import write_bytes, write_text
-from robustdml.results import ModelEntry
+from robustdml.results import Flag, ModelEntry
 from robustdml.threat import ThreatModel
 
 RECORDS_FOLDER = "records"
@@ -37,6 +37,8 @@ _ANSWER_SLACK = 0.02
 MODEL_FILE, SHOWN_FILE = "model.json", "shown.json"
 #: What a model answered to a few images.
 ANSWERS_FILE = "answers.json"
+#: What was found wrong with a model before it was attacked.
+FLAGS_FILE = "flags.json"
 
 _ABOUT, _CHECKSUM = b"robustdml.about", b"robustdml.checksum"
 _COST = ("forward_images", "gradient_images", "seconds")
@@ -182,6 +184,21 @@ class Store:
                 f"{different[0]} on the same images, so that its code or its preprocessing has changed: choose another "
                 "--out"
             )
+
+    def write_flags(self, model: str, flags: Sequence[Flag]) -> None:
+        """Keep what was found wrong with a model before it was attacked."""
+        content = {"flags": [flag.model_dump(mode="json") for flag in flags]}
+        _write(self._root / _slug(model) / FLAGS_FILE, {"run": self._fingerprint, "model": model}, content)
+
+    def read_flags(self, model: str) -> list[Flag]:
+        """What was found wrong with a model before it was attacked; nothing where it was not looked at.
+
+        Raises:
+            RunFolderError: the file is damaged, was changed, or belongs to another run.
+        """
+        path = self._root / _slug(model) / FLAGS_FILE
+        found = _read(path, {"run": self._fingerprint, "model": model}) or {"flags": []}
+        return [Flag.model_validate(flag) for flag in found["flags"]]
 
     def write_shown(self, model: str, shown: Mapping[str, Sequence[BaseModel]]) -> None:
         """Keep what of a finished model run is shown beside its recalls, by the field of the results that it fills."""

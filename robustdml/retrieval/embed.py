@@ -44,7 +44,8 @@ class Embedder(nn.Module):
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise AttackTimeout("the time limit is over")
         try:
-            output = self.module(images)
+            # A copy: some modules normalise in place, and what is judged must be what was handed in.
+            output = self.module(images.clone())
         except Exception as error:
             raise CheckpointError(
                 f"the model raised {type(error).__name__} on images {tuple(images.shape)}: {error}"
