@@ -13,6 +13,9 @@ from .goals import GOALS
 if TYPE_CHECKING:
     from robustdml.contracts import Attack
 
+#: The norms of the project's gradient attacks (see `robustdml.attacks.native.geometry`).
+GRADIENT_NORMS = ("linf", "l2", "l1")
+
 #: Budgets of attacks in other norms than L-infinity where the spec names none: those of RobustBench's L2 boards and of
 #: Croce & Hein 2021 for L1, both at 32 x 32 pixels; ten pixels for L0.
 DEFAULT_EPS = {"l2": 0.5, "l1": 12.0, "l0": 10.0}

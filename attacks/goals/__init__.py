@@ -1,8 +1,8 @@
 """What an attack on an embedding wants.
 
 A goal is a class that says everything of itself (see `robustdml.contracts.Goal`): its names, what it means, what is
-measured for it, whom to cite, and what it raises. To add one, write its class, name it here, and name its word among the
-goals of the attacks that pursue it (`robustdml.attacks.native.factories`).
+measured for it, whom to cite, and what it raises. To add one, write its class, name it here, and name its word among
+the goals of the attacks that pursue it (`robustdml.attacks.native.factories`).
 """
 
 from __future__ import annotations

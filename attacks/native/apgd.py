@@ -15,7 +15,7 @@ from robustdml.results import AttackEntry
 from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
 
-from .geometry import Radius, project, random_perturbation, steepest_step
+from .geometry import Radius, check_norm, project, random_perturbation, steepest_step
 from .gradient import Best, gradient_entry, value_and_gradient, value_of
 
 # The constants of the papers. How far a step follows its own gradient, and not the step before:
@@ -54,6 +54,7 @@ class APGD:
     samples: int = 1
 
     def __post_init__(self) -> None:
+        check_norm(self.norm)
         if self.steps < 1 or self.restarts < 1 or self.samples < 1:
             raise SpecError(
                 f"steps={self.steps}, restarts={self.restarts} and samples={self.samples} must all be at least 1"

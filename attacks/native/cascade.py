@@ -17,7 +17,7 @@ from robustdml.threat import ThreatModel
 from ..attack_entry import native_entry
 from ..goals.rivals import ClassMargin, ItemMargin
 from ..goals.untargeted import Margin
-from .geometry import GEOMETRIES
+from .geometry import check_norm
 from .gradient import Best
 from .momentum import Momentum
 
@@ -56,8 +56,7 @@ class Cascade:
     def __post_init__(self) -> None:
         if self.strength not in {"quick", "standard", "thorough"}:
             raise SpecError(f"strength={self.strength} must be quick, standard or thorough")
-        if self.norm not in GEOMETRIES:
-            raise SpecError(f"norm={self.norm} is not known: {', '.join(GEOMETRIES)}")
+        check_norm(self.norm)
         if self.version != VERSION:
             raise SpecError(f"version={self.version} of the cascade is not known: this robustdml has {VERSION}")
 

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from robustdml.config import Effort
 
-from ..factory import AttackFactory
+from ..factory import GRADIENT_NORMS, AttackFactory
 from ..goals import GOALS
 
 if TYPE_CHECKING:
     from robustdml.contracts import Attack
-
-#: The norms of the project's gradient attacks.
-_NORMS = ("linf", "l2", "l1")
 
 _LOOP: dict[str, object] = {"steps": 20, "step": None, "start": 1.0, "best": True}
 _UNIVERSAL: dict[str, object] = {"steps": 100, "step": 0.1, "sample": 256, "batch": 64}
@@ -79,7 +76,7 @@ _ITEMS: Mapping[Effort, Mapping[str, object]] = {
     "quick": {"steps": 10, "items": 64},
     "thorough": {"steps": 100, "items": 512},
 }
-_GRADIENT: dict[str, Any] = {"effort": _RESTARTS, "norms": _NORMS}
+_GRADIENT: dict[str, Any] = {"effort": _RESTARTS, "norms": GRADIENT_NORMS}
 _ASKING: dict[str, Any] = {"effort": _QUERIES, "cost": "high"}
 
 _RANKING = ("qa_plus", "qa_minus", "spqa_plus", "spqa_minus", "tma", "es", "ltm", "gtm", "gtt", "foa")
@@ -96,7 +93,7 @@ FACTORIES: dict[str, AttackFactory] = {
         "cascade.Cascade",
         "the standard evaluation: attacks on the margin in stages, each on what the last one left right",
         effort={"quick": {"strength": "quick"}, "thorough": {"strength": "thorough"}},
-        norms=_NORMS,
+        norms=GRADIENT_NORMS,
         cost="medium",
     ),
     "noise": _native(
@@ -110,7 +107,7 @@ FACTORIES: dict[str, AttackFactory] = {
         "one signed gradient step",
         ("shift", "margin", "stax", "mtax", "nearest_negative"),
         {"steps": 1, "step": 1.0, "start": 0.1},
-        norms=_NORMS,
+        norms=GRADIENT_NORMS,
     ),
     "pgd": _native(
         "pgd.PGD", "projected gradient ascent, best step per query", (*_GOALS, "unadversarial"), **_GRADIENT
@@ -141,7 +138,7 @@ FACTORIES: dict[str, AttackFactory] = {
         "the smallest budget at which apgd breaks each query",
         ("margin",),
         effort={"quick": {"steps": 5, "rounds": 5}, "thorough": {"steps": 50, "rounds": 15}},
-        norms=_NORMS,
+        norms=GRADIENT_NORMS,
         budget="minimum",
         cost="medium",
     ),

@@ -11,17 +11,27 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from robustdml.errors import SpecError
 from robustdml.seeding import stream, uniform_like
 from robustdml.threat import norm_of, project_ball
+
+from ..factory import GRADIENT_NORMS
 
 #: One radius for all rows, or ``(N, 1, 1, 1)``.
 Radius: TypeAlias = "float | Tensor"
 
-#: The norms of the project's gradient attacks.
-GEOMETRIES = ("linf", "l2", "l1")
-
 # Each halves the interval of the shift that the L1 projection looks for; float32 has no more digits.
 _BISECTIONS = 30
+
+
+def check_norm(norm: str) -> None:
+    """Refuse a norm that is not one of `GRADIENT_NORMS`.
+
+    Raises:
+        SpecError: it is not.
+    """
+    if norm not in GRADIENT_NORMS:
+        raise SpecError(f"norm={norm} is not known: {', '.join(GRADIENT_NORMS)}")
 
 
 def random_perturbation(images: Tensor, ids: Tensor, radius: Radius, norm: str, *, seed: int, purpose: str) -> Tensor:

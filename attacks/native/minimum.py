@@ -16,7 +16,7 @@ from robustdml.threat import ThreatModel
 
 from ..goals.untargeted import Margin
 from .apgd import ascend
-from .geometry import GEOMETRIES, project, random_perturbation
+from .geometry import check_norm, project, random_perturbation
 from .gradient import Best, gradient_entry, value_of
 
 # The first budget tried, as a share of the largest perturbation that pixels in [0, 1] allow: 4/255 for L-infinity.
@@ -51,8 +51,7 @@ class MinimumNorm:
     def __post_init__(self) -> None:
         if self.steps < 1 or self.rounds < 1:
             raise SpecError(f"steps={self.steps} and rounds={self.rounds} must both be at least 1")
-        if self.norm not in GEOMETRIES:
-            raise SpecError(f"norm={self.norm} is not known: {', '.join(GEOMETRIES)}")
+        check_norm(self.norm)
 
     @property
     def threat(self) -> ThreatModel:

@@ -17,7 +17,7 @@ from robustdml.threat import ThreatModel
 
 from ..goals.rivals import ChosenItem, ItemMargin, in_turn
 from ..goals.untargeted import Margin
-from .geometry import GEOMETRIES, project, random_perturbation, steepest_step
+from .geometry import check_norm, project, random_perturbation, steepest_step
 from .gradient import Best, gradient_entry, value_of
 from .prediction import promising_items
 
@@ -81,8 +81,7 @@ class Momentum:
             raise SpecError(f"predict={self.predict} chooses items: it goes with goal=item_margin, and without items")
         if self.slack is not None and not (self.predict and self.slack >= 0):
             raise SpecError(f"slack={self.slack} must be at least 0, and goes with predict above 0")
-        if self.norm not in GEOMETRIES:
-            raise SpecError(f"norm={self.norm} is not known: {', '.join(GEOMETRIES)}")
+        check_norm(self.norm)
 
     @property
     def threat(self) -> ThreatModel:

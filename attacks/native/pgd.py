@@ -14,7 +14,7 @@ from robustdml.results import AttackEntry
 from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
 
-from .geometry import project, random_perturbation, steepest_step
+from .geometry import check_norm, project, random_perturbation, steepest_step
 from .gradient import Best, gradient_entry, value_and_gradient, value_of
 
 
@@ -55,6 +55,7 @@ class PGD:
     samples: int = 1
 
     def __post_init__(self) -> None:
+        check_norm(self.norm)
         if self.steps < 1 or self.restarts < 1:
             raise SpecError(f"steps={self.steps} and restarts={self.restarts} must both be at least 1")
         if not 0 <= self.start <= 1 or (self.step is not None and self.step <= 0):

@@ -1,12 +1,18 @@
 """Starts, steps and projections in each norm, against their definitions."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from robustdml.attacks.native.geometry import GEOMETRIES, project, random_perturbation, steepest_step
+from robustdml.attacks import APGD, PGD, Margin, MinimumNorm, Momentum
+from robustdml.attacks.factory import GRADIENT_NORMS
+from robustdml.attacks.native.cascade import Cascade
+from robustdml.attacks.native.geometry import project, random_perturbation, steepest_step
+from robustdml.errors import SpecError
 from robustdml.threat import norm_of
 
-EVERY_NORM = pytest.mark.parametrize("norm", GEOMETRIES)
+EVERY_NORM = pytest.mark.parametrize("norm", GRADIENT_NORMS)
 RADIUS = {"linf": 0.2, "l2": 0.7, "l1": 2.0}
 
 
@@ -100,3 +106,18 @@ def test_the_projection_is_the_nearest_allowed_image(norm):
     reached = (factor * (near - clean)).sum((1, 2, 3))
     assert torch.allclose(reached, largest, atol=1e-6)
     assert (largest > 0.01).all()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(PGD, Margin(), 1.0),
+        partial(APGD, Margin(), 1.0),
+        partial(Momentum, Margin(), 1.0),
+        partial(MinimumNorm, Margin()),
+        partial(Cascade, 1.0),
+    ],
+)
+def test_a_gradient_attack_refuses_a_norm_without_geometry(make):
+    with pytest.raises(SpecError, match="norm=l0 is not known: linf, l2, l1"):
+        make(norm="l0")
