@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from robustdml._version import __version__
+from robustdml.cli.check import check
 from robustdml.cli.compare import compare
 from robustdml.cli.demo import demo
 from robustdml.cli.evaluate import evaluate
@@ -79,10 +80,10 @@ def main() -> None:
 
     Budgets (eps) are in pixels of [0, 1]: eight grey levels are written 8/255.
 
-    Exit codes: 0 done; 2 cannot be done, with one sentence that says why; 3 done, and below a --fail-under;
-    143 asked to end, and everything is saved.
+    Exit codes: 0 done; 1 'check' found something grave; 2 cannot be done, with one sentence that says why; 3 done, and
+    below a --fail-under; 143 asked to end, and everything is saved.
     """
 
 
-for _command in (train, evaluate, report, compare, export, list_, demo):
+for _command in (train, check, evaluate, report, compare, export, list_, demo):
     main.add_command(_command)

@@ -9,13 +9,20 @@ from robustdml.evaluation.assemble import assemble as assemble
 from robustdml.importing import lazily
 
 if TYPE_CHECKING:
+    from robustdml.evaluation.checking import check as check
     from robustdml.evaluation.entries import metric_entries as metric_entries
     from robustdml.evaluation.run import evaluate as evaluate
     from robustdml.evaluation.subjects import Subject as Subject
     from robustdml.evaluation.subjects import load_subjects as load_subjects
 
-_HOMES = {"Subject": "subjects", "evaluate": "run", "load_subjects": "subjects", "metric_entries": "entries"}
+_HOMES = {
+    "check": "checking",
+    "Subject": "subjects",
+    "evaluate": "run",
+    "load_subjects": "subjects",
+    "metric_entries": "entries",
+}
 
-__all__ = ["Subject", "assemble", "evaluate", "load_subjects", "metric_entries"]
+__all__ = ["Subject", "assemble", "check", "evaluate", "load_subjects", "metric_entries"]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -1,0 +1,31 @@
+"""What an evaluation does before its first attack, alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from tempfile import TemporaryDirectory
+
+from torch import nn
+
+from robustdml.config import DEFAULT_OPTIONS, RunOptions
+from robustdml.data import RetrievalDataset
+from robustdml.evaluation.run import evaluate
+from robustdml.evaluation.subjects import Subject
+from robustdml.results import Flag
+
+
+def check(
+    models: Mapping[str, nn.Module] | Sequence[Subject],
+    dataset: RetrievalDataset,
+    *,
+    image_size: int | None = None,
+    options: RunOptions = DEFAULT_OPTIONS,
+) -> tuple[Flag, ...]:
+    """The flags of models and data that are raised before any attack, the gravest first (see `evaluate`).
+
+    Raises:
+        SpecError: no model, or equal names.
+        CheckpointError: a model gives no finite embeddings.
+    """
+    with TemporaryDirectory() as folder:
+        return evaluate(models, dataset, [], out=folder, image_size=image_size, options=options).flags
