@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from robustdml.registry import Spec
-from robustdml.results import AttackEntry
+from robustdml.results import AttackEntry, BudgetKind, Knowledge, Side
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -38,9 +38,9 @@ def native_entry(
     goal: Goal,
     *citations: str,
     name: str | None = None,
-    knowledge: Literal["gradients", "scores", "decisions"] = "gradients",
-    budget: Literal["fixed", "minimum", "unrestricted"] = "fixed",
-    side: Literal["query", "gallery", "both"] = "query",
+    knowledge: Knowledge = "gradients",
+    budget: BudgetKind = "fixed",
+    side: Side = "query",
 ) -> AttackEntry:
     """The entry of an attack of the project, which is a frozen dataclass.
 

@@ -7,11 +7,15 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from robustdml.config import Effort
+from robustdml.results import BudgetKind, Knowledge, Side
 
 from .goals import GOALS
 
 if TYPE_CHECKING:
     from robustdml.contracts import Attack
+
+#: What it costs per query: up to some dozen passes through the model, some hundred, or more.
+Cost = Literal["low", "medium", "high"]
 
 #: The norms of the project's gradient attacks (see `robustdml.attacks.native.geometry`).
 GRADIENT_NORMS = ("linf", "l2", "l1")
@@ -33,12 +37,12 @@ class AttackFactory:
         goals: the words of the goals that it serves, its default first; empty where it has no choice.
         effort: parameters that another effort than standard changes.
         library: whose code runs.
-        knowledge: what the attacker needs of the model (see `robustdml.results.AttackEntry`).
+        knowledge: what the attacker needs of the model.
         norms: the norms that it serves, its default first; where there are several, ``norm`` is a parameter.
-        budget: fixed eps, the smallest perturbation (minimum), or no norm that bounds it (unrestricted).
+        budget: see `robustdml.results.BudgetKind`.
         by_name_only: why no suite and no pattern runs it, where that is so; empty for an attack like others.
         side: which images it changes: the query, items of the gallery, or both.
-        cost: low (up to some dozen passes through the model per query), medium (some hundred) or high.
+        cost: see `Cost`.
     """
 
     summary: str
@@ -47,12 +51,12 @@ class AttackFactory:
     goals: tuple[str, ...] = ()
     effort: Mapping[Effort, Mapping[str, object]] = field(default_factory=dict)
     library: str = "robustdml"
-    knowledge: Literal["gradients", "scores", "decisions", "transfer", "none"] = "gradients"
+    knowledge: Knowledge = "gradients"
     norms: tuple[str, ...] = ("linf",)
-    budget: Literal["fixed", "minimum", "unrestricted"] = "fixed"
+    budget: BudgetKind = "fixed"
     by_name_only: str = ""
-    side: Literal["query", "gallery", "both"] = "query"
-    cost: Literal["low", "medium", "high"] = "low"
+    side: Side = "query"
+    cost: Cost = "low"
 
     def parameters(self, goal: str | None) -> dict[str, object]:
         """The parameters that a spec with that goal may set, with their defaults; the budget is not among them."""

@@ -28,6 +28,13 @@ RESULTS_FILE = "results.json"
 Share = Annotated[float, Field(ge=0, le=1)]
 Scalar = bool | int | float | str | None
 Norm = Literal["linf", "l2", "l1", "l0"]
+#: What an attacker needs of the model.
+Knowledge = Literal["gradients", "scores", "decisions", "transfer", "none"]
+#: Fixed: the strongest image within eps. Minimum: the smallest perturbation that succeeds, without eps. Unrestricted: a
+#: change that no norm bounds (a patch, a rotation), without eps.
+BudgetKind = Literal["fixed", "minimum", "unrestricted"]
+#: Which images an attacker changes. Only attacks on the query count in a worst case.
+Side = Literal["query", "gallery", "both"]
 #: Of flags, the gravest first (see `robustdml.flag_kinds.GRADES`).
 Grade = Literal["invalid", "grave", "note"]
 
@@ -199,14 +206,11 @@ class AttackEntry(_Record):
     goal_meaning: str = ""
     #: What is measured for the goal beside retrieval (see `robustdml.evaluation.measures`).
     measures: tuple[str, ...] = ()
-    knowledge: Literal["gradients", "scores", "decisions", "transfer", "none"]
+    knowledge: Knowledge
     #: In which the budget is given, or, where there is none, in which perturbations are measured.
     norm: Norm
-    #: Fixed: the strongest image within eps. Minimum: the smallest perturbation that succeeds, without eps.
-    #: Unrestricted: a change that no norm bounds (a patch, a rotation), without eps.
-    budget: Literal["fixed", "minimum", "unrestricted"] = "fixed"
-    #: Which images the attacker changes. Only attacks on the query count in a worst case.
-    side: Literal["query", "gallery", "both"] = "query"
+    budget: BudgetKind = "fixed"
+    side: Side = "query"
     citations: tuple[str, ...]
 
     def described(self) -> AttackEntry:

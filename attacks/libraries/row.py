@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from robustdml.config import Effort
-from robustdml.results import Norm
+from robustdml.results import BudgetKind, Knowledge, Norm
 
-from ..factory import AttackFactory
+from ..factory import AttackFactory, Cost
 
 if TYPE_CHECKING:
     from robustdml.contracts import Attack
@@ -56,9 +56,9 @@ class LibraryRow:
     _: KW_ONLY
     goals: tuple[str, ...] = ("untargeted", "stax", "mtax")
     norms: tuple[Norm, ...] = ("linf",)
-    budget: Literal["fixed", "minimum", "unrestricted"] = "fixed"
-    knowledge: Literal["gradients", "scores", "decisions", "transfer", "none"] = "gradients"
-    cost: Literal["low", "medium", "high"] = "low"
+    budget: BudgetKind = "fixed"
+    knowledge: Knowledge = "gradients"
+    cost: Cost = "low"
     effort: Mapping[Effort, Mapping[str, object]] = field(default_factory=dict)
     by_name_only: str = ""
     rivals: Literal["own", "none"] | None = None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robustdml.contracts import Objective
-from robustdml.results import AttackEntry
+from robustdml.results import AttackEntry, BudgetKind
 
 from ..attack_entry import native_entry
 
@@ -74,5 +74,5 @@ def gradient_entry(kind: str, attack: Any, citation: str, *, family: str | None 
     """
     norm = "" if attack.norm == "linf" else f"-{attack.norm}"
     name = f"{family or kind}-{attack.goal.title}{norm}"
-    budget: Literal["fixed", "minimum"] = "minimum" if attack.threat.eps is None else "fixed"
+    budget: BudgetKind = "minimum" if attack.threat.eps is None else "fixed"
     return native_entry(kind, attack, attack.goal, citation, name=name, budget=budget)
