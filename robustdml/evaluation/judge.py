@@ -17,6 +17,7 @@ from robustdml.data.tensors import ImageTensors
 from robustdml.errors import AttackError, CheckpointError
 from robustdml.evaluation.measures import AttackedEmbeddings, Points, Values, measured
 from robustdml.evaluation.records import TOP, Records, totals
+from robustdml.models import untouched
 from robustdml.progress import Advance
 from robustdml.retrieval.embed import Embedder, embed, embed_rows
 from robustdml.retrieval.metrics import METRICS, per_query
@@ -60,9 +61,14 @@ class Judge:
         advance: Advance | None = None,
     ) -> None:
         self.model, self.split, self.device = model, split, device
-        self._own = _copied(model)
         rows = np.union1d(split.query, split.gallery)
         embeddings = embed_rows(model, tensors, rows, device=device, name=name, advance=advance)
+        own = _copied(model, 1 - tensors.batch(rows[:2]).to(device))
+        self._shared = own is None
+        self._own = own if own is not None else Embedder(model.module).eval()  # which the guard restores
+        # What `restore` puts back: where there is one module only, its weights are kept apart.
+        state = self._own.state_dict()
+        self._weights = {name: part.clone() if self._shared else part for name, part in state.items()}
         place = np.searchsorted(rows, split.gallery)
         self.gallery_embeddings: Floats = embeddings[place]
         self.query_embeddings: Floats = embeddings[np.searchsorted(rows, split.query)]
@@ -87,9 +93,13 @@ class Judge:
     def fresh(self) -> Judge:
         """This judge with other copies of model and protocol for an attack: what it does to them ends with it."""
         other = copy.copy(self)
-        other.model = _copied(self._own)
+        other.model = Embedder(self._own.module).eval() if self._shared else copy.deepcopy(self._own)
         other._gallery = replace(self._gallery, rules=copy.deepcopy(self._gallery.rules))
         return other
+
+    def restore(self) -> None:
+        """Put back the weights of the model that attacks are handed, which one that failed may have changed."""
+        self.model.load_state_dict(self._weights)
 
     def references(self, part: Integers) -> References:
         """What an attack on the queries at these places, ``(N,)``, may know."""
@@ -305,10 +315,24 @@ class Judge:
         return per_query(self._metrics, relevant, counts, most=self._most), ranked[:, :TOP]
 
 
-def _copied(model: Embedder) -> Embedder:
+def _copied(model: Embedder, probe: Tensor) -> Embedder | None:
+    """A copy that shares nothing with the model and answers as it does; None where there is no such copy.
+
+    Compiled and exported modules, locks and generators cannot be copied. And a hook that was made of a function within
+    ``__init__`` belongs to the original: in a copy it would write where the copy does not read.
+    """
     try:
-        return copy.deepcopy(model)
-    except (
-        Exception
-    ):  # Compiled and exported modules, locks, generators: there is one of them, which the guard restores.
-        return Embedder(model.module).eval()
+        found = copy.deepcopy(model)
+        with torch.no_grad(), untouched(model):
+            # The copy first: nothing of this question may have reached it otherwise.
+            answers = _asked(found, probe), _asked(model, probe)
+    except Exception:
+        return None
+    same = torch.allclose(answers[0], answers[1], atol=1e-4, equal_nan=True)
+    return found if same else None
+
+
+def _asked(model: Embedder, probe: Tensor) -> Tensor:
+    torch.manual_seed(0)
+    found: Tensor = model(probe)
+    return found

@@ -48,7 +48,7 @@ def staged_shard(
     returned, projected = torch.zeros(len(part)), torch.zeros(len(part), dtype=torch.bool)
     right, clean = judge.verdicts(part, images)
     margins = clean.copy()
-    broken_by = np.full(len(part), -1)
+    made_by = np.full(len(part), -1)
     for number, stage in enumerate(attack.stages):
         left = np.flatnonzero(right & (margins >= (1 - stage.closed) * clean))
         done = StagePass(stage.attack.entry().spec, entered=len(left))
@@ -60,6 +60,7 @@ def staged_shard(
             except AttackTimeout:
                 raise
             except Exception as error:  # Whatever it is: the stages after it may well run.
+                judge.restore()
                 passes.append(replace(done, reason=reason_of(error)))
                 continue
             finally:
@@ -68,16 +69,16 @@ def staged_shard(
             rows = left[better]
             worst[rows], margins[rows] = attacked.images[better], reached[better]
             returned[rows], projected[rows] = attacked.norm_returned[better].cpu(), attacked.projected[better].cpu()
-            right[left], broken_by[left[~still]] = still, number
-            done = replace(done, broken=int((~still).sum()), **vars(attacked.cost))
+            right[left], made_by[rows] = still, number
+            done = replace(done, **vars(attacked.cost))
             total += attacked.cost
         passes.append(done)
     failed = [done for done in passes if done.reason]
     if failed and len(failed) == len(passes):
         raise AttackError(f"every stage failed, the first since {failed[0].reason}")
-    broken_by[right] = len(passes)
     attacked = Attacked(worst, returned, projected, total)
     records = judged(judge, attack, images, part, attacked, seed=seed, pictured=pictured, mapped=mapped)
     # The last word is that of the records, should rounding in a batch of another size tip a tie.
-    held = (records.values["recall_at_1"] > 0.5) & (broken_by >= 0)
-    return replace(records, stages=tuple(passes), broken_by=np.where(held, len(passes), broken_by))
+    broken_by = np.where(records.values["recall_at_1"] > 0.5, len(passes), made_by)
+    counted = [replace(done, broken=int((broken_by == number).sum())) for number, done in enumerate(passes)]
+    return replace(records, stages=tuple(counted), broken_by=broken_by)

@@ -80,3 +80,29 @@ def test_what_an_attack_does_to_its_model_does_not_reach_the_judge(squares, tmp_
     found = evaluate({"net": SmallNet()}, squares, [Spoiler(spoil), margin], out=tmp_path / "both", options=QUIET)
     assert found.cells[0].status == "failed" or found.cells[0].hits == found.models[0].clean_hits
     assert found.cells[1].model_copy(update={"seconds": 0}) == alone.cells[0].model_copy(update={"seconds": 0})
+
+
+class Hooked(SmallNet):
+    """It reads inside of itself by a hook that knows this very object, as feature extractors do."""
+
+    def __init__(self):
+        super().__init__()
+        self.kept = {}
+        self.norm.register_forward_hook(lambda module, given, output: self.kept.update(output=output))
+
+    def forward(self, images):
+        super().forward(images)
+        return 7 * self.head(self.kept["output"].mean((2, 3)))
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_a_model_whose_copy_would_not_answer_as_it_does_is_judged_by_itself(squares, tmp_path, called):
+    margin = build_attack("margin", EPS)
+    plain = evaluate({"net": SmallNet()}, squares, [margin], out=tmp_path / "plain", options=QUIET)
+    model = Hooked()
+    if called:  # What it keeps since is stale in a copy.
+        with torch.no_grad():
+            model(torch.rand(len(squares.query), 3, 10, 10))
+    found = evaluate({"net": model}, squares, [margin], out=tmp_path / "hooked", options=QUIET)
+    assert plain.cells[0].hits != plain.models[0].clean_hits
+    assert (found.cells[0].status, found.cells[0].hits) == ("ok", plain.cells[0].hits)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+import torch
 from squares import QUIET, FakeAttack, SmallNet, make_dataset
 
 from robustdml.attacks import build_attack, build_suite
@@ -116,6 +117,49 @@ def test_a_stage_that_fails_is_passed_over_and_named(tmp_path):
     assert not [flag for flag in alone.flags if flag.slug == "stage-failed"]
     (cell,) = run_failed(tmp_path / "all", Stages((Stage(broken),))).cells
     assert (cell.status, cell.reason) == ("failed", "every stage failed, the first since RuntimeError: no memory")
+
+
+class NeverCopied(SmallNet):
+    def __deepcopy__(self, memo):
+        raise TypeError("it holds a lock")
+
+
+def spoils(model, images):
+    model.module.head.weight.mul_(-1)
+    return images
+
+
+@pytest.mark.parametrize("net", [SmallNet, NeverCopied])
+def test_a_stage_that_changes_the_weights_does_not_reach_the_stages_after_it(tmp_path, net):
+    margin, spoiler = build_attack("mi", EPS), FakeAttack(spoils, eps=EPS, name="spoiler")
+    outcomes = []
+    for name, stages in {"alone": [margin], "after": [spoiler, margin]}.items():
+        attack = Stages(tuple(map(Stage, stages)))
+        results = evaluate({"net": net()}, DATASET, [attack], out=tmp_path / name, options=QUIET)
+        outcomes.append(results.cells[0])
+    alone, after = outcomes
+    assert after.stages[0].reason.startswith("the attack changed the model's weights")
+    assert after.hits == alone.hits != results.models[0].clean_hits
+    assert after.stages[1].broken == alone.stages[0].broken > 0
+
+
+class Tipping(SmallNet):
+    """What it answers depends on how many images it is asked about, far more than rounding does."""
+
+    def forward(self, images):
+        return super().forward(images) + 0.02 * (len(images) % 5) * torch.arange(8)
+
+
+def test_what_broke_a_query_fits_its_records_also_where_other_batches_tip_it(tmp_path):
+    results = evaluate({"net": Tipping()}, DATASET, build_suite("standard", EPS), out=tmp_path, options=QUIET)
+    cell, count = results.cells[0], len(results.cells[0].stages)
+    store = Store(tmp_path, Plan.load(tmp_path).fingerprint)
+    found = store.read_all(CellKey("net", cell.attack, cell.threat))
+    np.testing.assert_array_equal(found.broken_by == count, right(found))
+    assert [stage.broken for stage in cell.stages] == np.bincount(found.broken_by + 1, minlength=count + 2)[
+        1:-1
+    ].tolist()
+    assert sum(stage.broken for stage in cell.stages) > 0
 
 
 def run_failed(out, attack):
