@@ -32,6 +32,7 @@ def test_results_of_schema_2_are_read_and_say_what_was_written():
     assert [found["spec"].pop(key) for key in added] == [[], [], []]
     assert all(model.pop("preprocessing") is model.pop("declared") is None for model in found["models"])
     assert (found.pop("schema_version"), written.pop("schema_version")) == (SCHEMA_VERSION, 2)
+    assert all((flag.pop("grade"), flag.pop("title")) == (None, "") for flag in found["flags"])
     assert found.pop("flags") == written.pop("warnings")
     assert all(attack.spec == str(Spec(attack.kind, attack.params)) for attack in results.attacks)
     for attack in found["attacks"]:
