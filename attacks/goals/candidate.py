@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from robustdml.errors import SpecError
 from robustdml.seeding import stream
 
+from .plain import PlainGoal
 from .ranking import Candidates, distances, drawn_near_rows, drawn_rows, raised
 
 if TYPE_CHECKING:  # what goals mean is listed without torch
@@ -76,7 +77,7 @@ class CAMinus(_CandidateAttack):
 
 
 @dataclass(frozen=True)
-class Hub:
+class Hub(PlainGoal):
     """Come first for as many queries of other classes as can be, whoever they are.
 
     The queries to come are unknown to this attacker: items of the gallery stand in for them. The value is the share of
@@ -92,16 +93,11 @@ class Hub:
     softness: float = 0.1
     name = title = "hub"
     meaning = "An item of the gallery is changed so that it comes first for queries that it has nothing to do with."
-    measures: ClassVar = ()
     citation = "zhang2024hubs"
-    flat_at_clean = False
 
     def __post_init__(self) -> None:
         if self.standins < 1 or not self.softness > 0:
             raise SpecError(f"standins={self.standins} must be at least 1 and softness={self.softness} above 0")
-
-    def target_rows(self, references: References, *, seed: int) -> None:
-        """None: no query is meant in particular."""
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """The smooth share of foreign stand-ins that it comes first for, ``(N,)`` in (0, 1)."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from robustdml.errors import SpecError
 from robustdml.seeding import stream
 
+from .plain import PlainGoal
 from .ranking import distances, drawn_near_rows, drawn_rows, nearest_rows, query_loss
 
 if TYPE_CHECKING:  # what goals mean is listed without torch
@@ -23,15 +24,14 @@ COMPAT = ("off", "robrank")
 
 
 @dataclass(frozen=True)
-class TMA:
+class TMA(PlainGoal):
     """Targeted mismatch: the largest cosine to an item drawn from the gallery (Tolias et al. 2019)."""
 
     name = "tma"
     title = "TMA"
     meaning = "The query is made as similar as possible to an item drawn from the gallery."
-    measures: ClassVar = ("target_cosine",)
+    measures = ("target_cosine",)
     citation = "tolias2019targeted"
-    flat_at_clean = False
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, 1)``."""
@@ -44,7 +44,7 @@ class TMA:
 
 
 @dataclass(frozen=True)
-class ES:
+class ES(PlainGoal):
     """ES: as far as possible from the clean embedding, by Euclidean distance.
 
     There is no gradient at the clean embedding itself. The distance is therefore taken to a point 0.001 beside it, in a
@@ -54,12 +54,8 @@ class ES:
     name = "es"
     title = "ES"
     meaning = "The query's embedding is pushed as far away from its clean place as possible."
-    measures: ClassVar = ("embedding_shift",)
+    measures = ("embedding_shift",)
     citation = "zhou2020adversarial"
-    flat_at_clean = False
-
-    def target_rows(self, references: References, *, seed: int) -> None:
-        """None: the goal is untargeted."""
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """The distance."""
@@ -76,7 +72,7 @@ def _check_compat(compat: str) -> None:
 
 
 @dataclass(frozen=True)
-class LTM:
+class LTM(PlainGoal):
     """LTM: every foreign item before every own one (the criterion of Wang et al. 2020, as RobRank states it).
 
     Args:
@@ -88,15 +84,10 @@ class LTM:
     name = "ltm"
     title = "LTM"
     meaning = "All items of other classes are brought before all items of the own class."
-    measures: ClassVar = ()
     citation = "wang2020transferable"
-    flat_at_clean = False
 
     def __post_init__(self) -> None:
         _check_compat(self.compat)
-
-    def target_rows(self, references: References, *, seed: int) -> None:
-        """None: the goal is untargeted."""
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Minus ``[max d(q, foreign) - min d(q, own)]+``."""
@@ -113,7 +104,7 @@ class LTM:
 
 
 @dataclass(frozen=True)
-class GTM:
+class GTM(PlainGoal):
     """GTM: towards the item of another class that was nearest to the clean query.
 
     Args:
@@ -125,9 +116,7 @@ class GTM:
     name = "gtm"
     title = "GTM"
     meaning = "The query is brought to the item of another class that was nearest to it when clean."
-    measures: ClassVar = ()
     citation = "zhou2024adversarial"
-    flat_at_clean = False
 
     def __post_init__(self) -> None:
         _check_compat(self.compat)
@@ -152,15 +141,14 @@ class GTM:
 
 
 @dataclass(frozen=True)
-class GTT:
+class GTT(PlainGoal):
     """GTT: push the first hit of the clean query to the back (QA- on it alone)."""
 
     name = "gtt"
     title = "GTT"
     meaning = "The first result of the clean query is pushed out of the top of the list."
-    measures: ClassVar = ("first_hit_retained",)
+    measures = ("first_hit_retained",)
     citation = "zhou2024adversarial"
-    flat_at_clean = False
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, 1)``, the first hit."""
@@ -172,7 +160,7 @@ class GTT:
 
 
 @dataclass(frozen=True)
-class FOA:
+class FOA(PlainGoal):
     """FOA: impose an order on items that the query finds (Zhou et al. 2021): two are swapped, more are shuffled.
 
     Args:
@@ -182,9 +170,8 @@ class FOA:
     candidates: int = 5
     name = "foa"
     meaning = "The order of some results is rearranged as the attacker wants it."
-    measures: ClassVar = ("kendall_tau",)
+    measures = ("kendall_tau",)
     citation = "zhou2021practical"
-    flat_at_clean = False
 
     def __post_init__(self) -> None:
         if self.candidates < 2:

@@ -65,7 +65,7 @@ class _Unnoticed(_QueryAttack):
     """
 
     balance: float = 4e4
-    measures: ClassVar = ("rank_percentile", "kept_rank_percentile")
+    measures = ("rank_percentile", "kept_rank_percentile")
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """That of QA, less the loss of the kept items, ever heavier the further they slip."""

@@ -17,6 +17,8 @@ import numpy as np
 from robustdml.errors import SpecError
 from robustdml.seeding import stream
 
+from .plain import PlainGoal
+
 if TYPE_CHECKING:  # what goals mean is listed without torch
     from torch import Tensor
 
@@ -90,7 +92,7 @@ def raised(to_candidates: Tensor, to_all: Tensor, counted: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Candidates:
+class Candidates(PlainGoal):
     """What the goals on drawn items share.
 
     Args:
@@ -106,7 +108,6 @@ class Candidates:
     sign: ClassVar[float]
     measures: ClassVar[tuple[str, ...]] = ("rank_percentile",)
     citation: ClassVar[str] = "zhou2020adversarial"
-    flat_at_clean: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.candidates < 1:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from robustdml.errors import SpecError
 
+from .plain import PlainGoal
 from .untargeted import margin_to
 
 if TYPE_CHECKING:  # what goals mean is listed without torch
@@ -24,7 +25,7 @@ if TYPE_CHECKING:  # what goals mean is listed without torch
 
 
 @dataclass(frozen=True)
-class ItemMargin:
+class ItemMargin(PlainGoal):
     """The margin against foreign items: similarity to the nearest of them minus that to the nearest own item.
 
     Args:
@@ -47,9 +48,6 @@ class ItemMargin:
         "One after the other, each of the nearest items of other classes is brought nearer to the query than every "
         "item of its own class."
     )
-    measures: ClassVar = ()
-    citation = ""
-    flat_at_clean = False
 
     def __post_init__(self) -> None:
         _check(self.rivals, self.skip)
@@ -76,7 +74,7 @@ class ItemMargin:
 
 
 @dataclass(frozen=True, eq=False)
-class ChosenItem:
+class ChosenItem(PlainGoal):
     """The margin against one foreign item for each query, chosen before.
 
     Args:
@@ -87,9 +85,6 @@ class ChosenItem:
     rows: Tensor
     ids: Tensor
     name, title, meaning = ItemMargin.name, ItemMargin.title, ItemMargin.meaning
-    measures: ClassVar = ()
-    citation = ""
-    flat_at_clean = False
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, 1)``."""
@@ -103,7 +98,7 @@ class ChosenItem:
 
 
 @dataclass(frozen=True)
-class ClassMargin:
+class ClassMargin(PlainGoal):
     """The margin against foreign classes: similarity to the nearest of their items minus that to the nearest own item.
 
     Args:
@@ -126,9 +121,6 @@ class ClassMargin:
         "One after the other, each of the nearest other classes has an item brought nearer to the query than every "
         "item of its own class."
     )
-    measures: ClassVar = ()
-    citation = ""
-    flat_at_clean = False
 
     def __post_init__(self) -> None:
         _check(self.rivals, self.skip)
@@ -139,9 +131,6 @@ class ClassMargin:
         if self.classes:
             return tuple(replace(self, classes=(label,)) for label in self.classes)
         return tuple(replace(self, rivals=1, skip=self.skip + turn) for turn in range(self.rivals))
-
-    def target_rows(self, references: References, *, seed: int) -> None:
-        """None: no item of the classes is meant in particular."""
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Nearest item of the rival classes minus nearest own similarity."""

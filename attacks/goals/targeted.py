@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from robustdml.errors import SpecError
 
+from .plain import PlainGoal
 from .targets import check_choice, choose_targets, friendly_targets
 
 if TYPE_CHECKING:  # what goals mean is listed without torch
@@ -20,15 +21,13 @@ if TYPE_CHECKING:  # what goals mean is listed without torch
 
 
 @dataclass(frozen=True)
-class _Attract(ABC):
+class _Attract(PlainGoal, ABC):
     """Towards gallery items: lowers the mean distance to the targets (MDProp, arXiv 2211.16253).
 
     The published loss squares this mean; for a step along the sign of the gradient that makes no difference.
     """
 
-    measures: ClassVar = ()
     citation: ClassVar = "singh2023mdprop"
-    flat_at_clean: ClassVar = False
 
     @abstractmethod
     def target_rows(self, references: References, *, seed: int) -> Tensor:

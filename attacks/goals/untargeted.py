@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
+
+from .plain import PlainGoal
 
 if TYPE_CHECKING:  # what goals mean is listed without torch
     from torch import Tensor
@@ -31,17 +33,13 @@ def margin_to(references: References, rivals: Tensor) -> Objective:
 
 
 @dataclass(frozen=True)
-class Shift:
+class Shift(PlainGoal):
     """Away from the query's own clean embedding: raises the squared distance (RobRank's ES objective)."""
 
     name = title = "shift"
     meaning = "The query's embedding is pushed as far away from its clean place as possible, wherever that leads."
-    measures: ClassVar = ("embedding_shift",)
-    citation = ""
+    measures = ("embedding_shift",)
     flat_at_clean = True
-
-    def target_rows(self, references: References, *, seed: int) -> None:
-        """None: the goal is untargeted."""
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Squared distance to the clean embedding."""
@@ -50,7 +48,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class Margin:
+class Margin(PlainGoal):
     """Past the decision of retrieval itself: similarity to the nearest foreign item minus that to the nearest own one.
 
     Above 0 the first hit is wrong. Both neighbours are searched anew at every step over the whole gallery: a fixed pair
@@ -62,12 +60,6 @@ class Margin:
         "An item of another class is brought nearer to the query than every item of its own class, which is what makes "
         "the first result wrong."
     )
-    measures: ClassVar = ()
-    citation = ""
-    flat_at_clean = False
-
-    def target_rows(self, references: References, *, seed: int) -> None:
-        """None: the goal is untargeted."""
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Nearest foreign minus nearest own similarity."""
@@ -83,7 +75,7 @@ class Untargeted(Margin):
 
 
 @dataclass(frozen=True)
-class NearestNegative:
+class NearestNegative(PlainGoal):
     """Towards whatever foreign item is nearest, searched anew at every step; the own class plays no part.
 
     Corrects the objective of RobRank's GTM, which fixes the item before the first step.
@@ -92,12 +84,6 @@ class NearestNegative:
     name = "nearest_negative"
     title = "nearest-negative"
     meaning = "The query is brought nearer to whatever item of another class is nearest."
-    measures: ClassVar = ()
-    citation = ""
-    flat_at_clean = False
-
-    def target_rows(self, references: References, *, seed: int) -> None:
-        """None: the item changes from step to step."""
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Similarity to the nearest foreign item."""
