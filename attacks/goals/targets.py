@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from robustdml.errors import SpecError
+from robustdml.errors import AttackSkipped, SpecError
 from robustdml.seeding import stream
 
 if TYPE_CHECKING:  # what goals mean is listed without torch
@@ -45,7 +45,8 @@ def choose_targets(
             those of the ids ``given``, the same for all queries, whatever class they are of.
 
     Raises:
-        SpecError: the gallery has too few rows of other classes, or none with a given id.
+        AttackSkipped: the gallery has too few rows of other classes.
+        SpecError: it has none with a given id.
     """
     if choose == "given":
         return _given(references, given)
@@ -65,7 +66,7 @@ def foreign_targets(references: References, count: int, *, seed: int) -> Tensor:
     The draw depends on ``seed`` and the query's id alone.
 
     Raises:
-        SpecError: the gallery has fewer rows of other classes.
+        AttackSkipped: the gallery has fewer rows of other classes.
     """
     foreign = ~references.relevant.cpu().numpy()
     rows = []
@@ -99,7 +100,7 @@ def friendly_targets(references: References, count: int, *, seed: int) -> Tensor
 
 def _check_count(found: float, count: int) -> None:
     if found < count:
-        raise SpecError(f"{count} targets of other classes asked for, the gallery has {found:g}: ask for fewer")
+        raise AttackSkipped(f"{count} targets of other classes asked for, the gallery has {found:g}: ask for fewer")
 
 
 def _given(references: References, given: tuple[int, ...]) -> Tensor:

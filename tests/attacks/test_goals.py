@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from robustdml.attacks import MTAX, STAX, Margin, NearestNegative, Shift
 from robustdml.contracts import Gallery, References
-from robustdml.errors import SpecError
+from robustdml.errors import AttackSkipped, SpecError
 from robustdml.retrieval.search import GalleryIndex
 
 GOALS = [
@@ -186,7 +186,7 @@ def test_every_foreign_row_is_drawn_sometimes(make_references):
 @pytest.mark.parametrize(("goal", "asked"), [(MTAX(targets=13), 13), (MTAX(targets=99), 99)], ids=repr)
 def test_too_few_foreign_rows_are_an_error(make_references, goal, asked):
     with pytest.raises(
-        SpecError, match=f"{asked} targets of other classes asked for, the gallery has 12: ask for fewer"
+        AttackSkipped, match=f"{asked} targets of other classes asked for, the gallery has 12: ask for fewer"
     ):
         goal.target_rows(make_references(own=False), seed=0)
 
@@ -225,7 +225,7 @@ def test_given_items_are_the_targets_of_every_query(make_references):
 
 @pytest.mark.parametrize("choose", ["nearest", "hardest"])
 def test_too_few_foreign_rows_are_an_error_however_they_are_chosen(make_references, choose):
-    with pytest.raises(SpecError, match="13 targets of other classes asked for, the gallery has 12: ask for fewer"):
+    with pytest.raises(AttackSkipped, match="13 targets of other classes asked for, the gallery has 12: ask for fewer"):
         MTAX(targets=13, choose=choose).target_rows(make_references(own=False), seed=0)
 
 
