@@ -24,8 +24,20 @@ def value_and_gradient(
             value = value + objective(model(images))
         if samples > 1:
             value = value / samples
-        (gradient,) = torch.autograd.grad(value.sum(), images)
+        gradient = gradient_of(value, images)
     return value.detach(), gradient
+
+
+def gradient_of(value: Tensor, images: Tensor, *, again: bool = False) -> Tensor:
+    """The gradient of the sum of some values by the images, 0 where it is no finite number.
+
+    One such pixel (a root, a norm or a logarithm at 0) would else stop the attack on the whole image.
+
+    Args:
+        again: whether another gradient of the same passes will be asked for.
+    """
+    (gradient,) = torch.autograd.grad(value.sum(), images, retain_graph=again)
+    return gradient.nan_to_num(0.0, 0.0, 0.0)
 
 
 @torch.no_grad()

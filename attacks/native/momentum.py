@@ -18,7 +18,7 @@ from robustdml.threat import ThreatModel
 from ..goals.rivals import ChosenItem, ItemMargin, in_turn
 from ..goals.untargeted import Margin
 from .geometry import check_norm, project, random_perturbation, steepest_step
-from .gradient import Best, gradient_entry, value_of
+from .gradient import Best, gradient_entry, gradient_of, value_of
 from .prediction import promising_items
 
 # The first step as a share of eps. From a quarter to twice of it there was no difference.
@@ -177,7 +177,7 @@ class Momentum:
                 embeddings = model(images)
                 value = value + raised(embeddings) / self.samples
                 margins += judged(embeddings.detach()) / self.samples
-            (gradient,) = torch.autograd.grad(value.sum(), images)
+            gradient = gradient_of(value, images)
         return margins, gradient
 
     def _rows_left(self, margins: Tensor) -> Tensor:

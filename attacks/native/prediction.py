@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from robustdml.contracts import References
 
 from ..goals.rivals import nearest_places
+from .gradient import gradient_of
 
 # Foreign items that are looked at, those nearest to the clean query, and own items that they are compared with.
 _FOREIGN, _OWN = 256, 8
@@ -83,8 +84,7 @@ def _slopes(model: nn.Module, images: Tensor, directions: Tensor) -> tuple[Tenso
         embeddings = model(images)
         found = []
         for direction in directions.unbind(1):
-            (gradient,) = torch.autograd.grad((embeddings * direction).sum(), images, retain_graph=True)
-            found.append(gradient.flatten(1))
+            found.append(gradient_of(embeddings * direction, images, again=True).flatten(1))
     return embeddings.detach(), torch.stack(found, 1)
 
 

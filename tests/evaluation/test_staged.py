@@ -143,6 +143,26 @@ def test_a_stage_that_changes_the_weights_does_not_reach_the_stages_after_it(tmp
     assert after.stages[1].broken == alone.stages[0].broken > 0
 
 
+class RootAtZero(SmallNet):
+    """The gradient of one pixel is NaN."""
+
+    def forward(self, images):
+        corner = images[:, 0, 0, 0]
+        return super().forward(images) + (corner - corner.detach()).abs().sqrt()[:, None]
+
+
+@pytest.mark.parametrize("attack", ["cascade", "margin"])
+def test_a_pixel_whose_gradient_is_no_number_does_not_stop_the_attack_on_the_others(tmp_path, attack):
+    attack = build_attack(attack, EPS)
+    plain, found = (
+        evaluate({"net": net()}, DATASET, [attack], out=tmp_path / net.__name__, options=QUIET)
+        for net in (SmallNet, RootAtZero)
+    )
+    assert not any(stage.reason for stage in found.cells[0].stages)
+    clean = plain.models[0].clean.value
+    assert clean - found.cells[0].score.value >= 0.8 * (clean - plain.cells[0].score.value) > 0
+
+
 class Tipping(SmallNet):
     """What it answers depends on how many images it is asked about, far more than rounding does."""
 
