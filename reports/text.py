@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -11,6 +12,9 @@ from robustdml.threat import NORMS
 ABSENT = "—"
 MINUS = "\N{MINUS SIGN}"
 NO_REASON = "no reason was recorded"
+
+#: How many of several names a sentence writes before it only counts them.
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,12 @@ def count(value: int) -> str:
 def counted(value: int, noun: str, plural: str | None = None) -> str:
     """A whole number with its noun: "1 query", "2 queries"."""
     return f"{count(value)} {noun if value == 1 else plural or noun + 's'}"
+
+
+def named(names: Sequence[str]) -> str:
+    """Names in a sentence, of which only the first five are written: "a, b, c, d, e and 3 more"."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def duration(seconds: float) -> str:

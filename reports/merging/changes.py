@@ -10,15 +10,13 @@ from typing import Literal
 from robustdml.errors import RunFolderError, UnknownNameError
 from robustdml.results import MetricEntry, ModelEntry, Results, Score
 
+from .. import text
 from ..index import Index
 from ..measurements import Measurement, measurements
 from ..statistics import compare_all
 
 Verdict = Literal["better", "worse", "unclear"]
 Measured = tuple[Measurement, ...]
-
-#: How many attacks of one side a note names before it only counts them.
-_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -195,9 +193,8 @@ def _notes(ours: Measured, theirs: Measured) -> Iterator[str]:
     for own, other, where in ((sides[0], sides[1], "before"), (sides[1], sides[0], "after")):
         alone = [label for key, label in own.items() if key not in other]
         if alone:
-            more = f" and {len(alone) - _NAMED} more" if len(alone) > _NAMED else ""
             yield (
-                f"only judged {where}: {', '.join(alone[:_NAMED])}{more}; "
+                f"only judged {where}: {text.named(alone)}; "
                 "the worst cases are over different attacks, so that their difference may come from that alone"
             )
 

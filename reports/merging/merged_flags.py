@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from robustdml.flag_kinds import FLAG_KINDS
 from robustdml.results import AttackEntry, Flag, Results
 
-#: How many missing attacks a flag names before it only counts them.
-_NAMED = 5
+from .. import text
 
 
 def merged_flags(runs: Sequence[Results], parts: Sequence[Results], attacks: Sequence[AttackEntry]) -> tuple[Flag, ...]:
@@ -40,11 +39,10 @@ def _different_attacks(parts: Sequence[Results], attacks: Sequence[AttackEntry])
     for part, own in zip(parts, met, strict=True):
         missing = [f"{known[spec].name} at {threat.text}" for spec, threat in every if (spec, threat) not in own]
         if missing:
-            more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
             name = part.models[0].name
             yield FLAG_KINDS["different-attacks"].flag(
-                f"{name} has not met all attacks that others here have (not {', '.join(missing[:_NAMED])}"
-                f"{more}): its worst case is not comparable with theirs, and may be higher for that reason alone.",
+                f"{name} has not met all attacks that others here have (not {text.named(missing)}"
+                "): its worst case is not comparable with theirs, and may be higher for that reason alone.",
                 model=name,
             )
 

@@ -20,9 +20,7 @@ def clean_recall(model: torch.nn.Module, split: RetrievalSplit, tensors: ImageTe
     with evaluation_mode(model):
         rows = np.union1d(split.query, split.gallery)
         embeddings = embed_rows(Embedder(model), tensors, rows, device=device)
-    place = {int(row): index for index, row in enumerate(rows)}
-    query = embeddings[[place[int(row)] for row in split.query]]
-    gallery = embeddings[[place[int(row)] for row in split.gallery]]
+    query, gallery = (embeddings[np.searchsorted(rows, part)] for part in (split.query, split.gallery))
     first = GalleryIndex(gallery, split.gallery, split.protocol).rank(query, split.query, 1)[:, 0]
     return float(split.protocol.relevant(split.query, first).mean())
 
