@@ -483,18 +483,19 @@ class Results(_Record):
         """The first flag for which no headline is given of a model under attack; None where one is given."""
         return next((flag for flag in self.flags if flag.grade == "invalid" and flag.model == model), None)
 
-    def save(self, folder: Path) -> Path:
+    def save(self, folder: str | Path) -> Path:
         """Write ``results.json`` into ``folder`` in one step (a reader never sees half a file) and return its path."""
-        return write_text(folder / RESULTS_FILE, self.model_dump_json(indent=1))
+        return write_text(Path(folder) / RESULTS_FILE, self.model_dump_json(indent=1))
 
     @classmethod
-    def load(cls, folder: Path) -> Results:
+    def load(cls, folder: str | Path) -> Results:
         """Read the results of a run folder (or a path to its ``results.json``).
 
         Raises:
             RunFolderError: there are none, they are damaged, or a newer robustdml wrote them.
         """
-        path = folder if folder.is_file() else folder / RESULTS_FILE
+        path = Path(folder)
+        path = path if path.is_file() else path / RESULTS_FILE
         if not path.is_file():
             raise RunFolderError(
                 f"no {RESULTS_FILE} in '{folder}': give the --out folder of a finished 'robustdml evaluate'"

@@ -16,7 +16,7 @@ from .view import build_page
 TEMPLATES = Path(__file__).with_name("templates")
 
 
-def render_report(results: Results, folder: Path) -> str:
+def render_report(results: Results, folder: str | Path) -> str:
     """Render results into one HTML page, with the pictures of ``folder``; the same results give the same text.
 
     Raises:
@@ -24,7 +24,7 @@ def render_report(results: Results, folder: Path) -> str:
     """
     template = _environment().get_template("report.html.j2")
     return template.render(
-        page=build_page(results, folder),
+        page=build_page(results, Path(folder)),
         css=_verbatim("report.css"),
         charts_css=_verbatim("charts.css"),
         js=_verbatim("report.js"),

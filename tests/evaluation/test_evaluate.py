@@ -22,6 +22,7 @@ from robustdml.evaluation import Subject, evaluate
 from robustdml.evaluation import flags as checks
 from robustdml.evaluation.records import merged
 from robustdml.evaluation.store import read_shard
+from robustdml.reports import render_report
 from robustdml.results import Results, unpack_hits
 from robustdml.retrieval.clustering import nmi, pi_ratio
 from robustdml.threat import ThreatModel
@@ -235,7 +236,8 @@ def test_another_run_in_the_folder_is_refused(squares, tmp_path):
 
 def test_results_survive_the_file_and_records_are_per_query(squares, tmp_path):
     results = run(squares, build_suite("margin", "8/255"), tmp_path, shard_size=10)
-    assert Results.load(tmp_path) == results
+    assert Results.load(tmp_path) == Results.load(str(tmp_path)) == results
+    assert render_report(results, str(tmp_path)) == render_report(results, tmp_path)
     shards = sorted((tmp_path / "records").glob("*/[!c]*/*/*.parquet"))
     assert len(shards) == 3
     records = merged([read_shard(path)[0] for path in shards])
