@@ -296,6 +296,15 @@ def test_a_collapsed_model_is_marked(squares, tmp_path):
     assert [flag.model for flag in results.flags if flag.slug == "collapse"] == ["constant"]
 
 
+def test_a_gallery_without_any_variance_is_drawn_without_a_warning(squares, tmp_path):
+    class Still(SmallNet):
+        def forward(self, images):
+            return torch.ones(len(images), 4) + 0 * images.mean((1, 2, 3))[:, None]
+
+    results = run(squares, [FakeAttack(identity)], tmp_path, {"still": Still()})
+    assert [found.explained for found in results.maps] == [(0.0, 0.0)]
+
+
 def test_the_layout_by_class_is_that_of_the_whole_gallery_whatever_the_sample(tmp_path):
     data = make_dataset(classes=20)
     few = run(data, [], tmp_path, max_queries=12).models[0]

@@ -32,7 +32,8 @@ def embedding_maps(run: ModelRun) -> list[EmbeddingMap]:
         return []
     from sklearn.decomposition import PCA  # slow to import, and wanted at the end of a run alone
 
-    plane = PCA(n_components=2, svd_solver="full").fit(gallery)
+    with np.errstate(invalid="ignore"):  # a collapsed gallery has no variance to explain
+        plane = PCA(n_components=2, svd_solver="full").fit(gallery)
     chosen = np.arange(len(gallery))
     if len(chosen) > _GALLERY:
         chosen = np.sort(stream(run.seed, "map", 0).choice(chosen, _GALLERY, replace=False))
@@ -47,7 +48,6 @@ def embedding_maps(run: ModelRun) -> list[EmbeddingMap]:
             model=run.model,
             attack=attack.spec,
             threat=threat,
-            # A collapsed gallery has no variance to explain.
             explained=_point(np.nan_to_num(explained)),
             gallery=points,
             paths=_paths(plane, run, run.attacked[attack.spec, threat]),
