@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustdml.contracts import StagedAttack
 from robustdml.errors import AttackError, AttackTimeout
-from robustdml.evaluation.attacking import Attacked, Cost, judged, reason_of, run_attack
+from robustdml.evaluation.attacking import Attacked, Cost, judged, metered, reason_of, run_attack
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.records import Records, StagePass
 from robustdml.seeding import derive_seed
@@ -55,13 +55,16 @@ def staged_shard(
         if len(left):
             try:
                 own = derive_seed(seed, done.attack)
-                attacked = run_attack(judge.model, stage.attack, images[left], judge.references(part[left]), seed=own)
+                with metered(judge.model) as cost:  # of a stage that fails, too
+                    known = judge.references(part[left])
+                    attacked = run_attack(judge.model, stage.attack, images[left], known, seed=own)
                 still, reached = judge.verdicts(part[left], attacked.images)
             except AttackTimeout:
                 raise
             except Exception as error:  # Whatever it is: the stages after it may well run.
                 judge.restore()
-                passes.append(replace(done, reason=reason_of(error)))
+                passes.append(replace(done, reason=reason_of(error), **vars(cost)))
+                total += cost
                 continue
             finally:
                 judge.check_copies()
@@ -70,8 +73,8 @@ def staged_shard(
             worst[rows], margins[rows] = attacked.images[better], reached[better]
             returned[rows], projected[rows] = attacked.norm_returned[better].cpu(), attacked.projected[better].cpu()
             right[left], made_by[rows] = still, number
-            done = replace(done, **vars(attacked.cost))
-            total += attacked.cost
+            done = replace(done, **vars(cost))
+            total += cost
         passes.append(done)
     failed = [done for done in passes if done.reason]
     if failed and len(failed) == len(passes):

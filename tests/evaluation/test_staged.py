@@ -119,6 +119,19 @@ def test_a_stage_that_fails_is_passed_over_and_named(tmp_path):
     assert (cell.status, cell.reason) == ("failed", "every stage failed, the first since RuntimeError: no memory")
 
 
+def looks_and_raises(model, images):
+    model(images)
+    raise RuntimeError("no memory")
+
+
+def test_a_stage_that_fails_has_cost_what_it_took(tmp_path):
+    failing = FakeAttack(looks_and_raises, eps=EPS, name="failing")
+    results, (records,) = run(tmp_path, [Stages((Stage(failing), Stage(build_attack("mi", EPS))))])
+    (cell,) = results.cells
+    assert cell.stages[0].forward_images == cell.stages[0].entered > 0
+    assert records.forward_images == sum(stage.forward_images for stage in cell.stages)
+
+
 class NeverCopied(SmallNet):
     def __deepcopy__(self, memo):
         raise TypeError("it holds a lock")
