@@ -273,6 +273,11 @@ class Cell(_Record):
     #: Of a staged attack, what each stage did.
     stages: tuple[StageEntry, ...] = ()
 
+    @property
+    def eps(self) -> float | None:
+        """That of the budget."""
+        return self.threat.eps
+
     @model_validator(mode="after")
     def _score_or_reason(self) -> Cell:
         judged = self.score is not None and self.hits is not None
@@ -297,6 +302,16 @@ class WorstCase(_Record):
     #: Attacks with this budget that were judged, and that failed (and so are not part of the worst case).
     attacks: int
     attacks_failed: int
+
+    @property
+    def eps(self) -> float | None:
+        """That of the budget."""
+        return self.threat.eps
+
+    @property
+    def norm(self) -> str:
+        """That of the budget."""
+        return self.threat.norm
 
 
 class Ers(_Record):
@@ -447,6 +462,11 @@ class Results(_Record):
     citations: dict[str, str]
     #: Of the call that finished the run; each cell has its own.
     seconds: float
+
+    @property
+    def warnings(self) -> tuple[Flag, ...]:
+        """The flags, by the name that programs of before know."""
+        return self.flags
 
     @model_validator(mode="after")
     def _consistent(self) -> Results:

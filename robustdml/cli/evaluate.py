@@ -76,7 +76,7 @@ def evaluate(
     thresholds = read_thresholds(fail_under)
     suite = build_suite(attacks, budgets, effort)
     dataset = load_dataset(data, root)
-    check_metrics(thresholds, dataset.protocol)
+    check_metrics(thresholds, dataset.rules)
     results = run(
         load_subjects(models, branches=branches, trust_code=trust_code),
         dataset,

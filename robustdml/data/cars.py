@@ -56,7 +56,7 @@ def load_cars(root: Path, verify: bool = True) -> RetrievalDataset:
         labels=labels,
         class_names=[names[number - 1] for number in present],
         is_train=is_train,
-        summary=(
+        protocol=(
             f"Trained on the first {seen} classes of CARS196 and tested on the {len(present) - seen} unseen others"
         ),
         image_size=224,

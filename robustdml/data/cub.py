@@ -48,7 +48,7 @@ def load_cub(root: Path, verify: bool = True) -> RetrievalDataset:
         labels=labels,
         class_names=[_entry(name_of, str(number), "classes.txt") for number in present],
         is_train=is_train,
-        summary=(
+        protocol=(
             f"Trained on the first {seen} classes of CUB200-2011 and tested on the {len(present) - seen} unseen others"
         ),
         image_size=224,

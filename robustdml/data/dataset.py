@@ -39,13 +39,13 @@ class RetrievalSplit:
     labels: Integers
     query: Integers
     gallery: Integers
-    protocol: Protocol = _BY_LABEL
+    rules: Protocol = _BY_LABEL
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", _labels(self.labels, len(self.images)))
         for part in ("query", "gallery"):
             object.__setattr__(self, part, _rows(part, getattr(self, part), len(self.images)))
-        object.__setattr__(self, "protocol", self.protocol.of(self.labels))
+        object.__setattr__(self, "rules", self.rules.of(self.labels))
         lonely = self.query[self.counts()[0] == 0]
         if lonely.size:
             raise DataError(
@@ -60,7 +60,7 @@ class RetrievalSplit:
 
     def counts(self) -> tuple[Integers, Integers]:
         """For each query, how many gallery rows are relevant to it, and how many it searches (`Protocol.counts`)."""
-        return self.protocol.counts(self.query, self.gallery)
+        return self.rules.counts(self.query, self.gallery)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,13 +77,13 @@ class RetrievalDataset:
         train: rows to train on, each once.
         query: rows that ask, each once.
         gallery: rows that are searched, each once.
-        summary: who is trained on and who searches whom, in one plain sentence with a full stop.
+        protocol: who is trained on and who searches whom, in one plain sentence with a full stop.
         image_size: side in pixels to which images are brought where the user asks for no other.
         augmentation: what training does to images: "none", "shift", "crop" or "crop-flip".
         train_query: training rows that ask in a validation, where the data set has photos that were taken apart from
             those that are searched (near duplicates on both sides make a validation too easy). None lets every
             training row ask, with itself left out.
-        protocol: how rankings are judged; it is given the labels.
+        rules: how rankings are judged; they are given the labels.
 
     Guarantees:
         - no class is in both the training and the test (query and gallery) rows;
@@ -101,11 +101,11 @@ class RetrievalDataset:
     train: Integers
     query: Integers
     gallery: Integers
-    summary: str
+    protocol: str
     image_size: int
     augmentation: str
     train_query: Integers | None = None
-    protocol: Protocol = _BY_LABEL
+    rules: Protocol = _BY_LABEL
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", _labels(self.labels, len(self.images)))
@@ -118,7 +118,7 @@ class RetrievalDataset:
                 f"labels must lie between 0 and {len(self.class_names) - 1}, as there are {len(self.class_names)} "
                 f"class names, and they range from {self.labels.min()} to {self.labels.max()}"
             )
-        object.__setattr__(self, "protocol", self.protocol.of(self.labels))
+        object.__setattr__(self, "rules", self.rules.of(self.labels))
         self._check_classes()
 
     def _check_classes(self) -> None:
@@ -129,8 +129,8 @@ class RetrievalDataset:
                 f"{self._named(shared, 'is', 'are')} in both the training and the test images: retrieval is measured "
                 "on unseen classes, so keep each class on one side"
             )
-        lonely = np.unique(self.labels[self.query[self.protocol.counts(self.query, self.gallery)[0] == 0]])
-        if lonely.size and not isinstance(self.protocol, SameClass):
+        lonely = np.unique(self.labels[self.query[self.rules.counts(self.query, self.gallery)[0] == 0]])
+        if lonely.size and not isinstance(self.rules, SameClass):
             raise DataError(
                 f"class '{self.class_names[lonely[0]]}' has a query to which no gallery image is relevant that may be "
                 "found: add one, or leave the query out"
@@ -164,7 +164,7 @@ class RetrievalDataset:
     @property
     def test(self) -> RetrievalSplit:
         """The queries and the gallery, for the evaluation."""
-        return RetrievalSplit(self.images, self.labels, self.query, self.gallery, self.protocol)
+        return RetrievalSplit(self.images, self.labels, self.query, self.gallery, self.rules)
 
     @property
     def leave_self_out(self) -> bool:
@@ -179,7 +179,7 @@ class RetrievalDataset:
                 "name": self.name,
                 "classes": list(self.class_names),
                 "images": self.images.digest(),
-                "protocol": self.protocol.identity(),
+                "rules": self.rules.identity(),
                 **arrays,
             }
         )
@@ -248,8 +248,8 @@ class RetrievalDataset:
             asks = np.isin(self.train, self.train_query)
             query, gallery = self.train[held_out & asks], self.train[~asks]
         # Who was seen by one camera alone has nothing to find in re-identification.
-        query = query[self.protocol.counts(query, gallery)[0] > 0]
-        return self.train[~held_out], RetrievalSplit(self.images, self.labels, query, gallery, self.protocol)
+        query = query[self.rules.counts(query, gallery)[0] > 0]
+        return self.train[~held_out], RetrievalSplit(self.images, self.labels, query, gallery, self.rules)
 
 
 def _labels(labels: Integers, images: int) -> Integers:

@@ -29,7 +29,7 @@ def load_digits() -> RetrievalDataset:
         train=np.flatnonzero(labels < 5),
         query=test,
         gallery=test,
-        summary=(
+        protocol=(
             "Trained on the handwritten digits 0 to 4 and tested on the unseen digits 5 to 9, where each test image "
             "searches all the others."
         ),

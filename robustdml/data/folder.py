@@ -43,7 +43,7 @@ def load_folder(root: Path) -> RetrievalDataset:
         train=np.arange(size),
         query=test,
         gallery=test,
-        summary=(
+        protocol=(
             f"Trained on the {len(trees['train'])} classes in '{root.name}/train' and tested on the "
             f"{len(trees['test'])} unseen classes in '{root.name}/test', where each test image searches all the others."
         ),

@@ -57,7 +57,7 @@ def load_grocery(root: Path) -> RetrievalDataset:
         train=np.flatnonzero(seen),
         query=np.flatnonzero(~seen & is_query),
         gallery=np.flatnonzero(~seen & ~is_query),
-        summary=(
+        protocol=(
             f"Trained on {count} of {len(names)} fine classes, drawn at random once, and tested on the "
             f"{len(names) - count} unseen ones, where the data set's test photos search its train and val photos."
         ),

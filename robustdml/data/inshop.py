@@ -61,11 +61,11 @@ def load_inshop(root: Path, verify: bool = True) -> RetrievalDataset:
         train=train,
         query=np.flatnonzero(part == "query"),
         gallery=np.flatnonzero(part == "gallery"),
-        summary=(
+        protocol=(
             f"Trained on the {trained:,} training items of In-Shop Clothes Retrieval{left_out} and tested on the "
             f"{tested:,} unseen items, where the query images search the gallery images."
         ),
         image_size=224,
         augmentation="crop-flip",
-        protocol=SameClass(metrics=METRICS),
+        rules=SameClass(metrics=METRICS),
     )

@@ -88,14 +88,14 @@ def load_manifest(root: Path, images: Path | None = None) -> RetrievalDataset:
         train=np.flatnonzero(is_train),
         query=np.flatnonzero(asks),
         gallery=np.flatnonzero(answers),
-        summary=(
+        protocol=(
             f"Trained on the {len(np.unique(labels[is_train])):,} training classes of '{table.name}' and tested on its "
             f"{len(np.unique(labels[~is_train])):,} unseen ones, where {asks.sum():,} query images search "
             f"{answers.sum():,} gallery images{ignored}."
         ),
         image_size=64,
         augmentation="crop-flip",
-        protocol=protocol,
+        rules=protocol,
     )
 
 

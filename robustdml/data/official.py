@@ -101,18 +101,18 @@ def leave_self_out(
     labels: Integers,
     class_names: Sequence[str],
     is_train: npt.NDArray[np.bool_],
-    summary: str,
+    protocol: str,
     image_size: int,
     augmentation: str = "crop-flip",
-    protocol: Protocol | None = None,
+    rules: Protocol | None = None,
 ) -> RetrievalDataset:
     """A data set whose test images are query and gallery at once.
 
     Args:
         name: as in `RetrievalDataset`, like the others that are not listed here.
         is_train: (N,): which images are trained on; all others are tested.
-        summary: the split in words, without a full stop; how test images search is added.
-        protocol: None is `SameClass` with its usual metrics.
+        protocol: the split in words, without a full stop; how test images search is added.
+        rules: None is `SameClass` with its usual metrics.
 
     Raises:
         DataError: see `RetrievalDataset`.
@@ -126,10 +126,10 @@ def leave_self_out(
         train=np.flatnonzero(is_train),
         query=test,
         gallery=test,
-        summary=f"{summary}, where each test image searches all the others.",
+        protocol=f"{protocol}, where each test image searches all the others.",
         image_size=image_size,
         augmentation=augmentation,
-        protocol=protocol or SameClass(),
+        rules=rules or SameClass(),
     )
 
 

@@ -48,12 +48,12 @@ def load_sop(root: Path, verify: bool = True) -> RetrievalDataset:
         labels=labels,
         class_names=[f"product {product} ({kind[product]})" for product in present.tolist()],
         is_train=np.arange(len(listed)) < len(train),
-        summary=(
+        protocol=(
             f"Trained on the {seen:,} products in Ebay_train.txt of Stanford Online Products and tested on the "
             f"{len(present) - seen:,} unseen ones in Ebay_test.txt"
         ),
         image_size=224,
-        protocol=SameClass(metrics=METRICS),
+        rules=SameClass(metrics=METRICS),
     )
 
 

@@ -94,7 +94,7 @@ def load_torchvision(entry: TorchvisionSet, root: Path) -> RetrievalDataset:
         labels=labels,
         class_names=names,
         is_train=labels < trained,
-        summary=(
+        protocol=(
             f"All images of {entry.published.title}, trained on {split} and tested on the {len(names) - trained} "
             "unseen others"
         ),

@@ -74,7 +74,7 @@ class LinearSetting:
         gallery, queries = (self._pixels(rows).flatten(1).double().numpy() for rows in (split.gallery, split.query))
         weight, bias = model.weight.double().numpy(), model.bias.double().numpy()
         query, items = split.query[:, None], split.gallery[None]
-        relevant, ignored = split.protocol.relevant(query, items), split.protocol.ignored(query, items)
+        relevant, ignored = split.rules.relevant(query, items), split.rules.ignored(query, items)
         retrieval = LinearRetrieval(weight, bias, gallery)
         return retrieval.truth(queries, ~relevant & ~ignored, relevant & ~ignored, self.threat)
 

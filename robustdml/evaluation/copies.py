@@ -33,7 +33,7 @@ def copies(split: RetrievalSplit, images: ImageTensors) -> list[Flag]:
     _, found = index.search(looks[query], min(_CANDIDATES, len(gallery)))
     near = np.abs(looks[gallery][found] - looks[query][:, None]).max(2) <= _DIFFERENCE
     items, asked = split.gallery[found], split.query[:, None]
-    near &= (items != asked) & ~split.protocol.ignored(asked, items)
+    near &= (items != asked) & ~split.rules.ignored(asked, items)
     equal = near & (digests[gallery][found] == digests[query][:, None])
     apart = equal & (split.labels[items] != split.labels[asked])
     flags = []

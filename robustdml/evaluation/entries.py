@@ -51,23 +51,23 @@ def describe(dataset: RetrievalDataset, spec: EvalSpec, available: int) -> Datas
         UnknownNameError: the protocol has a metric that there is not.
         DataError: its headline is not 0 or 1 for each query, so that queries would not be right or wrong by it.
     """
-    split, headline = dataset.test, dataset.protocol.headline
+    split, headline = dataset.test, dataset.rules.headline
     chance = METRICS[headline].chance
     if chance is None:
         raise DataError(
             f"the headline '{headline}' is no hit or miss of each query: choose one of "
-            f"{', '.join(name for name in dataset.protocol.metrics if METRICS[name].chance)}"
+            f"{', '.join(name for name in dataset.rules.metrics if METRICS[name].chance)}"
         )
     return DatasetEntry(
         name=dataset.name,
-        protocol=dataset.summary,
+        protocol=dataset.protocol,
         image_size=spec.image_size,
         classes=len(np.unique(split.labels[split.query])),
         queries=len(split.query),
         queries_available=available,
         gallery=len(split.gallery),
         leave_self_out=split.leave_self_out,
-        metrics=metric_entries(dataset.protocol),
+        metrics=metric_entries(dataset.rules),
         headline=headline,
         chance=float(chance(*split.counts()).mean()),
         fingerprint=spec.dataset_fingerprint,

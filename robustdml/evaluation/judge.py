@@ -72,13 +72,13 @@ class Judge:
         place = np.searchsorted(rows, split.gallery)
         self.gallery_embeddings: Floats = embeddings[place]
         self.query_embeddings: Floats = embeddings[np.searchsorted(rows, split.query)]
-        self._index = GalleryIndex(self.gallery_embeddings, split.gallery, split.protocol)
+        self._index = GalleryIndex(self.gallery_embeddings, split.gallery, split.rules)
         self._queries = Gallery(
             torch.tensor(self.query_embeddings, device=device),
             torch.tensor(split.labels[split.query], device=device),
             torch.tensor(split.query, device=device),
         )
-        self._metrics = [METRICS[name] for name in split.protocol.metrics]
+        self._metrics = [METRICS[name] for name in split.rules.metrics]
         self._counts = split.counts()[0]
         self._most = int(self._counts.max())
         self._depth = max(TOP, *(metric.ranks(self._most, len(split.gallery)) for metric in self._metrics))
@@ -87,7 +87,7 @@ class Judge:
             torch.tensor(split.labels[split.gallery], device=device),
             torch.tensor(split.gallery, device=device),
             images=lambda rows: tensors.batch(split.gallery[rows.cpu().numpy()]).to(device),
-            rules=None if isinstance(split.protocol, SameClass) else split.protocol,
+            rules=None if isinstance(split.rules, SameClass) else split.rules,
         )
 
     def fresh(self) -> Judge:
@@ -172,7 +172,7 @@ class Judge:
         other = copy.copy(self)
         other.gallery_embeddings = self.gallery_embeddings.copy()
         other.gallery_embeddings[rows.cpu().numpy()] = embeddings
-        other._index = GalleryIndex(other.gallery_embeddings, self.split.gallery, self.split.protocol)
+        other._index = GalleryIndex(other.gallery_embeddings, self.split.gallery, self.split.rules)
         clean = self._gallery.images
 
         def load(wanted: Tensor) -> Tensor:
@@ -202,7 +202,7 @@ class Judge:
         searchers = Points(self.query_embeddings, self.split.query)
         before, ids = self.gallery_embeddings[places], self.split.gallery[places]
         return measured(
-            measures, AttackedEmbeddings(gallery, searchers, before, after, ids, aimed, self.split.protocol.ignored)
+            measures, AttackedEmbeddings(gallery, searchers, before, after, ids, aimed, self.split.rules.ignored)
         )
 
     def clean(self) -> Records:
@@ -247,7 +247,7 @@ class Judge:
         clean = self.query_embeddings[part]
         values = measured(
             measures,
-            AttackedEmbeddings(gallery, None, clean, embeddings, records.ids, aimed, self.split.protocol.ignored),
+            AttackedEmbeddings(gallery, None, clean, embeddings, records.ids, aimed, self.split.rules.ignored),
         )
         kept = {item: embeddings[row] for row, item in enumerate(records.ids.tolist()) if item in mapped}
         return replace(records, embeddings=kept, measures=totals(values))
@@ -283,11 +283,11 @@ class Judge:
         """
         rows, embeddings = self.split.query[part], self._embedded(images)
         first = self._index.rank(embeddings, rows, 1)
-        right = self.split.protocol.relevant(rows[:, None], first) & (first >= 0)
+        right = self.split.rules.relevant(rows[:, None], first) & (first >= 0)
         return right[:, 0], self._margins(rows, embeddings)
 
     def _margins(self, rows: Integers, embeddings: Floats) -> npt.NDArray[np.float64]:
-        protocol, items = self.split.protocol, self.split.gallery
+        protocol, items = self.split.rules, self.split.gallery
         found = np.empty(len(rows))
         step = max(1, _PAIRS // len(items))
         for start in range(0, len(rows), step):
@@ -311,7 +311,7 @@ class Judge:
     def _ranked(self, rows: Integers, embeddings: Floats, counts: Integers) -> tuple[Values, Integers]:
         """The metrics of some queries, and the first hits of each."""
         ranked = self._index.rank(embeddings, rows, self._depth)
-        relevant = self.split.protocol.relevant(rows[:, None], ranked) & (ranked >= 0)
+        relevant = self.split.rules.relevant(rows[:, None], ranked) & (ranked >= 0)
         return per_query(self._metrics, relevant, counts, most=self._most), ranked[:, :TOP]
 
 

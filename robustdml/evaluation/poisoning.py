@@ -60,8 +60,7 @@ class Poisoned:
         count = len(found)
         stranger = {
             f"{POISONED_FIRST}{when}": (
-                np.isin(records.top[:, 0], self.ids)
-                & ~self.judge.split.protocol.relevant(records.ids, records.top[:, 0])
+                np.isin(records.top[:, 0], self.ids) & ~self.judge.split.rules.relevant(records.ids, records.top[:, 0])
             ).astype(np.float64)
             for when, records in (("", found), ("_clean", before))
         }

@@ -222,7 +222,7 @@ class _Evaluation:
 
     def _entry(self, subject: Subject, judge: Judge, clean: Records) -> ModelEntry:
         embeddings, classes = judge.gallery_embeddings, self.dataset.labels[self.dataset.gallery]
-        headline = self.dataset.protocol.headline
+        headline = self.dataset.rules.headline
         return ModelEntry(
             name=subject.name,
             source=subject.source,

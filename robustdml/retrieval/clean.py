@@ -21,8 +21,8 @@ def clean_recall(model: torch.nn.Module, split: RetrievalSplit, tensors: ImageTe
         rows = np.union1d(split.query, split.gallery)
         embeddings = embed_rows(Embedder(model), tensors, rows, device=device)
     query, gallery = (embeddings[np.searchsorted(rows, part)] for part in (split.query, split.gallery))
-    first = GalleryIndex(gallery, split.gallery, split.protocol).rank(query, split.query, 1)[:, 0]
-    return float(split.protocol.relevant(split.query, first).mean())
+    first = GalleryIndex(gallery, split.gallery, split.rules).rank(query, split.query, 1)[:, 0]
+    return float(split.rules.relevant(split.query, first).mean())
 
 
 def clean_health(

@@ -8,7 +8,7 @@ processes walk through it together, each with its rows of every batch; process 0
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -19,6 +19,7 @@ from robustdml.config import DEFAULT_OPTIONS, RunOptions, TrainConfig
 from robustdml.contracts import GoalClasses
 from robustdml.data import RetrievalDataset
 from robustdml.errors import Terminated, TrainingError
+from robustdml.importing import load_object
 from robustdml.models import freeze_batchnorm
 from robustdml.progress import progress
 from robustdml.retrieval import clean_health, clean_recall
@@ -41,7 +42,8 @@ def train(
     config: TrainConfig,
     out: str | Path,
     *,
-    goals: GoalClasses,
+    goals: GoalClasses | None = None,
+    build_attack: Callable[..., object] | None = None,
     options: RunOptions = DEFAULT_OPTIONS,
 ) -> TrainResult:
     """Train an embedding model, or go on with a run that was stopped.
@@ -52,7 +54,8 @@ def train(
         dataset: its training rows are used; its test rows are never looked at.
         config: everything that changes the weights.
         out: the run folder; the same call again resumes it, or returns at once where it had finished.
-        goals: what training images aim at: `robustdml.attacks.GOALS`, or others under the same names.
+        goals: what training images aim at; None takes `robustdml.attacks.GOALS`.
+        build_attack: of programs written before goals were asked for; it is not used.
 
     Raises:
         UnknownNameError: no such method, backbone or loss.
@@ -66,7 +69,9 @@ def train(
     """
     processes = join(options.device)
     with processes.one_voice():
-        run = set_up(dataset, config, goals, options, processes)
+        # By name: training knows goals by their contract alone, and stands below the attacks.
+        known = load_object("robustdml.attacks:GOALS") if goals is None else goals
+        run = set_up(dataset, config, known, options, processes)
         folder = RunFolder(Path(out), run)
         state = folder.resume()
         _walk(run, folder, state)

@@ -24,7 +24,7 @@ def make(**changes):
         "train": np.flatnonzero(LABELS < 5),
         "query": TEST,
         "gallery": TEST,
-        "summary": "A toy.",
+        "protocol": "A toy.",
         "image_size": 2,
         "augmentation": "none",
     }
@@ -121,8 +121,8 @@ def test_a_split_refuses_a_query_with_nothing_to_find():
         {"query": TEST[1:]},
         {"gallery": TEST[1:]},
         {"images": ArrayImages(255 - PIXELS)},
-        {"protocol": SameClass(metrics=("recall_at_1",))},
-        {"protocol": Reidentification(np.arange(120) % 2)},
+        {"rules": SameClass(metrics=("recall_at_1",))},
+        {"rules": Reidentification(np.arange(120) % 2)},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -135,7 +135,7 @@ def test_the_protocol_follows_the_labels():
         make(), labels=LABELS[::-1], train=np.arange(100, 120), query=np.arange(100), gallery=np.arange(100)
     )
     for part in (other, other.test, other.subset_queries(10, 0), other.split_validation(2, 0)[1]):
-        np.testing.assert_array_equal(part.protocol.labels, LABELS[::-1])
+        np.testing.assert_array_equal(part.rules.labels, LABELS[::-1])
 
 
 def test_fingerprint_is_the_same_for_equal_data():

@@ -90,18 +90,18 @@ def dataset(protocol):
         train=np.array([8, 9]),
         query=QUERIES,
         gallery=GALLERY,
-        summary="Four people.",
+        protocol="Four people.",
         image_size=2,
         augmentation="none",
-        **({} if protocol is None else {"protocol": protocol}),
+        **({} if protocol is None else {"rules": protocol}),
     )
 
 
 def test_the_data_set_gives_the_protocol_and_is_known_by_it():
     plain = dataset(None)
     people = dataset(Reidentification(np.append(CAMERAS, [0, 1])))
-    assert isinstance(plain.test.protocol, SameClass)
-    assert people.test.protocol.identity() == people.protocol.identity()
+    assert isinstance(plain.test.rules, SameClass)
+    assert people.test.rules.identity() == people.rules.identity()
     assert plain.fingerprint() != people.fingerprint()
     assert [data.test.counts()[0].tolist() for data in (plain, people)] == [[3, 2], [2, 1]]
     listed = dataset(Pairs(frozenset({(0, 7), (1, 2), (1, 7)})))
@@ -128,7 +128,7 @@ def test_training_images_that_one_camera_took_do_not_ask_in_the_validation():
         train=np.arange(16),
         query=np.arange(16, 24),
         gallery=np.arange(16, 24),
-        protocol=Reidentification(cameras),
+        rules=Reidentification(cameras),
     )
     asked = {seed: data.split_validation(2, seed)[1].query for seed in range(20)}
     assert all((labels[query] != 0).all() for query in asked.values())

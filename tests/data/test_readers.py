@@ -152,7 +152,7 @@ def test_folder_reads_classes_by_name(tree):
         assert data.images.name(row).split("/")[1] == data.class_names[label]
     assert data.leave_self_out
     assert len(data.query) == len(data.gallery)
-    assert data.summary == (
+    assert data.protocol == (
         "Trained on the 2 classes in 'mine/train' and tested on the 2 unseen classes in 'mine/test', "
         "where each test image searches all the others."
     )
@@ -234,7 +234,7 @@ def test_grocery_trains_on_one_half_and_asks_with_test_photos(grocery, inner):
     assert sorted({data.images.name(row).split("/")[0] for row in data.gallery}) == ["train", "val"]
     assert not data.leave_self_out
     assert data.test.counts()[0].tolist() == [3, 3, 3, 3]
-    assert data.summary.startswith(
+    assert data.protocol.startswith(
         "Trained on 3 of 5 fine classes, drawn at random once, and tested on the 2 unseen ones"
     )
 
@@ -282,7 +282,7 @@ def test_grocery_refuses_a_class_table_that_cannot_be_read(grocery, text):
 def test_every_data_set_says_how_to_use_it(name, tree, grocery):
     data = load_dataset(name, {"digits": None, "folder": tree, "grocery": grocery}[name])
     assert data.name == name
-    assert data.summary.endswith(".")
+    assert data.protocol.endswith(".")
     assert callable(augmentation(data.augmentation, Preprocessing(data.image_size)))
 
 

@@ -64,7 +64,7 @@ def test_reads_who_trains_who_asks_and_who_is_found(folder, name):
     assert names(data, data.gallery) == ["c/1.png", "d/0.png", "d/1.png"]
     assert [data.class_names[label] for label in data.labels] == ["3", "3", "10", "10", "7", "7", "5", "5"]
     assert data.test.counts()[0].tolist() == [1, 1, 1]  # an image of d finds the other, not itself
-    assert data.summary == (
+    assert data.protocol == (
         f"Trained on the 2 training classes of '{name}' and tested on its 2 unseen ones, "
         "where 3 query images search 3 gallery images."
     )
@@ -122,11 +122,11 @@ def test_a_column_of_cameras_makes_it_re_identification(folder, name):
     cameras = ["left", "right", "left", "right", "left", "right", "left", "right"]
     rows = [[*row, camera] for row, camera in zip(ROWS, cameras, strict=True)]
     data = load_dataset("manifest", write(folder, rows, [*HEADER, "camera"], name))
-    assert isinstance(data.protocol, Reidentification)
-    assert data.protocol.cameras.tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
-    assert data.protocol.metrics == ("recall_at_1", "recall_at_5", "recall_at_10", "mean_average_precision")
+    assert isinstance(data.rules, Reidentification)
+    assert data.rules.cameras.tolist() == [0, 1, 0, 1, 0, 1, 0, 1]
+    assert data.rules.metrics == ("recall_at_1", "recall_at_5", "recall_at_10", "mean_average_precision")
     assert [count.tolist() for count in data.test.counts()] == [[1, 1, 1], [3, 2, 2]]
-    assert data.summary.endswith("gallery images, each but those of its own camera that show its identity.")
+    assert data.protocol.endswith("gallery images, each but those of its own camera that show its identity.")
     empty = [[*row, None] for row in ROWS]
     plain = load_dataset("manifest", write(folder, empty, [*HEADER, "camera"], name))
     assert plain.fingerprint() == load_dataset("manifest", write(folder, name=name)).fingerprint()

@@ -127,7 +127,7 @@ def test_cub_trains_on_the_first_hundred_classes(tmp_path):
     assert (len(data.train), len(data.query), data.leave_self_out) == (5, 5, True)
     for row, label in enumerate(data.labels):
         assert data.images.name(row)[:3] == data.class_names[label][:3]
-    assert data.summary == (
+    assert data.protocol == (
         "Trained on the first 2 classes of CUB200-2011 and tested on the 2 unseen others, "
         "where each test image searches all the others."
     )
@@ -205,13 +205,13 @@ def test_sop_follows_its_two_lists(tmp_path):
     assert classes(data, data.query) == ["product 11319 (bicycle)", "product 20000 (bicycle)"]
     assert names(data, data.train) == [f"{product}_{n}.JPG" for product, n in ((1, 1), (1, 2), (7, 3), (7, 4))]
     assert (len(data.query), data.leave_self_out) == (4, True)
-    assert data.summary.startswith(
+    assert data.protocol.startswith(
         "Trained on the 2 products in Ebay_train.txt of Stanford Online Products and tested on the 2 unseen ones"
     )
 
 
 def test_sop_and_inshop_are_measured_at_the_ranks_of_their_papers(tmp_path):
-    found = [load(MAKERS[name](tmp_path), verify=False).protocol for name, load in list(LOADERS.items())[2:]]
+    found = [load(MAKERS[name](tmp_path), verify=False).rules for name, load in list(LOADERS.items())[2:]]
     assert [[metric.removeprefix("recall_at_") for metric in protocol.metrics] for protocol in found] == [
         ["1", "10", "100", "1000", "map_at_r", "r_precision"],
         ["1", "10", "20", "30", "map_at_r", "r_precision"],
@@ -241,12 +241,12 @@ def test_inshop_keeps_query_and_gallery_apart(tmp_path, lists, images):
 def test_inshop_says_that_it_leaves_out_items_with_one_photo(tmp_path):
     data = load_inshop(make_inshop(tmp_path / "a"), verify=False)
     assert "id_03" not in classes(data, data.train)
-    assert data.summary.startswith(
+    assert data.protocol.startswith(
         "Trained on the 2 training items of In-Shop Clothes Retrieval (1 more have a single photo and are left out) "
         "and tested on the 2 unseen items, where the query images search the gallery images."
     )
     whole = load_inshop(make_inshop(tmp_path / "b", [row for row in INSHOP_ROWS if row[0] != "id_03"]), verify=False)
-    assert "left out" not in whole.summary
+    assert "left out" not in whole.protocol
 
 
 def test_inshop_names_a_query_with_nothing_to_find(tmp_path):

@@ -214,8 +214,8 @@ def test_the_first_half_of_the_classes_trains_and_the_second_is_tested(name, tmp
     # Every image of every split is used, each once.
     assert sorted([*data.train, *data.query]) == list(range(len(data.images)))
     assert data.leave_self_out
-    assert f"{trained} classes" in data.summary
-    assert f"the {total - trained} unseen others" in data.summary
+    assert f"{trained} classes" in data.protocol
+    assert f"the {total - trained} unseen others" in data.protocol
     assert data.images.load(0).mode == "RGB"
     assert data.fingerprint() == load_dataset(name, tmp_path).fingerprint()
 
@@ -245,7 +245,7 @@ def test_omniglot_keeps_the_authors_alphabets_apart_in_an_order_of_its_own(tmp_p
         "Tengwar/character01", "Tengwar/character02",
     )  # fmt: skip
     assert classes(data, data.query) == ["Tengwar/character01", "Tengwar/character02"]
-    assert data.summary.startswith("All images of Omniglot, trained on the 4 classes of its training split and tested")
+    assert data.protocol.startswith("All images of Omniglot, trained on the 4 classes of its training split and tested")
     for row, label in enumerate(data.labels):
         assert data.class_names[label] in data.images.name(row)
 

@@ -271,6 +271,14 @@ def test_attacks_that_share_a_short_name_are_called_by_their_spec(squares, tmp_p
     assert names == [results.attacks[0].spec, results.attacks[1].spec, "pgd-shift"]
 
 
+def test_what_programs_of_before_ask_of_results_is_answered(squares, tmp_path):
+    results = run(squares, build_suite("margin", "8/255"), tmp_path, max_queries=9)
+    assert results.warnings == results.flags != ()
+    assert results.cells[0].eps == results.worst[0].eps == 8 / 255
+    assert results.worst[0].norm == "linf"
+    assert results.dataset.protocol == squares.protocol
+
+
 def test_a_sample_of_queries_is_said(squares, tmp_path):
     results = run(squares, [], tmp_path, max_queries=9)
     assert (results.dataset.queries, results.dataset.queries_available) == (9, 24)

@@ -59,7 +59,7 @@ PROTOCOLS = {
 def test_records_and_validation_follow_the_protocol(squares, tmp_path, make):
     protocol, model = make(squares.labels), SmallNet()
     model.head.weight.data[2:] = 0  # a plane is too small for these colours: some queries are wrong
-    data = replace(squares, protocol=protocol)
+    data = replace(squares, rules=protocol)
     results = evaluate({"net": model}, data, [build_attack("noise", 8 / 255)], out=tmp_path, options=QUIET)
     first, average = by_loop(model, data, protocol)
     _, clean = Store(tmp_path, results.fingerprint).read_model("net")
@@ -77,7 +77,7 @@ def test_records_and_validation_follow_the_protocol(squares, tmp_path, make):
 
 def test_what_the_own_camera_took_is_in_no_list(squares, tmp_path):
     protocol = Reidentification(np.arange(len(squares.labels)) % 3, squares.labels)
-    data = replace(squares, protocol=protocol)
+    data = replace(squares, rules=protocol)
     results = evaluate({"net": SmallNet()}, data, [], out=tmp_path, options=QUIET)
     top = Store(tmp_path, results.fingerprint).read_model("net")[1].top
     assert not protocol.ignored(data.query[:, None], top).any()
@@ -97,7 +97,7 @@ class Seer(FakeAttack):
 
 @pytest.mark.parametrize("make", PROTOCOLS.values(), ids=PROTOCOLS)
 def test_attacks_know_the_protocol_and_cannot_change_it(squares, tmp_path, make):
-    data, expected = replace(squares, protocol=make(squares.labels)), make(squares.labels)
+    data, expected = replace(squares, rules=make(squares.labels)), make(squares.labels)
     seer = Seer(None)
     object.__setattr__(seer, "seen", [])
     results = evaluate({"net": SmallNet()}, data, [seer], out=tmp_path, options=QUIET)
@@ -106,7 +106,7 @@ def test_attacks_know_the_protocol_and_cannot_change_it(squares, tmp_path, make)
     assert (own == ignored).all()
     assert (same == (ignored | expected.relevant(ids[:, None], data.gallery[None]))).all()
     assert results.cells[0].hits == results.models[0].clean_hits
-    assert data.protocol.identity() == expected.identity()
+    assert data.rules.identity() == expected.identity()
 
 
 def precision_at_5(relevant, counts):
@@ -118,7 +118,7 @@ def test_a_metric_more_is_one_entry_and_is_in_records_results_bars_and_page(squa
     metric = Metric("precision_at_5", "P@5", meaning, "manning2008introduction", 5, precision_at_5)
     monkeypatch.setitem(METRICS._entries, metric.name, metric)
     names = ("recall_at_1", "precision_at_5")
-    data = replace(squares, protocol=SameClass(metrics=names))
+    data = replace(squares, rules=SameClass(metrics=names))
     model = SmallNet()
     model.head.weight.data[2:] = 0
     attack = build_attack("noise", 8 / 255)
@@ -147,7 +147,7 @@ def test_a_metric_more_is_one_entry_and_is_in_records_results_bars_and_page(squa
 
 
 def test_another_headline_is_quoted_tested_and_compared_with_its_own_chance(squares, tmp_path):
-    data = replace(squares, protocol=SameClass(headline="recall_at_2"))
+    data = replace(squares, rules=SameClass(headline="recall_at_2"))
     model = SmallNet()
     model.head.weight.data[2:] = 0
     results = evaluate({"net": model}, data, [build_attack("noise", 8 / 255)], out=tmp_path, options=QUIET)
@@ -162,12 +162,12 @@ def test_another_headline_is_quoted_tested_and_compared_with_its_own_chance(squa
 
 
 def test_a_headline_that_is_no_hit_or_miss_is_refused(squares, tmp_path):
-    data = replace(squares, protocol=SameClass(headline="map_at_r"))
+    data = replace(squares, rules=SameClass(headline="map_at_r"))
     with pytest.raises(DataError, match="'map_at_r' is no hit or miss of each query: choose one of recall_at_1,"):
         evaluate({"net": SmallNet()}, data, [], out=tmp_path, options=QUIET)
 
 
 def test_a_metric_that_there_is_not_names_the_nearest(squares, tmp_path):
-    data = replace(squares, protocol=SameClass(metrics=("recall_at_1", "recall_at_3")))
+    data = replace(squares, rules=SameClass(metrics=("recall_at_1", "recall_at_3")))
     with pytest.raises(UnknownNameError, match=r"unknown metric 'recall_at_3': did you mean 'recall_at_\d"):
         evaluate({"net": SmallNet()}, data, [], out=tmp_path, options=QUIET)

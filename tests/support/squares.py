@@ -32,7 +32,7 @@ def make_dataset(classes: int = 6, per_class: int = 8, size: int = 10) -> Retrie
         train=np.flatnonzero(labels < classes // 2),
         query=test,
         gallery=test,
-        summary="Trained on half of the colours, tested on the other half.",
+        protocol="Trained on half of the colours, tested on the other half.",
         image_size=size,
         augmentation="none",
     )

@@ -14,7 +14,7 @@ from few_digits import few_digits
 from killed import KILLED, train_apart
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from robustdml.attacks import GOALS
+from robustdml.attacks import build_attack
 from robustdml.config import RunOptions, TrainConfig
 from robustdml.errors import MissingPackageError, Terminated
 from robustdml.training import loop, train
@@ -35,7 +35,7 @@ def digits():
 
 
 def run(digits, out: Path, options: RunOptions = SHOWN, config: TrainConfig = CONFIG):
-    return train(digits, config, out, goals=GOALS, options=options)
+    return train(digits, config, out, build_attack=build_attack, options=options)
 
 
 def curves(out: Path) -> dict[str, list[tuple[int, float]]]:

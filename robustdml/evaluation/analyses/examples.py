@@ -92,7 +92,7 @@ class _Writer:
         )
 
     def _hits(self, ids: npt.NDArray[np.int64], query: int) -> tuple[Hit, ...]:
-        relevant = self._dataset.protocol.relevant(np.full(len(ids), query), ids)
+        relevant = self._dataset.rules.relevant(np.full(len(ids), query), ids)
         return tuple(
             Hit(id=item, class_name=self._class(item), relevant=right, image=self._item(item))
             for item, right in zip(ids.tolist(), relevant.tolist(), strict=True)
