@@ -10,7 +10,7 @@ import time
 
 from robustdml.attacks import build_suite
 from robustdml.data import load_dataset
-from robustdml.evaluation.calibration import BUDGETS, DIMENSIONS, linear_settings, reached_by
+from robustdml.evaluation.checks.calibration import BUDGETS, DIMENSIONS, linear_settings, reached_by
 from robustdml.threat import ThreatModel
 
 STAGES = [

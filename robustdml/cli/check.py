@@ -66,7 +66,7 @@ def check(
 def _calibration(dataset: RetrievalDataset) -> Iterator[str]:
     """What the standard suite reaches on random linear embeddings of the data set, beside the exact value."""
     from robustdml.attacks import build_suite
-    from robustdml.evaluation.calibration import linear_settings, reached_by
+    from robustdml.evaluation.checks.calibration import linear_settings, reached_by
 
     yield "What the standard suite reaches on linear embeddings of these images, where the exact R@1 is known:"
     yield "dimensions  eps     clean  exact  reached  missed queries  gradients a query"

@@ -9,14 +9,14 @@ from robustdml.evaluation.assemble import assemble as assemble
 from robustdml.importing import lazily
 
 if TYPE_CHECKING:
-    from robustdml.evaluation.checking import check as check
+    from robustdml.evaluation.checks.checking import check as check
     from robustdml.evaluation.entries import metric_entries as metric_entries
     from robustdml.evaluation.run import evaluate as evaluate
     from robustdml.evaluation.subjects import Subject as Subject
     from robustdml.evaluation.subjects import load_subjects as load_subjects
 
 _HOMES = {
-    "check": "checking",
+    "check": "checks.checking",
     "Subject": "subjects",
     "evaluate": "run",
     "load_subjects": "subjects",

@@ -32,7 +32,7 @@ def flags(
     """All flags of an evaluation, the gravest first.
 
     Args:
-        detected: what was found before the attacks (see `robustdml.evaluation.detectors`).
+        detected: what was found before the attacks (see `robustdml.evaluation.checks.detectors`).
     """
     # What attacks on the gallery reach says nothing of how strong those on the query are.
     queries = [entry for entry in attacks if entry.side == "query"]

@@ -210,7 +210,7 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-#: Measured of the queries that search a changed gallery (`robustdml.evaluation.poisoning`), whatever the goal.
+#: Measured of queries that search a changed gallery (`robustdml.evaluation.attacking.poisoning`), whatever the goal.
 POISONED_FIRST = "poisoned_first"
 
 

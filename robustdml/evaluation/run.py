@@ -25,16 +25,16 @@ from robustdml.evaluation.analyses.maps import mapped_queries
 from robustdml.evaluation.analyses.model_run import ModelRun
 from robustdml.evaluation.analyses.shown import ANALYSES
 from robustdml.evaluation.assemble import assemble, hits, model_cells
-from robustdml.evaluation.attacking import attack_shard, reason_of
-from robustdml.evaluation.copies import copies
-from robustdml.evaluation.detectors import IMAGES, examine, probe
+from robustdml.evaluation.attacking.poisoning import Prepared, poison_gallery, prepare
+from robustdml.evaluation.attacking.queries import attack_shard, reason_of
+from robustdml.evaluation.attacking.staged import staged_shard
+from robustdml.evaluation.checks.copies import copies
+from robustdml.evaluation.checks.detectors import IMAGES, examine, probe
 from robustdml.evaluation.entries import attack_entries, describe, environment, query_entry
 from robustdml.evaluation.identity import answers, identities, package_versions
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.plan import Plan
-from robustdml.evaluation.poisoning import Prepared, poison_gallery, prepare
 from robustdml.evaluation.records import Records
-from robustdml.evaluation.staged import staged_shard
 from robustdml.evaluation.store import CellKey, Failure, Store
 from robustdml.evaluation.subjects import Subject, preparations, subjects_from_modules
 from robustdml.files import claim_run_folder

@@ -15,7 +15,7 @@ from robustdml.attacks import build_suite
 from robustdml.data import ArrayImages
 from robustdml.data.tensors import ImageTensors
 from robustdml.evaluation import evaluate
-from robustdml.evaluation.copies import copies
+from robustdml.evaluation.checks.copies import copies
 
 DIGITS = small_digits()
 BAD, HONEST = bad_models(DIGITS), honest_models(DIGITS)

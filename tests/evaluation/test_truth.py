@@ -13,9 +13,9 @@ from robustdml.attacks import build_attack, build_suite
 from robustdml.data import load_dataset
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import BudgetError, DataError, SpecError
-from robustdml.evaluation import truth as truth_module
-from robustdml.evaluation.calibration import linear_settings, reached_by
-from robustdml.evaluation.truth import LinearRetrieval
+from robustdml.evaluation.checks import truth as truth_module
+from robustdml.evaluation.checks.calibration import linear_settings, reached_by
+from robustdml.evaluation.checks.truth import LinearRetrieval
 from robustdml.threat import ThreatModel
 
 NORMS = ("linf", "l2", "l1")

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from robustdml.data import RetrievalDataset, load_dataset
 from robustdml.data.tensors import ImageTensors
-from robustdml.evaluation.detectors import IMAGES, examine, probe
+from robustdml.evaluation.checks.detectors import IMAGES, examine, probe
 from robustdml.evaluation.judge import Judge
 from robustdml.models import evaluation_mode
 from robustdml.results import Flag

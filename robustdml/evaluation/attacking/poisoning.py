@@ -14,7 +14,7 @@ import torch
 
 from robustdml.contracts import Attack, FittedAttack, GalleryAttack, TwoSidedAttack
 from robustdml.errors import AttackError, AttackSkipped, CheckpointError
-from robustdml.evaluation.attacking import Cost, metered, run_attack
+from robustdml.evaluation.attacking.queries import Cost, metered, run_attack
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.measures import POISONED_FIRST
 from robustdml.evaluation.records import Records, totals
@@ -79,7 +79,7 @@ def poison_gallery(judge: Judge, attack: GalleryAttack, *, seed: int) -> Poisone
 
     Raises:
         AttackSkipped: there are no gallery images at hand.
-        AttackError: see `robustdml.evaluation.attacking.run_attack`; or no item, or one twice, is to be changed.
+        AttackError: see `run_attack`; or no item, or one twice, is to be changed.
     """
     load = judge.gallery.images
     if load is None:

@@ -15,9 +15,9 @@ from robustdml.data import RetrievalDataset, RetrievalSplit
 from robustdml.data.images import ArrayImages
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import SpecError
-from robustdml.evaluation.attacking import attack_shard
+from robustdml.evaluation.attacking.queries import attack_shard
+from robustdml.evaluation.checks.truth import LinearRetrieval, Truth
 from robustdml.evaluation.judge import Judge
-from robustdml.evaluation.truth import LinearRetrieval, Truth
 from robustdml.retrieval.embed import Embedder
 from robustdml.seeding import stream
 from robustdml.threat import ThreatModel

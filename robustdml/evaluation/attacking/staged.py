@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustdml.contracts import StagedAttack
 from robustdml.errors import AttackError, AttackTimeout
-from robustdml.evaluation.attacking import Attacked, Cost, judged, metered, reason_of, run_attack
+from robustdml.evaluation.attacking.queries import Attacked, Cost, judged, metered, reason_of, run_attack
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.records import Records, StagePass
 from robustdml.seeding import derive_seed
