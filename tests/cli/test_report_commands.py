@@ -177,6 +177,7 @@ def test_what_cannot_be_compared_is_one_sentence(runs):
     refused(cli("compare", runs / "nowhere", runs / "after"), r"no results\.json in")
 
 
+@pytest.mark.compatible("Paths and terminals", "`~` after `=`", "is the home folder")
 def test_a_tilde_is_the_home_folder_also_where_no_shell_expands_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     for path, expected in (("~/x", tmp_path / "x"), ("~", tmp_path), ("./~/x", Path("~/x")), ("run:1", Path("run:1"))):

@@ -30,6 +30,7 @@ def test_loads_rgb(tmp_path):
         np.testing.assert_array_equal(np.asarray(image), HALVES)
 
 
+@pytest.mark.compatible("Photos", "an EXIF tag that says the camera was turned", "turned upright")
 def test_turns_upright_by_the_exif_tag(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # The camera was held so that the picture must be turned clockwise by a quarter.
@@ -38,6 +39,7 @@ def test_turns_upright_by_the_exif_tag(tmp_path):
 
 
 @pytest.mark.parametrize("palette", [False, True])
+@pytest.mark.compatible("Photos", "transparency, also in a palette", "shown over white")
 def test_shows_transparency_over_white(tmp_path, palette):
     pixels = np.zeros((2, 2, 4), np.uint8)
     pixels[0, :, 3] = 255
