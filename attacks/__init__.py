@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .native.pgd import PGD as PGD
     from .native.rays import RayS as RayS
     from .native.square import Square as Square
+    from .native.straight_through import StraightThrough as StraightThrough
     from .native.transfer import Transfer as Transfer
 
 _HOMES = {
@@ -55,6 +56,7 @@ _HOMES = {
     "RetrievalClassifier": "libraries.classifier",
     "Shift": "goals.untargeted",
     "Square": "native.square",
+    "StraightThrough": "native.straight_through",
     "Transfer": "native.transfer",
 }
 
@@ -80,6 +82,7 @@ __all__ = [
     "RetrievalClassifier",
     "Shift",
     "Square",
+    "StraightThrough",
     "Transfer",
     "build_attack",
     "build_suite",

@@ -21,6 +21,7 @@ from .native import factories as native
 if TYPE_CHECKING:
     from robustdml.contracts import Attack
 
+    from .native.straight_through import StraightThrough
     from .native.transfer import Transfer
 
 ATTACKS: Registry[AttackFactory] = Registry("attack")
@@ -43,6 +44,23 @@ ATTACKS.add(
         {"surrogate": "", "attack": "margin"},
         knowledge="transfer",
         by_name_only="it needs a surrogate, as in transfer(surrogate='runs/other', attack=margin)",
+    ),
+)
+
+
+def _straight(attack: str, eps: float, around: bool) -> StraightThrough:
+    from .native.straight_through import StraightThrough
+
+    return StraightThrough(build_attack(attack, eps), around)
+
+
+ATTACKS.add(
+    "straight",
+    AttackFactory(
+        "another attack, by gradients that pass straight through rounding",
+        _straight,
+        {"attack": "margin", "around": False},
+        by_name_only="it is for models without useful gradients, as in straight(attack=mi)",
     ),
 )
 

@@ -20,6 +20,7 @@ from robustdml.models.multibn import branch_names as branch_names
 from robustdml.models.multibn import convert_to_multibn as convert_to_multibn
 from robustdml.models.multibn import fold as fold
 from robustdml.models.multibn import freeze_batchnorm as freeze_batchnorm
+from robustdml.models.straight import Straightened as Straightened
 from robustdml.models.syncbn import SynchronisedBatchNorm as SynchronisedBatchNorm
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Checkpoint",
     "EmbeddingModel",
     "ModelConfig",
+    "Straightened",
     "SynchronisedBatchNorm",
     "branch_layout",
     "branch_names",
