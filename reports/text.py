@@ -30,6 +30,12 @@ def fraction(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.3f}"
 
 
+def nmi(model: ModelEntry) -> str:
+    """The NMI, and how far it varies with the start of the clustering where that was measured."""
+    spread = "" if model.nmi_spread is None else f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{model.nmi_spread:.3f}"
+    return f"{fraction(model.nmi)}{spread}"
+
+
 def interval(score: Score) -> str:
     """The 95 % interval of the headline."""
     return f"{score.low:.3f}\N{EN DASH}{score.high:.3f}"

@@ -183,6 +183,9 @@ class ModelEntry(_Record):
     #: `robustdml.retrieval.clustering`. Where queries search each other it is the whole test set. None where it is
     #: undefined, and in results from before these were measured.
     nmi: Share | None = None
+    #: Its standard deviation over the starts of k-means, of which ``nmi`` is the first (in results from before it was
+    #: measured, None, and ``nmi`` the best start of five).
+    nmi_spread: Annotated[float, Field(ge=0)] | None = None
     pi_ratio: Annotated[float, Field(ge=0)] | None = None
     #: How its images were prepared; None in results from before this was kept.
     preprocessing: Preprocessing | None = None

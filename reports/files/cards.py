@@ -92,7 +92,7 @@ def card_markdown(index: Index, model: ModelEntry) -> str:
         ("Training method", model.method or "not known"),
         ("Parameters", text.count(model.parameters)),
         ("Embedding", f"{model.embedding_dim} dimensions, effective rank {model.health.effective_rank:.1f}"),
-        ("Layout by class, clean", f"NMI {text.fraction(model.nmi)}, π ratio {text.fraction(model.pi_ratio)}"),
+        ("Layout by class, clean", f"NMI {text.nmi(model)}, π ratio {text.fraction(model.pi_ratio)}"),
         ("Source", model.source),
         ("Weights (SHA-256)", model.fingerprint),
         ("Data set", f"{dataset.name}, {text.counted(dataset.classes, 'class', 'classes')}"),

@@ -72,7 +72,7 @@ def _row(index: Index, model: ModelEntry, own: tuple[Measurement, ...]) -> list[
     return [
         f"{name} (collapsed)" if model.health.collapsed else name,
         f"{text.fraction(model.clean.value)} ({text.interval(model.clean)})",
-        text.fraction(model.nmi),
+        text.nmi(model),
         text.fraction(model.pi_ratio),
         f"invalid: {escape(invalid.title)}" if invalid else _worst(worst),
         text.ABSENT if kept is None else text.percent(kept),

@@ -136,7 +136,7 @@ def _model(model: ModelEntry) -> ModelRow:
         text.count(model.parameters),
         f"{model.health.effective_rank:.1f}",
         text.fraction(model.health.mean_cosine),
-        text.fraction(model.nmi),
+        text.nmi(model),
         text.fraction(model.pi_ratio),
     )
     return ModelRow(model.name, model.health.collapsed, columns, model.fingerprint, text.prepared(model))

@@ -42,7 +42,7 @@ from robustdml.models import evaluation_mode, weights_fingerprint
 from robustdml.preprocessing import Preprocessing
 from robustdml.progress import Advance, progress
 from robustdml.results import EvalSpec, Flag, ModelEntry, Results
-from robustdml.retrieval.clustering import nmi, pi_ratio
+from robustdml.retrieval.clustering import nmi_of_starts, pi_ratio
 from robustdml.retrieval.collapse import health
 from robustdml.retrieval.embed import Embedder
 from robustdml.retrieval.metrics import score
@@ -223,6 +223,7 @@ class _Evaluation:
     def _entry(self, subject: Subject, judge: Judge, clean: Records) -> ModelEntry:
         embeddings, classes = judge.gallery_embeddings, self.dataset.labels[self.dataset.gallery]
         headline = self.dataset.rules.headline
+        clustered = nmi_of_starts(embeddings, classes)
         return ModelEntry(
             name=subject.name,
             source=subject.source,
@@ -236,7 +237,8 @@ class _Evaluation:
             clean=score(clean.values, clean.labels, headline=headline, seed=self.spec.seed),
             clean_hits=hits(clean.values[headline]),
             health=health(embeddings),
-            nmi=nmi(embeddings, classes),
+            nmi=next(iter(clustered), None),
+            nmi_spread=float(np.std(clustered, ddof=1)) if clustered else None,
             pi_ratio=pi_ratio(embeddings, classes),
         )
 

@@ -24,7 +24,7 @@ from robustdml.evaluation.records import merged
 from robustdml.evaluation.store import read_shard
 from robustdml.reports import render_report
 from robustdml.results import Results, unpack_hits
-from robustdml.retrieval.clustering import nmi, pi_ratio
+from robustdml.retrieval.clustering import nmi_of_starts, pi_ratio
 from robustdml.threat import ThreatModel
 
 
@@ -321,7 +321,9 @@ def test_the_layout_by_class_is_that_of_the_whole_gallery_whatever_the_sample(tm
     embeddings = torch.nn.functional.normalize(embeddings, dim=1).numpy()
     labels = data.labels[data.gallery]
     assert few.nmi < 1
-    assert few.nmi == pytest.approx(nmi(embeddings, labels))
+    values = nmi_of_starts(embeddings, labels)
+    assert few.nmi == pytest.approx(values[0])
+    assert few.nmi_spread == pytest.approx(np.std(values, ddof=1))
     assert few.pi_ratio == pytest.approx(pi_ratio(embeddings, labels), rel=1e-5)
 
 
@@ -332,17 +334,18 @@ def test_a_model_that_sees_nothing_has_no_ratio_and_its_results_are_written(squa
 
     run(squares, [], tmp_path, {"blind": Blind()})
     entry = Results.load(tmp_path).models[0]
-    assert (entry.nmi, entry.pi_ratio) == (0, None)
+    assert (entry.nmi, entry.nmi_spread, entry.pi_ratio) == (0, 0, None)
 
 
 def test_results_from_before_a_field_was_measured_are_still_read(squares, tmp_path):
     run(squares, [], tmp_path)
     written = json.loads((tmp_path / "results.json").read_text())
     assert written["models"][0].pop("nmi") > 0
+    assert written["models"][0].pop("nmi_spread") >= 0
     assert written["models"][0].pop("pi_ratio") > 0
     (tmp_path / "results.json").write_text(json.dumps(written))
     entry = Results.load(tmp_path).models[0]
-    assert (entry.nmi, entry.pi_ratio) == (None, None)
+    assert (entry.nmi, entry.nmi_spread, entry.pi_ratio) == (None, None, None)
 
 
 def test_masked_gradients_are_flagged_where_noise_wins(squares, tmp_path):
