@@ -33,17 +33,23 @@ class TrainConfig:
         image_size: side of the training images, in pixels; None takes the data set's.
         resize: to what the shorter side is brought before the square of ``image_size`` is cut out of the centre; None
             takes ``image_size``, or with ``pretrained`` what the published weights were made for.
+        squash: bring both sides to ``resize`` instead, whatever that does to the proportions.
+        crop_scale: the smallest share of an image's area that a random crop of training takes, in (0, 1]; None takes
+            the data set's augmentation as it is (0.4 where it crops; the paper's is 0.08).
         pretrained: start from published weights.
+        weights: which, by the name that torchvision gives them, such as ``"IMAGENET1K_V1"``; None takes the newest.
+            With a name, ``pretrained`` need not be said.
         loss: a spec of `robustdml.training.LOSSES`, such as ``"arcface(scale=32)"``.
         miner: a spec such as ``"BatchHardMiner"``; None takes the one that goes with the loss, ``"none"`` takes all
             pairs.
         loss_learning_rate: peak rate of what the loss itself learns (ArcFace's centres: the paper's 5e-4), above 0.
+        loss_weight_decay: of what the loss learns, S2SD's target networks included, at least 0 (as published).
         epochs: passes over the training images, at least 1.
         batch_size: clean images of a step, at least 4; a multiple of ``m_per_class``.
         m_per_class: images of each class in a batch, at least 2; None takes 4, or as many as a batch needs where the
             data have few classes.
         learning_rate: peak of Adam's rate, above 0.
-        weight_decay: of Adam, at least 0.
+        weight_decay: of the model's weights by Adam, at least 0.
         eps: training budget, in pixels of [0, 1].
         attack_steps: gradient steps that make a training example, at least 1.
         targets: T of MTAX, at least 1.
@@ -71,10 +77,14 @@ class TrainConfig:
     embedding_dim: int = 128
     image_size: int | None = None
     resize: int | None = None
+    squash: bool = False
+    crop_scale: float | None = None
     pretrained: bool = False
+    weights: str | None = None
     loss: str = "multisimilarity"
     miner: str | None = None
     loss_learning_rate: float = 5e-4
+    loss_weight_decay: float = 0.0
     epochs: int = 20
     batch_size: int = 64
     m_per_class: int | None = None
@@ -94,6 +104,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         ThreatModel(self.eps)
+        if self.weights is not None:
+            object.__setattr__(self, "pretrained", True)
+        if self.crop_scale is not None and not 0 < self.crop_scale <= 1:
+            raise SpecError(f"crop_scale={self.crop_scale} must be a share of an image's area, in (0, 1]")
         at_least = {
             "epochs": 1,
             "attack_steps": 1,
@@ -116,8 +130,9 @@ class TrainConfig:
         for name in ("learning_rate", "loss_learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise SpecError(f"{name}={getattr(self, name)} must be a number above 0")
-        if not 0 <= self.weight_decay < math.inf:
-            raise SpecError(f"weight_decay={self.weight_decay} must be a number of at least 0")
+        for name in ("weight_decay", "loss_weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise SpecError(f"{name}={getattr(self, name)} must be a number of at least 0")
         if not 0 <= self.clip_gradient < math.inf or not 0 <= self.average_weights < 1:
             raise SpecError(
                 f"clip_gradient={self.clip_gradient} must be a number of at least 0, and "

@@ -48,7 +48,8 @@ class ES(PlainGoal):
     """ES: as far as possible from the clean embedding, by Euclidean distance.
 
     There is no gradient at the clean embedding itself. The distance is therefore taken to a point 0.001 beside it, in a
-    direction drawn by seed and query. RobRank adds 1e-7, where the rounding of the batch decides the first step.
+    direction drawn by seed and query. RobRank's distance, torch's ``pairwise_distance``, adds 1e-6 to every coordinate
+    of the difference: its first step is in the direction of all ones, the same for every query.
     """
 
     name = "es"

@@ -35,7 +35,13 @@ _DEFAULT = TrainConfig()
     show_default=True,
     help="Peak rate of what the loss learns, such as ArcFace's centres.",
 )
-@click.option("--weight-decay", default=_DEFAULT.weight_decay, show_default=True)
+@click.option("--weight-decay", default=_DEFAULT.weight_decay, show_default=True, help="Of the model's weights.")
+@click.option(
+    "--loss-weight-decay",
+    default=_DEFAULT.loss_weight_decay,
+    show_default=True,
+    help="Of what the loss learns, such as ArcFace's centres.",
+)
 @click.option("--eps", default=format_eps(_DEFAULT.eps), show_default=True, help="Training budget, e.g. 2/255.")
 @click.option("--attack-steps", default=_DEFAULT.attack_steps, show_default=True, help="Steps per training example.")
 @click.option("--targets", default=_DEFAULT.targets, show_default=True, help="T: targets of a MTAX.")
@@ -60,7 +66,14 @@ _DEFAULT = TrainConfig()
     type=int,
     help="Shorter side before the centre crop [default: --image-size; the pretrained weights' own].",
 )
+@click.option("--squash", is_flag=True, help="Bring both sides to --resize, not the shorter one.")
+@click.option(
+    "--crop-scale",
+    type=float,
+    help="Smallest share of the area that a random crop takes [default: the data set's, 0.4; the paper's: 0.08].",
+)
 @click.option("--pretrained", is_flag=True, help="Start from published weights (downloaded).")
+@click.option("--weights", help="Which published weights, such as IMAGENET1K_V1 [default: the newest]; --pretrained.")
 @click.option(
     "--validation-classes",
     type=int,

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from robustdml.errors import UnknownNameError
+from robustdml.errors import SpecError, UnknownNameError
 from robustdml.preprocessing import Preprocessing
 
 View = Callable[[Tensor], Tensor]
@@ -23,7 +23,23 @@ def evaluation_view(preprocessing: Preprocessing) -> View:
     return _chain(preprocessing.square, _to_float)
 
 
-def augmentation(name: str, preprocessing: Preprocessing) -> View:
+#: The smallest share of the area that a random crop takes, where nothing else is said.
+_CROP_SCALE = 0.4
+
+
+def crop_scale(name: str, wanted: float | None) -> float | None:
+    """The smallest share of the area that the crops of an augmentation take; None where it does not crop.
+
+    Raises:
+        SpecError: it does not crop, and a share is wanted.
+    """
+    crops = name.startswith("crop")
+    if wanted is not None and not crops:
+        raise SpecError(f"crop_scale={wanted}: the images of this data set are not cropped in training ('{name}')")
+    return (wanted or _CROP_SCALE) if crops else None
+
+
+def augmentation(name: str, preprocessing: Preprocessing, scale: float | None = None) -> View:
     """The random view of training with that name.
 
     Args:
@@ -31,6 +47,7 @@ def augmentation(name: str, preprocessing: Preprocessing) -> View:
             and scales by 0.9 to 1.1 and fills with black; ``crop``, a random crop of 40 to 100 % of the area;
             ``crop-flip``, the same with a random mirror image.
         preprocessing: of the model; a random crop takes its size and interpolation.
+        scale: another smallest share of the area, for those that crop.
 
     Returns:
         A function from uint8 (3, H, W) to float32 (3, S, S) in [0, 1]. Its randomness comes from torch's global CPU
@@ -41,10 +58,14 @@ def augmentation(name: str, preprocessing: Preprocessing) -> View:
     """
     if name not in _AUGMENTATIONS:
         raise UnknownNameError("augmentation", name, _AUGMENTATIONS)
-    return _AUGMENTATIONS[name](preprocessing)
+    return _AUGMENTATIONS[name](preprocessing, crop_scale(name, scale))
 
 
-def _shift(preprocessing: Preprocessing) -> View:
+def _none(preprocessing: Preprocessing, scale: float | None) -> View:
+    return evaluation_view(preprocessing)
+
+
+def _shift(preprocessing: Preprocessing, scale: float | None) -> View:
     from torchvision.transforms import v2
 
     # Digits stand on black, so black is what a shift uncovers.
@@ -54,19 +75,22 @@ def _shift(preprocessing: Preprocessing) -> View:
     return _chain(preprocessing.square, move, _to_float)
 
 
-def _crop(preprocessing: Preprocessing) -> View:
+def _crop(preprocessing: Preprocessing, scale: float | None) -> View:
     from torchvision.transforms import v2
 
     crop = v2.RandomResizedCrop(
-        preprocessing.size, scale=(0.4, 1.0), interpolation=preprocessing.interpolation_mode, antialias=True
+        preprocessing.size,
+        scale=(scale or _CROP_SCALE, 1.0),
+        interpolation=preprocessing.interpolation_mode,
+        antialias=True,
     )
     return _chain(crop, _to_float)
 
 
-def _crop_flip(preprocessing: Preprocessing) -> View:
+def _crop_flip(preprocessing: Preprocessing, scale: float | None) -> View:
     from torchvision.transforms import v2
 
-    return _chain(_crop(preprocessing), v2.RandomHorizontalFlip())
+    return _chain(_crop(preprocessing, scale), v2.RandomHorizontalFlip())
 
 
 def _chain(*steps: View) -> View:
@@ -84,9 +108,9 @@ def _to_float(image: Tensor) -> Tensor:
     return image.to(torch.float32).mul_(1 / 255)
 
 
-_AUGMENTATIONS: dict[str, Callable[[Preprocessing], View]] = {
+_AUGMENTATIONS: dict[str, Callable[[Preprocessing, float | None], View]] = {
     "crop": _crop,
     "crop-flip": _crop_flip,
-    "none": evaluation_view,
+    "none": _none,
     "shift": _shift,
 }

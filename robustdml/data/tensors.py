@@ -88,14 +88,16 @@ class TrainTensors:
     Args:
         images: the images; their cache and their preprocessing are used.
         augmentation_name: a name that `robustdml.data.augment.augmentation` knows.
+        crop_scale: the smallest share of the area that a random crop takes; None takes the augmentation's own.
 
     Raises:
         UnknownNameError: there is no augmentation of that name.
+        SpecError: a ``crop_scale`` for an augmentation that does not crop.
     """
 
-    def __init__(self, images: ImageTensors, augmentation_name: str) -> None:
+    def __init__(self, images: ImageTensors, augmentation_name: str, crop_scale: float | None = None) -> None:
         self._images = images
-        self._view = augmentation(augmentation_name, images.preprocessing)
+        self._view = augmentation(augmentation_name, images.preprocessing, crop_scale)
 
     def batch(self, rows: RowNumbers, seeds: RowNumbers) -> Tensor:
         """One random view of each row: float32, (n, 3, S, S), in [0, 1].

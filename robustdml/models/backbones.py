@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from robustdml.errors import SpecError
+from robustdml.errors import SpecError, UnknownNameError
 from robustdml.models.small import SmallResNet
 from robustdml.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, declared, three
 from robustdml.registry import Registry
@@ -25,28 +25,62 @@ class Backbone:
 
     Args:
         summary: one line for listings.
-        build: ``build(pretrained, image_size) -> (network, number of features F)``; ``image_size`` is the side in
-            pixels, for networks that must know it.
+        build: ``build(pretrained, image_size) -> (network, number of features F)``; ``pretrained`` may be the name of
+            published weights; ``image_size`` is the side in pixels, for networks that must know it.
         pretrained: whether weights exist that ``pretrained=True`` downloads.
         preprocessing: how the images of a network are prepared: as its published weights ask for; the plain view and
             ImageNet's statistics where it has none.
+        weights: the names of its published weights, the newest first, where the library has names for them.
+        preprocessing_of: that of weights by name, ``"DEFAULT"`` being the newest; goes before ``preprocessing``.
     """
 
     summary: str
-    build: Callable[[bool, int], tuple[nn.Module, int]]
+    build: Callable[[bool | str, int], tuple[nn.Module, int]]
     pretrained: bool
     preprocessing: Callable[[nn.Module], Preprocessing] = _plain
+    weights: Callable[[], tuple[str, ...]] = tuple
+    preprocessing_of: Callable[[str], Preprocessing] | None = None
+
+    def named_weights(self, pretrained: bool | str) -> str | None:
+        """The name of the weights that ``pretrained`` stands for; None where there are none, or none with a name.
+
+        Raises:
+            UnknownNameError: it names weights that do not exist.
+            SpecError: it names weights, and those of this backbone have no names.
+        """
+        known = self.weights() if pretrained else ()
+        if not isinstance(pretrained, str):
+            return next(iter(known), None)
+        if not known:
+            raise SpecError(
+                f"weights '{pretrained}': only torchvision's backbones have several by name, and this is "
+                f"{self.summary}: leave --weights out (timm's are named in --backbone, as timm.resnet50.tv_in1k)"
+            )
+        if pretrained not in known:
+            raise UnknownNameError(f"weights of {self.summary}:", pretrained, known)
+        return pretrained
+
+    def prepared(self, network: nn.Module, pretrained: bool | str) -> Preprocessing:
+        """How the images of a network are prepared that was built from those weights."""
+        if self.preprocessing_of is None:
+            return self.preprocessing(network)
+        return self.preprocessing_of(pretrained if isinstance(pretrained, str) else "DEFAULT")
 
 
 def _small(
-    widths: Sequence[int], strides: Sequence[int], stem_stride: int, blocks: int, pretrained: bool, image_size: int
+    widths: Sequence[int],
+    strides: Sequence[int],
+    stem_stride: int,
+    blocks: int,
+    pretrained: bool | str,
+    image_size: int,
 ) -> tuple[nn.Module, int]:
     if pretrained:
         raise SpecError("the small backbones have no pretrained weights: leave --pretrained out, or choose resnet18")
     return SmallResNet(widths, strides, stem_stride=stem_stride, blocks=blocks), widths[-1]
 
 
-def _torchvision(name: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
+def _torchvision(name: str, pretrained: bool | str, image_size: int) -> tuple[nn.Module, int]:
     from torchvision import models as torchvision_models
 
     options: dict[str, object] = {}
@@ -58,8 +92,9 @@ def _torchvision(name: str, pretrained: bool, image_size: int) -> tuple[nn.Modul
             options["input_size"] = (image_size, image_size)
         if name in {"googlenet", "inception_v3"}:
             options |= {"aux_logits": False, "init_weights": True}
+    weights = pretrained if isinstance(pretrained, str) else "DEFAULT" if pretrained else None
     try:
-        network = torchvision_models.get_model(name, weights="DEFAULT" if pretrained else None, **options)
+        network = torchvision_models.get_model(name, weights=weights, **options)
     except OSError as error:
         raise SpecError(
             f"the pretrained weights of '{name}' cannot be downloaded ({error}): connect this machine, copy the file "
@@ -81,10 +116,18 @@ def _torchvision(name: str, pretrained: bool, image_size: int) -> tuple[nn.Modul
     return network, last.in_features
 
 
-def _torchvision_preprocessing(name: str, network: nn.Module) -> Preprocessing:
+def _torchvision_weights(name: str) -> tuple[str, ...]:
     from torchvision import models as torchvision_models
 
-    about = torchvision_models.get_model_weights(name)["DEFAULT"].transforms()
+    known = torchvision_models.get_model_weights(name)
+    newest = known["DEFAULT"].name
+    return (newest, *(weights.name for weights in known if weights.name != newest))
+
+
+def _torchvision_preprocessing(name: str, weights: str) -> Preprocessing:
+    from torchvision import models as torchvision_models
+
+    about = torchvision_models.get_model_weights(name)[weights].transforms()
     mean, std = three(about.mean), three(about.std)
     if name in {"googlenet", "inception_v3"}:
         # Their weights want other statistics than these transforms, which `transform_input` would put right.
@@ -99,8 +142,16 @@ def _torchvision_backbones() -> Iterator[tuple[str, Backbone]]:
     from torchvision import models as torchvision_models
 
     for name in torchvision_models.list_models(module=torchvision_models):
-        build, preprocessing = partial(_torchvision, name), partial(_torchvision_preprocessing, name)
-        yield name, Backbone(f"torchvision's {name}", build, pretrained=True, preprocessing=preprocessing)
+        yield (
+            name,
+            Backbone(
+                f"torchvision's {name}",
+                partial(_torchvision, name),
+                pretrained=True,
+                weights=partial(_torchvision_weights, name),
+                preprocessing_of=partial(_torchvision_preprocessing, name),
+            ),
+        )
 
 
 BACKBONES: Registry[Backbone] = Registry("backbone", _torchvision_backbones)
@@ -117,22 +168,22 @@ for _name, _summary, _widths, _stem_stride, _blocks in [
     )
 
 
-def _timm(name: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
+def _timm(name: str, pretrained: bool | str, image_size: int) -> tuple[nn.Module, int]:
     from robustdml.models import external
 
-    return external.timm_backbone(name, pretrained)
+    return external.timm_backbone(name, bool(pretrained))
 
 
-def _hugging_face(name: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
+def _hugging_face(name: str, pretrained: bool | str, image_size: int) -> tuple[nn.Module, int]:
     from robustdml.models import external
 
-    return external.hugging_face_backbone(name, pretrained, image_size)
+    return external.hugging_face_backbone(name, bool(pretrained), image_size)
 
 
-def _factory(path: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
+def _factory(path: str, pretrained: bool | str, image_size: int) -> tuple[nn.Module, int]:
     from robustdml.models import external
 
-    return external.factory_backbone(path, pretrained, image_size)
+    return external.factory_backbone(path, bool(pretrained), image_size)
 
 
 def _timm_preprocessing(name: str, network: nn.Module) -> Preprocessing:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -97,21 +96,23 @@ class EmbeddingModel(nn.Module):
 
     Args:
         config: what to build; the model's own ``config`` has the preprocessing that was left to the backbone.
-        pretrained: start from the backbone's published weights (downloaded by torchvision).
+        pretrained: start from the backbone's published weights (downloaded by torchvision), the newest or those of
+            that name.
 
     Raises:
-        UnknownNameError: no such backbone.
+        UnknownNameError: no such backbone or weights.
         SpecError: pretrained weights do not exist or cannot be had.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ModelConfig, *, pretrained: bool = False) -> None:
+    def __init__(self, config: ModelConfig, *, pretrained: bool | str = False) -> None:
         super().__init__()
         backbone = find_backbone(config.backbone)
+        backbone.named_weights(pretrained)
         self.backbone, features = backbone.build(pretrained, config.image_size)
-        self.config = config = config.completed(lambda: backbone.preprocessing(self.backbone))
+        self.config = config = config.completed(lambda: backbone.prepared(self.backbone, pretrained))
         self.head = nn.Linear(features, config.embedding_dim)
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
@@ -125,22 +126,6 @@ class EmbeddingModel(nn.Module):
         """Embeddings ``(N, D)`` of length 1 from ``images``, ``(N, 3, H, W)`` in [0, 1]."""
         features = self.backbone((images - self.mean) / self.std)
         return F.normalize(self.head(features).float(), dim=1)
-
-
-@contextmanager
-def captured_features(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Within the block, collect the backbone's features ``(N, F)`` of each forward pass, with their gradients.
-
-    Args:
-        model: an `EmbeddingModel`, or a module that holds one.
-    """
-    found: list[Tensor] = []
-    head = next(module for module in model.modules() if isinstance(module, EmbeddingModel)).head
-    handle = head.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0]))
-    try:
-        yield found
-    finally:
-        handle.remove()
 
 
 def check_backbone(config: ModelConfig) -> bool:

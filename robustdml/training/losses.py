@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import ModuleType
 from typing import Any
 
-from pytorch_metric_learning import losses, miners
+from pytorch_metric_learning import losses, miners, reducers
 from torch import Tensor, nn
 
 from robustdml.errors import SpecError
 from robustdml.registry import Registry, Spec, parse_spec
+from robustdml.training.clamped_softmax import ClampedSoftmax
 from robustdml.training.s2sd import PARAMETERS, S2SD
 
 #: Arguments that the run knows, whatever a loss calls them.
@@ -35,7 +37,11 @@ _NOT_ALONE = frozenset(
     }
 )
 #: Arguments that are objects of the library: a spec cannot write them.
-_OBJECTS = frozenset({"distance", "reducer", "embedding_regularizer", "weight_regularizer", "weight_init_func"})
+_OBJECTS = frozenset({"distance", "embedding_regularizer", "weight_regularizer", "weight_init_func"})
+#: What makes one number of a loss's values, those of anchors, pairs or triplets: a spec names one of these.
+REDUCERS: Registry[str] = Registry("reducer")
+for _name in ("AvgNonZeroReducer", "MeanReducer", "SumReducer", "ThresholdReducer"):
+    REDUCERS.add(_name, _name)
 _NO_MINERS = frozenset({"BaseMiner", "EmbeddingsAlreadyPackagedAsTriplets"})
 
 
@@ -65,7 +71,7 @@ class Loss:
 
     Args:
         summary: one line.
-        kind: a class of ``pytorch_metric_learning.losses``.
+        kind: a class of ``pytorch_metric_learning.losses``, or of this package.
         params: its arguments where they differ from the library's.
         miner: spec of the miner that goes with it, or None.
     """
@@ -77,19 +83,20 @@ class Loss:
 
     def parameters(self) -> dict[str, object]:
         """What a spec may set, with the defaults; an argument without one is shown as None."""
-        own = PARAMETERS if self.kind == "S2SD" else _arguments(getattr(losses, self.kind))
+        own = PARAMETERS if self.kind == "S2SD" else _arguments(_loss_kind(self.kind))
         return {**own, **self.params}
 
 
-# MultiSimilarity: the values of the paper's own baseline (Roth et al. 2020). ArcFace: those of the paper (gamma 0.5 rad
-# = 28.6 degrees, s 16). The rest are usual ones.
+# MultiSimilarity: the values of the paper's own baseline (Roth et al. 2020), but for the mean over all anchors. (There
+# it is over those that a miner left pairs: reducer=AvgNonZeroReducer.) ArcFace: those of the paper (gamma 0.5 rad =
+# 28.6 degrees, s 16). The rest are usual ones.
 LOSSES: Registry[Loss] = Registry("loss")
 LOSSES.add(
     "multisimilarity",
     Loss(
         "MultiSimilarity with its miner (Wang et al. 2019)",
         "MultiSimilarityLoss",
-        {"alpha": 2, "beta": 40, "base": 0.5},
+        {"alpha": 2, "beta": 40, "base": 0.5, "reducer": "MeanReducer"},
         "MultiSimilarityMiner(epsilon=0.1)",
     ),
 )
@@ -106,6 +113,10 @@ LOSSES.add(
 LOSSES.add(
     "arcface",
     Loss("ArcFace, its centres learned (Deng et al. 2019)", "ArcFaceLoss", {"margin": 28.6, "scale": 16}),
+)
+LOSSES.add(
+    "clampedsoftmax",
+    Loss("what MDProp's code ran as ArcFace: a softmax of cosines from 0 on, without a margin", "ClampedSoftmax"),
 )
 LOSSES.add("proxyanchor", Loss("ProxyAnchor, its proxies learned (Kim et al. 2020)", "ProxyAnchorLoss"))
 LOSSES.add("s2sd", Loss("another loss with self-distillation from wider embeddings (Roth et al. 2021)", "S2SD"))
@@ -150,29 +161,51 @@ def build_loss(
 
 def _build_s2sd(text: str, spec: Spec, miner: str | None, classes: int, embedding_dim: int, features: int) -> S2SD:
     params = dict(spec.params)
-    base = params.pop("base", PARAMETERS["base"])
     if unknown := set(params) - set(PARAMETERS):
         raise SpecError(f"'{text}' has no parameter '{min(unknown)}', it has: {', '.join(PARAMETERS)}")
-    if not isinstance(base, str) or parse_spec(base).name == "s2sd":
-        raise SpecError(f"'{text}': base={base!r} must be another loss, such as multisimilarity or 'arcface(scale=32)'")
-    return S2SD(
-        lambda dim: build_loss(base, miner, classes=classes, embedding_dim=dim), embedding_dim, features, params
-    )
+    base = params.pop("base", PARAMETERS["base"])
+    target_base = params.pop("target_base", None) or base
+    for name, value in (("base", base), ("target_base", target_base)):
+        if not isinstance(value, str) or parse_spec(value).name == "s2sd":
+            raise SpecError(
+                f"'{text}': {name}={value!r} must be another loss, such as multisimilarity or 'arcface(scale=32)'"
+            )
+
+    def make(wanted: object, dim: int) -> nn.Module:
+        return build_loss(str(wanted), miner, classes=classes, embedding_dim=dim)
+
+    return S2SD(partial(make, base), partial(make, target_base), embedding_dim, features, params)
 
 
 def _build(text: str, library: ModuleType, spec: Spec, classes: int, embedding_dim: int) -> nn.Module:
-    kind = getattr(library, spec.name)
+    kind = _loss_kind(spec.name) if library is losses else getattr(library, spec.name)
     known = _arguments(kind)
     for key in spec.params:
         if key not in known:
             raise SpecError(f"'{text}' has no parameter '{key}', it has: {', '.join(known) or 'none'}")
     sizes = {**dict.fromkeys(_CLASSES, classes), **dict.fromkeys(_DIMENSIONS, embedding_dim)}
     own = {key: value for key, value in sizes.items() if key in _required(kind)}
+    params = dict(spec.params)
+    if params.get("reducer") is not None:
+        params["reducer"] = _reducer(text, params["reducer"])
+    else:
+        params.pop("reducer", None)
     try:
-        built: nn.Module = kind(**{**own, **spec.params})
+        built: nn.Module = kind(**{**own, **params})
     except Exception as error:  # The library's own checks raise whatever they like.
         raise SpecError(f"'{text}' cannot be built: {' '.join(str(error).split())}") from None
     return built
+
+
+def _loss_kind(name: str) -> type:
+    return ClampedSoftmax if name == "ClampedSoftmax" else getattr(losses, name)
+
+
+def _reducer(text: str, wanted: object) -> nn.Module:
+    if not isinstance(wanted, str):
+        raise SpecError(f"'{text}': reducer={wanted!r} must be one of {', '.join(REDUCERS)}")
+    spec = parse_spec(wanted)
+    return _build(text, reducers, Spec(REDUCERS[spec.name], spec.params), 0, 0)
 
 
 def _signature(kind: type) -> dict[str, inspect.Parameter]:

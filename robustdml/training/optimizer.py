@@ -14,7 +14,8 @@ from robustdml.training.s2sd import S2SD
 class Optimizer:
     """Adam over the model and what the loss learns, and the moving average of the weights where one is wanted.
 
-    Target branches of S2SD learn as the model does; the base losses' own centres have their own rate.
+    Target branches of S2SD learn at the model's rate; the base losses' own centres have their own. Weight decay is that
+    of the model for the model alone, as published.
 
     Args:
         model: what is trained.
@@ -26,10 +27,17 @@ class Optimizer:
     def __init__(self, model: nn.Module, loss: nn.Module, config: TrainConfig, processes: Processes) -> None:
         self._model, self._loss, self._clip, self._processes = model, loss, config.clip_gradient, processes
         heads = list(loss.targets.parameters()) if isinstance(loss, S2SD) else []
-        groups = [{"params": [*model.parameters(), *heads], "peak": config.learning_rate}]
-        if learned := [part for part in loss.parameters() if all(part is not head for head in heads)]:
-            groups.append({"params": learned, "peak": config.loss_learning_rate})
-        self.adam = torch.optim.Adam(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        centres = [part for part in loss.parameters() if all(part is not head for head in heads)]
+        groups = [
+            {"params": part, "peak": peak, "weight_decay": decay}
+            for part, peak, decay in (
+                (list(model.parameters()), config.learning_rate, config.weight_decay),
+                (heads, config.learning_rate, config.loss_weight_decay),
+                (centres, config.loss_learning_rate, config.loss_weight_decay),
+            )
+            if part
+        ]
+        self.adam = torch.optim.Adam(groups, lr=config.learning_rate)
         self.average = None
         if config.average_weights:
             decay = get_ema_multi_avg_fn(config.average_weights)

@@ -88,19 +88,20 @@ def _table(path: Path, name: str, table: object, known: Mapping[str, Any]) -> di
 _LIKE = {
     "kind": '"mtax"', "targets": "5", "eps": '"2/255"', "steps": "1", "image_size": "64",
     "m_per_class": "4", "validation_classes": "5", "patience": "10", "miner": '"BatchHardMiner"',
+    "crop_scale": "0.08", "weights": '"IMAGENET1K_V1"',
     **{part.name: repr(part.default) for part in fields(TrainConfig) if part.default is not None},
     "batchnorm": '"stax"', "eps_factor": "4.0",
 }  # fmt: skip
 
 
 def _fits(key: str, value: object, default: object) -> bool:
-    if key in {"kind", "batchnorm", "miner"} or isinstance(default, str):
+    if key in {"kind", "batchnorm", "miner", "weights"} or isinstance(default, str):
         return isinstance(value, str)
     if key == "part":  # `_branch` says what is wrong with it
         return True
     if isinstance(default, bool):
         return isinstance(value, bool)
-    if key == "eps" or isinstance(default, float):
+    if key in {"eps", "crop_scale"} or isinstance(default, float):
         return _is_number(value)
     return isinstance(value, int) and not isinstance(value, bool)
 

@@ -6,18 +6,23 @@ Shapes: N rows of a batch, D dimensions of the embedding, F features of the back
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from robustdml.errors import SpecError
+from robustdml.models.features import Pooling
 
-#: What a spec may set. Target dimensions are joined by "-".
+#: What a spec may set. Target dimensions are joined by "-"; None takes what stands before it.
 PARAMETERS: dict[str, object] = {
     "base": "multisimilarity",
+    "target_base": None,
     "dims": "512-1024-1536-2048",
+    "pooling": "average",
     "weight": 50.0,
+    "feature_weight": None,
     "temperature": 1.0,
     "feature_distillation": True,
     "start": 1000,
@@ -56,39 +61,53 @@ def distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor
 class S2SD(nn.Module):
     """Half of (base loss + mean target loss), plus weighted distillation of the targets into the embedding.
 
-    Features are those that the backbone returns, pooled already: the paper's sum of average and maximum pooling needs
-    a map, which is not to be had from every backbone.
+    With ``pooling=average-maximum``, as in the published multi-similarity runs, targets see the sum of average and
+    maximum of the backbone's feature map; the embedding itself stands on the backbone's own features. That needs a
+    backbone with such a map, so by default targets see these features too.
 
     Args:
         make_loss: the base loss for an embedding of so many dimensions.
+        make_target_loss: that of a target.
         embedding_dim: D.
         features: F.
-        params: changes to `PARAMETERS`, without ``base``.
+        params: changes to `PARAMETERS`, without ``base`` and ``target_base``.
 
     Raises:
         SpecError: a value out of its range.
     """
 
-    needs_features = True
     steps: Tensor
 
     def __init__(
-        self, make_loss: Callable[[int], nn.Module], embedding_dim: int, features: int, params: dict[str, object]
+        self,
+        make_loss: Callable[[int], nn.Module],
+        make_target_loss: Callable[[int], nn.Module],
+        embedding_dim: int,
+        features: int,
+        params: dict[str, object],
     ) -> None:
         super().__init__()
         values = {**PARAMETERS, **params}
         dims = read_dims(values["dims"])
-        weight, temperature, start = values["weight"], values["temperature"], values["start"]
-        if not _number(weight) or not _number(temperature):
-            raise SpecError(f"s2sd: weight={weight!r} and temperature={temperature!r} must be numbers above 0")
+        start, numbers = values["start"], {}
+        if values["feature_weight"] is None:
+            values["feature_weight"] = values["weight"]
+        for name in ("weight", "feature_weight", "temperature"):
+            if not _number(values[name]):
+                raise SpecError(f"s2sd: {name}={values[name]!r} must be a number above 0")
+            numbers[name] = float(str(values[name]))
+        if values["pooling"] not in get_args(Pooling):
+            raise SpecError(f"s2sd: pooling={values['pooling']!r} is not known: {' or '.join(get_args(Pooling))}")
         if not isinstance(start, int) or isinstance(start, bool) or start < 0:
             raise SpecError(f"s2sd: start={start!r} must be a number of steps, at least 0")
         if not isinstance(values["feature_distillation"], bool):
             raise SpecError(f"s2sd: feature_distillation={values['feature_distillation']!r} must be true or false")
-        self.weight, self.temperature = float(str(weight)), float(str(temperature))
+        self.weight, self.feature_weight, self.temperature = numbers.values()
+        #: Of the features that it is to be given.
+        self.pooling: Pooling = values["pooling"]  # type: ignore[assignment]
         self.start, self.feature_distillation = start, values["feature_distillation"]
         self.loss = make_loss(embedding_dim)
-        self.target_losses = nn.ModuleList(make_loss(dim) for dim in dims)
+        self.target_losses = nn.ModuleList(make_target_loss(dim) for dim in dims)
         self.targets = nn.ModuleList(
             nn.Sequential(nn.Linear(features, dim), nn.ReLU(), nn.Linear(dim, dim)) for dim in dims
         )
@@ -103,7 +122,9 @@ class S2SD(nn.Module):
         terms = [distillation(embeddings, target, self.temperature) for target in targets]
         value = value + self.weight * torch.stack(terms).mean()
         if self.feature_distillation and int(self.steps) >= self.start:
-            value = value + self.weight * distillation(embeddings, F.normalize(features, dim=1), self.temperature)
+            value = value + self.feature_weight * distillation(
+                embeddings, F.normalize(features, dim=1), self.temperature
+            )
         if self.training:
             self.steps += 1
         return value

@@ -16,9 +16,11 @@ from robustdml.branches import Branch, Method
 from robustdml.config import RunOptions, TrainConfig
 from robustdml.contracts import GoalClasses
 from robustdml.data import RetrievalDataset, RetrievalSplit
+from robustdml.data.augment import crop_scale
 from robustdml.data.tensors import ImageTensors, TrainTensors
 from robustdml.errors import SpecError
-from robustdml.models import EmbeddingModel, ModelConfig, check_backbone, convert_to_multibn
+from robustdml.models import EmbeddingModel, ModelConfig, check_backbone, convert_to_multibn, find_backbone
+from robustdml.models.features import check_feature_map
 from robustdml.progress import progress
 from robustdml.seeding import stream
 from robustdml.training.adversarial import check_parts, example_maker
@@ -105,7 +107,15 @@ def set_up(
     rows, validation = dataset.split_validation(held_out, config.seed)
     there, places = np.unique(dataset.labels[rows], return_inverse=True)
     m_per_class = fitting_m_per_class(config.batch_size, len(there), config.m_per_class, held_out)
-    config = replace(config, image_size=model_config.image_size, m_per_class=m_per_class, validation_classes=held_out)
+    weights = find_backbone(config.backbone).named_weights(config.weights or config.pretrained)
+    config = replace(
+        config,
+        image_size=model_config.image_size,
+        m_per_class=m_per_class,
+        validation_classes=held_out,
+        weights=weights,
+        crop_scale=crop_scale(dataset.augmentation, config.crop_scale),
+    )
     device = processes.choose_device(options.device)
     check_parts(config, method.branches)
     about = {"dataset": dataset.name, "dataset_fingerprint": dataset.fingerprint()}
@@ -113,9 +123,11 @@ def set_up(
     processes.check(config.batch_size, method.branches, spec)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        model = EmbeddingModel(model_config, pretrained=config.pretrained)
+        model = EmbeddingModel(model_config, pretrained=config.weights or config.pretrained)
         sizes = {"embedding_dim": config.embedding_dim, "features": model.head.in_features}
         loss = build_loss(config.loss, config.miner, classes=len(there), **sizes).to(device)
+    if getattr(loss, "pooling", "average") != "average":
+        check_feature_map(model)
     if len(method.batchnorms) > 1:
         convert_to_multibn(model, method.batchnorms)
     makers = {
@@ -127,18 +139,20 @@ def set_up(
     views = ImageTensors(dataset.images, model.preprocessing)
     _read_images(views, rows, processes, shown=options.progress and processes.rank == 0)
     watched = np.sort(stream(config.seed, "watched", 0).permutation(rows)[:_WATCHED])
-    images = Images(rows, places, validation, watched, views, TrainTensors(views, dataset.augmentation))
+    images = Images(
+        rows, places, validation, watched, views, TrainTensors(views, dataset.augmentation, config.crop_scale)
+    )
     optimizer = Optimizer(model, loss, config, processes)
     return Setup(config, method, spec, images, model, loss, makers, optimizer, processes, device, options)
 
 
 def _model_config(config: TrainConfig, image_size: int) -> ModelConfig:
     size = config.image_size or image_size
-    found = ModelConfig(config.backbone, config.embedding_dim, size, resize=config.resize)
+    found = ModelConfig(config.backbone, config.embedding_dim, size, resize=config.resize, squash=config.squash or None)
     if config.pretrained:
         return found
     # Weights from scratch are made for what they are trained on, and that is what they keep.
-    return replace(found, resize=config.resize or size, squash=False, interpolation="bilinear")
+    return replace(found, resize=config.resize or size, squash=config.squash, interpolation="bilinear")
 
 
 def _read_images(views: ImageTensors, rows: Integers, processes: Processes, *, shown: bool) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from robustdml.branches import Branch
 from robustdml.models import branch_layout
-from robustdml.models.embedding import captured_features
+from robustdml.models.features import captured_features
 from robustdml.training.processes import ALONE, Processes
 
 
@@ -94,8 +94,8 @@ def step_loss(
         labels: ``(N,)``, of the whole batch.
         branches: which images the step trains on.
         attacks: the attack of each branch but the clean one.
-        loss: maps embeddings and labels of all N + A images to a scalar; one with ``needs_features`` is given the
-            backbone's features ``(N + A, F)`` too.
+        loss: maps embeddings and labels of all N + A images to a scalar; one with ``pooling`` is given the
+            backbone's features ``(N + A, F)`` too, pooled in that way.
         seed: of the targets and start noise of this step.
         processes: those that the batch is shared among.
     """
@@ -119,8 +119,10 @@ def step_loss(
             merged.append((name, size))
     with branch_layout(model, merged):
         batch, batch_labels = (torch.cat([rows[index] for index in order]) for rows in (parts, part_labels))
-        needed = getattr(loss, "needs_features", False)
-        capture: AbstractContextManager[list[Tensor]] = captured_features(model) if needed else nullcontext([])
+        pooling = getattr(loss, "pooling", None)
+        capture: AbstractContextManager[list[Tensor]] = (
+            captured_features(model, pooling) if pooling else nullcontext([])
+        )
         with capture as features, processes.batchnorm(), processes.randomness(seed, shared=False):
             embeddings = model(batch)
     ordered = [all_rows[index] for index in order]

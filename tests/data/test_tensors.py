@@ -176,3 +176,21 @@ def test_refuses_another_number_of_seeds_than_rows():
 def test_unknown_augmentation_suggests_the_nearest():
     with pytest.raises(UnknownNameError, match=r"unknown augmentation 'crop_flip': did you mean 'crop-flip'\? known: "):
         augmentation("crop_flip", 8)
+
+
+@pytest.mark.parametrize(("scale", "least"), [(None, 0.4), (0.08, 0.08), (0.9, 0.9)])
+def test_crops_take_no_smaller_share_of_the_area_than_is_said(scale, least):
+    """One channel rises to the right, another downwards: how far each rises in a view is the side that it shows."""
+    rising = np.zeros((1, 64, 64, 3), np.uint8)
+    rising[..., 0], rising[..., 1] = np.arange(64)[None, None, :] * 4, np.arange(64)[None, :, None] * 4
+    views = TrainTensors(ImageTensors(ArrayImages(rising), 16), "crop", scale).batch([0] * 200, range(200))
+    area = torch.stack([views[:, channel].amax((1, 2)) - views[:, channel].amin((1, 2)) for channel in (0, 1)]).prod(0)
+    # The outermost pixels of a view lie half a pixel inside of its crop.
+    area *= (16 / 15) ** 2 * (255 / 256) ** 2
+    assert area.min() > least - 0.05
+    assert area.min() < least + 0.05
+
+
+def test_a_crop_scale_without_a_crop_is_refused():
+    with pytest.raises(SpecError, match=r"crop_scale=0.08: the images of this data set are not cropped .*'shift'"):
+        TrainTensors(ImageTensors(ArrayImages(PIXELS), 8), "shift", 0.08)

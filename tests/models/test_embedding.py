@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
@@ -187,3 +188,29 @@ def test_a_residual_block_is_that_of_torchvision():
     ours.load_state_dict(theirs.state_dict())
     features = torch.randn(3, 4, 8, 8)
     assert torch.equal(ours(features), theirs(features))
+
+
+def test_weights_are_had_by_name_with_the_view_that_they_were_made_for(monkeypatch):
+    asked = []
+    plain = torchvision.models.resnet50
+
+    def offline(*_, weights, **options):
+        asked.append(weights)
+        return plain(**options)
+
+    monkeypatch.setattr(torchvision.models, "get_model", lambda name, **options: offline(name, **options))
+    with torch.device("meta"):
+        first = EmbeddingModel(ModelConfig("resnet50", image_size=224), pretrained="IMAGENET1K_V1")
+        newest = EmbeddingModel(ModelConfig("resnet50", image_size=224), pretrained=True)
+    assert asked == ["IMAGENET1K_V1", "DEFAULT"]
+    assert [model.preprocessing.resize for model in (first, newest)] == [256, 232]
+    assert BACKBONES["resnet50"].named_weights(True) == "IMAGENET1K_V2"
+    assert BACKBONES["resnet50"].named_weights("IMAGENET1K_V1") == "IMAGENET1K_V1"
+    assert BACKBONES["resnet50"].named_weights(False) is None
+
+
+def test_weights_that_do_not_exist_are_refused_by_name():
+    with pytest.raises(UnknownNameError, match=r"weights of torchvision's resnet18.* 'IMAGENET1K_V2'.*IMAGENET1K_V1"):
+        EmbeddingModel(ModelConfig("resnet18"), pretrained="IMAGENET1K_V2")
+    with pytest.raises(SpecError, match=r"only torchvision's backbones have several by name.* timm.resnet50.tv_in1k"):
+        EmbeddingModel(ModelConfig("timm.resnet10t"), pretrained="IMAGENET1K_V1")

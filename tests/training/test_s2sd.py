@@ -9,8 +9,12 @@ from robustdml.attacks import GOALS
 from robustdml.config import RunOptions, TrainConfig
 from robustdml.data import load_dataset
 from robustdml.errors import SpecError
+from robustdml.models import EmbeddingModel, ModelConfig
+from robustdml.models.features import captured_features, check_feature_map
 from robustdml.training import TrainResult, build_loss, loop, train
+from robustdml.training.processes import ALONE
 from robustdml.training.s2sd import S2SD, distillation
+from robustdml.training.setup import set_up
 
 
 def test_distillation_is_the_divergence_of_the_rows_and_does_not_train_the_teacher() -> None:
@@ -33,7 +37,10 @@ def test_feature_distillation_starts_late() -> None:
     assert second - first == pytest.approx(more, rel=1e-3)
 
 
-@pytest.mark.parametrize("part", ["dims=wide", "base=s2sd", "weight=-1", "start=-1", "foo=1"])
+@pytest.mark.parametrize(
+    "part",
+    ["dims=wide", "base=s2sd", "target_base=s2sd", "feature_weight=0", "pooling=max", "weight=-1", "start=-1", "foo=1"],
+)
 def test_wrong_values_give_a_sentence(part: str) -> None:
     with pytest.raises(SpecError, match=part.split("=")[0]):
         build_loss(f"s2sd({part})", None, classes=2, embedding_dim=4)
@@ -75,6 +82,75 @@ def test_the_value_is_that_of_the_formula() -> None:
     wanted = (base + np.mean([_multisimilarity(target, labels.numpy()) for target in targets])) / 2
     wanted += 5 * (np.mean([divergence(target) for target in targets]) + divergence(unit(raw)))
     assert loss(embeddings, labels, features).item() == pytest.approx(wanted, rel=1e-6)
+
+
+def test_each_published_choice_changes_its_own_term() -> None:
+    """Source and target loss, and the weight of feature distillation, by the difference that each makes."""
+    embeddings, features = F.normalize(torch.randn(6, 4), dim=1), torch.randn(6, 6)
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+
+    def value(text: str) -> tuple[S2SD, float]:
+        torch.manual_seed(0)
+        loss = build_loss(f"s2sd(dims=8, start=0, {text})", "none", classes=2, embedding_dim=4, features=6)
+        assert isinstance(loss, S2SD)
+        return loss, loss(embeddings, labels, features).item()
+
+    loss, plain = value("weight=5")
+    assert loss.feature_weight == 5
+    more = float(distillation(embeddings, F.normalize(features, dim=1), 1))
+    assert value("weight=5, feature_weight=50")[1] - plain == pytest.approx(45 * more, rel=1e-4)
+    (target,) = loss.targets
+    wide = F.normalize(target(features), dim=1)
+    source, aim = (build_loss(name, "none", classes=2, embedding_dim=8) for name in ("multisimilarity", "contrastive"))
+    change = (aim(wide, labels) - source(wide, labels)).item() / 2
+    assert value("weight=5, target_base=contrastive")[1] - plain == pytest.approx(change, rel=1e-4)
+
+
+@pytest.mark.parametrize("backbone", ["resnet-tiny", "resnet18", "timm.resnet10t"])
+def test_targets_see_the_average_and_the_maximum_of_the_map(backbone: str) -> None:
+    torch.manual_seed(0)
+    model = EmbeddingModel(ModelConfig(backbone, embedding_dim=4, image_size=64)).eval()
+    check_feature_map(model)
+    maps: list[torch.Tensor] = []
+    source = model.backbone.layers if backbone == "resnet-tiny" else model.backbone.layer4
+    handle = source.register_forward_hook(lambda _module, _inputs, output: maps.append(output))
+    with torch.no_grad(), captured_features(model, "average-maximum") as both, captured_features(model) as plain:
+        model(torch.rand(2, 3, 64, 64))
+    handle.remove()
+    torch.testing.assert_close(plain[0], maps[0].mean((2, 3)))
+    torch.testing.assert_close(both[0], maps[0].mean((2, 3)) + maps[0].flatten(2).max(2).values)
+    assert not model.training
+
+
+@pytest.mark.parametrize("backbone", ["vgg11_bn", "alexnet", "vit_b_32"])
+def test_a_backbone_whose_features_are_no_average_is_refused(backbone: str) -> None:
+    model = EmbeddingModel(ModelConfig(backbone, embedding_dim=4, image_size=64))
+    with pytest.raises(SpecError, match=f"features of '{backbone}' are no average over a map.* take pooling=average"):
+        check_feature_map(model)
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def test_training_takes_the_pooling_and_does_not_decay_what_the_loss_learns(tmp_path, monkeypatch) -> None:
+    data = load_dataset("digits")
+    seen = []
+    forward = S2SD.forward
+    monkeypatch.setattr(S2SD, "forward", lambda self, *args: seen.append(args[2]) or forward(self, *args))
+    config = TrainConfig(
+        method="st", backbone="resnet-tiny", image_size=16, epochs=1, batch_size=400, embedding_dim=16,
+        validation_classes=0, loss="s2sd(base=arcface, dims=32, pooling=average-maximum)", weight_decay=0.1,
+    )  # fmt: skip
+    run = set_up(data, config, GOALS, RunOptions(device="cpu", progress=False), ALONE)
+    assert [(group["weight_decay"], group["peak"]) for group in run.optimizer.adam.param_groups] == [
+        (0.1, 1e-3), (0.0, 1e-3), (0.0, 5e-4)
+    ]  # fmt: skip
+    learned = [sum(part.numel() for part in group["params"]) for group in run.optimizer.adam.param_groups]
+    assert learned[1] == sum(part.numel() for part in run.loss.targets.parameters())
+    assert learned[2] == sum(part.numel() for name, part in run.loss.named_parameters() if name.endswith("W"))
+    result = train(data, config, tmp_path, goals=GOALS, options=RunOptions(device="cpu", progress=False))
+    assert result.kept_epoch == 1
+    assert all(features.shape == (400, 256) for features in seen)
+    decayed = TrainConfig(loss="arcface", loss_weight_decay=0.2)
+    assert decayed.to_dict()["loss_weight_decay"] == 0.2
 
 
 @pytest.mark.slow
