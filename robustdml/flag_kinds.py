@@ -333,6 +333,14 @@ _ALL: tuple[FlagKind, ...] = (
         "Repeat the command to go on with it.",
     ),
     FlagKind(
+        "panel-failed",
+        "grave",
+        "What was asked for beside the attacks is missing",
+        "a certificate or another panel raised an error",
+        "Its numbers are not on the page; those of the attacks do not depend on them.",
+        "See the reason; the others ran.",
+    ),
+    FlagKind(
         "different-versions",
         "note",
         "Runs of different versions",

@@ -408,6 +408,37 @@ class EmbeddingMap(_Record):
     paths: tuple[MapPath, ...]
 
 
+class Certified(_Record):
+    """One model *smoothed* by Gaussian noise, and how far from each query no image at all makes it err.
+
+    It says nothing of the model without the noise (see `robustdml.evaluation.analyses.certify`).
+    """
+
+    #: That was smoothed.
+    model: str
+    #: Vote: the majority of the first hits of noisy copies. Embedding: the mean embedding of noisy copies ranks.
+    certificate: Literal["vote", "embedding"]
+    #: Standard deviation of the noise, in pixels of [0, 1].
+    sigma: float
+    #: Noisy copies of each query.
+    samples: int
+    #: With which probability the certificate of each query holds.
+    confidence: float
+    #: R@1 of the smoothed model without an attack, and its bits per query.
+    recall_at_1: Share
+    hits: str
+    #: Of each query, the L2 radius within which the first hit is certified to be relevant, rounded down; 0 where
+    #: nothing is certified.
+    radii: tuple[Annotated[float, Field(ge=0)], ...]
+    forward_images: int = 0
+    seconds: float = 0.0
+    citations: tuple[str, ...] = ()
+
+    def recall(self, radius: float) -> float:
+        """Certified R@1 under every change of an L2 length up to ``radius``, in [0, 1]."""
+        return sum(own > radius for own in self.radii) / len(self.radii)
+
+
 class Environment(_Record):
     """Where it ran."""
 
@@ -460,6 +491,7 @@ class Results(_Record):
     flags: tuple[Flag, ...]
     examples: tuple[Example, ...]
     maps: tuple[EmbeddingMap, ...] = ()
+    certified: tuple[Certified, ...] = ()
     environment: Environment
     #: BibTeX by citation key, of everything that was used.
     citations: dict[str, str]
@@ -488,6 +520,7 @@ class Results(_Record):
             *((score.model, None) for score in self.ers),
             *((example.model, example.attack) for example in self.examples),
             *((drawn.model, drawn.attack) for drawn in self.maps),
+            *((found.model, None) for found in self.certified),
         ]:
             if model not in models or (attack is not None and attack not in attacks):
                 raise ValueError(f"'{model}' under '{attack}' is not among the models and attacks listed")
@@ -500,6 +533,9 @@ class Results(_Record):
                 raise ValueError(f"a score has other metrics than {', '.join(sorted(names))}")
             if abs(sum(unpack_hits(hits or "", count)) / count - score.value) > 1e-9:
                 raise ValueError(f"a {score.headline} of {score.value} is not the mean of its hits")
+        for found in self.certified:
+            if len(found.radii) != count or abs(sum(unpack_hits(found.hits, count)) / count - found.recall_at_1) > 1e-9:
+                raise ValueError(f"what is certified of '{found.model}' is not of the {count} queries")
         return self
 
     def invalid(self, model: str) -> Flag | None:

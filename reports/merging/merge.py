@@ -85,6 +85,7 @@ def merge_runs(runs: Sequence[tuple[Path, Results]]) -> Results:
         flags=merged_flags(every, parts, attacks),
         examples=tuple(example for part in parts for example in part.examples),
         maps=tuple(drawn for part in parts for drawn in part.maps),
+        certified=tuple(found for part in parts for found in part.certified),
         environment=_environment([results.environment for results in every]),
         citations={key: entry for results in every for key, entry in results.citations.items()},
         seconds=sum(results.seconds for results in every),
@@ -142,6 +143,7 @@ def _part(run: Run, model: ModelEntry, name: str) -> Results:
                 if example.model == model.name
             ),
             "maps": tuple(drawn.model_copy(update=new) for drawn in results.maps if drawn.model == model.name),
+            "certified": tuple(own.model_copy(update=new) for own in results.certified if own.model == model.name),
         }
     )
 

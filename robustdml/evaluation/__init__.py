@@ -9,6 +9,7 @@ from robustdml.evaluation.assemble import assemble as assemble
 from robustdml.importing import lazily
 
 if TYPE_CHECKING:
+    from robustdml.evaluation.analyses.shown import build_panel as build_panel
     from robustdml.evaluation.checks.checking import check as check
     from robustdml.evaluation.entries import metric_entries as metric_entries
     from robustdml.evaluation.run import evaluate as evaluate
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from robustdml.evaluation.subjects import load_subjects as load_subjects
 
 _HOMES = {
+    "build_panel": "analyses.shown",
     "check": "checks.checking",
     "Subject": "subjects",
     "evaluate": "run",
@@ -23,6 +25,6 @@ _HOMES = {
     "metric_entries": "entries",
 }
 
-__all__ = ["Subject", "assemble", "check", "evaluate", "load_subjects", "metric_entries"]
+__all__ = ["Subject", "assemble", "build_panel", "check", "evaluate", "load_subjects", "metric_entries"]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

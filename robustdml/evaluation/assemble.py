@@ -79,6 +79,7 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
             [
                 *(key for entry in plan.attacks for key in entry.citations),
                 *(metric.citation for metric in plan.dataset.metrics),
+                *(key for parts in shown.values() for part in parts for key in part.get("citations", ())),
             ]
         ),
         seconds=round(seconds, 3),

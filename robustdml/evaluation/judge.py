@@ -281,10 +281,15 @@ class Judge:
         Raises:
             AttackError: an image's embedding is not finite.
         """
-        rows, embeddings = self.split.query[part], self._embedded(images)
+        embeddings = self._embedded(images)
+        return self.first_hits(part, embeddings), self._margins(self.split.query[part], embeddings)
+
+    def first_hits(self, part: Integers, embeddings: Floats) -> npt.NDArray[np.bool_]:
+        """Whether embeddings ``(N, D)``, of length 1, of the queries at ``part``, ``(N,)``, find a relevant item."""
+        rows = self.split.query[part]
         first = self._index.rank(embeddings, rows, 1)
         right = self.split.rules.relevant(rows[:, None], first) & (first >= 0)
-        return right[:, 0], self._margins(rows, embeddings)
+        return np.asarray(right[:, 0])
 
     def _margins(self, rows: Integers, embeddings: Floats) -> npt.NDArray[np.float64]:
         protocol, items = self.split.rules, self.split.gallery

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from robustdml._version import __version__
@@ -23,6 +24,7 @@ from robustdml.errors import AttackSkipped, AttackTimeout, RunFolderError, SpecE
 from robustdml.evaluation.analyses.examples import pictured_queries, shown_attacks
 from robustdml.evaluation.analyses.maps import mapped_queries
 from robustdml.evaluation.analyses.model_run import ModelRun
+from robustdml.evaluation.analyses.panel import Panel, PanelRun
 from robustdml.evaluation.analyses.shown import ANALYSES
 from robustdml.evaluation.assemble import assemble, hits, model_cells
 from robustdml.evaluation.attacking.poisoning import Prepared, poison_gallery, prepare
@@ -38,6 +40,7 @@ from robustdml.evaluation.records import Records
 from robustdml.evaluation.store import CellKey, Failure, Store
 from robustdml.evaluation.subjects import Subject, preparations, subjects_from_modules
 from robustdml.files import claim_run_folder
+from robustdml.flag_kinds import FLAG_KINDS
 from robustdml.models import evaluation_mode, weights_fingerprint
 from robustdml.preprocessing import Preprocessing
 from robustdml.progress import Advance, progress
@@ -58,6 +61,7 @@ def evaluate(
     attacks: Sequence[Attack],
     *,
     out: str | Path,
+    panels: Sequence[Panel] = (),
     max_queries: int | None = None,
     image_size: int | None = None,
     seed: int = 0,
@@ -79,6 +83,8 @@ def evaluate(
         dataset: its queries are matched against its gallery.
         attacks: each with its budget, from `robustdml.attacks.build_suite` or of your own making.
         out: the run folder.
+        panels: what is measured beside the attacks, from `robustdml.evaluation.build_panel`; a repeated call may add
+            some to a finished run.
         max_queries: attack (and score) a class-stratified sample of this size; None takes all queries.
         image_size: side of the images for all models; None takes what each was made for, else the data set's.
         seed: of the sample, the attacks and the bootstrap.
@@ -87,8 +93,8 @@ def evaluate(
             clock is read whenever the model is called, and it counts what a stopped run had spent.
 
     Raises:
-        SpecError: no model, equal names, models of different sizes under a budget that grows with the size, or
-            something that is no attack.
+        SpecError: no model, equal names, a panel twice, models of different sizes under a budget that grows with the
+            size, or something that is no attack.
         RunFolderError: ``out`` holds another run.
         CheckpointError: a model gives no finite embeddings.
     """
@@ -98,9 +104,21 @@ def evaluate(
             raise SpecError(f"'{attack}' is a name, not an attack: build it with robustdml.attacks.build_suite")
     if attack_time_limit is not None and not attack_time_limit > 0:
         raise SpecError(f"attack_time_limit={attack_time_limit} must be above 0 seconds")
+    if len({panel.spec for panel in panels}) < len(panels):
+        raise SpecError(f"a panel is given twice: {', '.join(panel.spec for panel in panels)}")
     prepared = preparations(subjects, attacks, image_size=image_size, usual=dataset.image_size)
     run = _Evaluation(
-        subjects, dataset, list(attacks), Path(out), max_queries, prepared, seed, shard_size, attack_time_limit, options
+        subjects,
+        dataset,
+        list(attacks),
+        panels,
+        Path(out),
+        max_queries,
+        prepared,
+        seed,
+        shard_size,
+        attack_time_limit,
+        options,
     )
     # A caller may be inside of torch.no_grad() or torch.inference_mode(), in which nothing has a gradient.
     with torch.inference_mode(False), torch.enable_grad():
@@ -115,6 +133,7 @@ class _Evaluation:
         subjects: list[Subject],
         dataset: RetrievalDataset,
         attacks: list[Attack],
+        panels: Sequence[Panel],
         out: Path,
         max_queries: int | None,
         prepared: Mapping[str, Preprocessing],
@@ -124,6 +143,8 @@ class _Evaluation:
         options: RunOptions,
     ) -> None:
         self.subjects, self.attacks, self.out, self.prepared = subjects, attacks, out, prepared
+        #: Not part of the run's identity: they change no other number.
+        self.panels = panels
         self.available = len(dataset.query)
         self.dataset = dataset.subset_queries(max_queries, seed)
         self.options, self.device = options, choose_device(options.device)
@@ -172,7 +193,7 @@ class _Evaluation:
         started = time.monotonic()
         self.plan.save(self.out)
         unique = len(np.union1d(self.dataset.query, self.dataset.gallery))
-        total = len(self.subjects) * (unique + len(self.attacks) * len(self.dataset.query))
+        total = len(self.subjects) * (unique + (len(self.attacks) + len(self.panels)) * len(self.dataset.query))
         with progress("evaluate", total, enabled=self.options.progress) as advance:
             for subject in self.subjects:
                 self._model(subject, advance)
@@ -197,7 +218,8 @@ class _Evaluation:
             self.store.check_answers(name, answers(model, tensors, self.dataset.query, self.device))
             if self.store.read_model(name) is None:
                 self.store.write_model(self._entry(subject, judge, clean), clean)
-            self.store.write_flags(name, self._examined(name, judge, tensors))
+            examined = self._examined(name, judge, tensors)
+            self.store.write_flags(name, examined)
             for attack in self.attacks:
                 key = CellKey(name, attack.entry().spec, attack.threat)
                 advance(0, f"{name}: {attack.entry().name}")
@@ -209,8 +231,10 @@ class _Evaluation:
                     module.load_state_dict(weights)
                     status: Literal["failed", "skipped"] = "skipped" if isinstance(error, AttackSkipped) else "failed"
                     self.store.write_failure(key, Failure(status, reason_of(error)))
+            looked, failed = self._look(PanelRun(name, judge, tensors, clean, self.spec.seed), advance)
+            self.store.write_flags(name, [*examined, *failed])
         module.to(home)  # one model at a time on the device, and each back where its owner had it
-        self._show(name, judge, clean, tensors)
+        self._show(name, judge, clean, tensors, looked)
 
     def _examined(self, name: str, judge: Judge, tensors: ImageTensors) -> list[Flag]:
         """What is wrong with the model, before any attack."""
@@ -242,7 +266,33 @@ class _Evaluation:
             pi_ratio=pi_ratio(embeddings, classes),
         )
 
-    def _show(self, name: str, judge: Judge, clean: Records, tensors: ImageTensors) -> None:
+    def _look(self, run: PanelRun, advance: Advance) -> tuple[dict[str, list[BaseModel]], list[Flag]]:
+        """What each panel finds of a model, by the field of the results, and why those failed that did."""
+        found: dict[str, list[BaseModel]] = {}
+        failed = []
+        for panel in self.panels:
+            advance(0, f"{run.model}: {panel.spec}")
+            try:
+                for shard, rows in enumerate(self.shards):
+                    if self.store.read_panel(run.model, panel.spec, shard) is None:
+                        self.store.write_panel(run.model, panel.spec, shard, panel.shard(run, rows, advance))
+                shards = [
+                    self.store.read_panel(run.model, panel.spec, shard) or {} for shard in range(len(self.shards))
+                ]
+                found.setdefault(panel.field, []).extend(panel.entries(run, shards))
+            except RunFolderError:
+                raise
+            except Exception as error:  # A model may raise anything on images that it was not made for.
+                failed.append(
+                    FLAG_KINDS["panel-failed"].flag(
+                        f"{panel.spec} failed on {run.model}: {reason_of(error)}", model=run.model
+                    )
+                )
+        return found, failed
+
+    def _show(
+        self, name: str, judge: Judge, clean: Records, tensors: ImageTensors, looked: Mapping[str, Sequence[BaseModel]]
+    ) -> None:
         """Keep what the report shows of a finished model run beside its recalls."""
         cells = model_cells(self.plan, self.store, name, clean)[0]
         shown = shown_attacks([c for c in cells if self.plan.attack_of(c.attack).side == "query"], self.plan.attacks)
@@ -253,7 +303,7 @@ class _Evaluation:
             attacked[entry.spec, threat] = records
         queries, seed = self.plan.queries, self.spec.seed
         run = ModelRun(name, self.out, self.dataset, tensors, judge, queries, clean, shown, attacked, seed)
-        self.store.write_shown(name, {field: analysis(run) for field, analysis in ANALYSES.items()})
+        self.store.write_shown(name, {**looked, **{field: analysis(run) for field, analysis in ANALYSES.items()}})
 
     def _attack(self, judge: Judge, cell_key: CellKey, attack: Attack, tensors: ImageTensors, advance: Advance) -> None:
         there = set(self.store.shards(cell_key))

@@ -214,6 +214,24 @@ class Store:
         path = self._root / _slug(model) / SHOWN_FILE
         return _read(path, {"run": self._fingerprint, "model": model}) or {}
 
+    def write_panel(self, model: str, spec: str, shard: int, content: Mapping[str, Any]) -> None:
+        """Keep what a panel (see `robustdml.evaluation.analyses.panel`) found of a shard of queries, as JSON values."""
+        _write(self._panel_path(model, spec, shard), self._panel_identity(model, spec, shard), content)
+
+    def read_panel(self, model: str, spec: str, shard: int) -> dict[str, Any] | None:
+        """What a panel found of a shard of queries; None where that is not there.
+
+        Raises:
+            RunFolderError: the file is damaged, was changed, or belongs to another run, model, panel or shard.
+        """
+        return _read(self._panel_path(model, spec, shard), self._panel_identity(model, spec, shard))
+
+    def _panel_path(self, model: str, spec: str, shard: int) -> Path:
+        return self._root / _slug(model) / _slug(spec) / f"{shard:05d}.json"
+
+    def _panel_identity(self, model: str, spec: str, shard: int) -> dict[str, Any]:
+        return {"run": self._fingerprint, "model": model, "panel": spec, "shard": shard}
+
     def _identity(self, cell: CellKey) -> dict[str, Any]:
         return {
             "run": self._fingerprint,

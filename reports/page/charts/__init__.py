@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...index import Index
 from ..sections import Builder, Section
+from .certified import certified_chart
 from .chart import Chart
 from .classes import classes_chart
 from .clean_and_worst import clean_and_worst_chart
@@ -29,6 +30,7 @@ def _section(title: str, chart_of: Callable[[Index], Chart | None]) -> Builder:
 #: In the order of the page, with what the navigation calls them.
 CHART_SECTIONS: tuple[Builder, ...] = (
     _section("Over eps", over_eps_chart),
+    _section("Certified", certified_chart),
     _section("Attacks", under_attacks_chart),
     _section("Clean and worst", clean_and_worst_chart),
     _section("R@k", profile_chart),
