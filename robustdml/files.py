@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from robustdml.errors import RunFolderError
 
 #: Whose the run folder is; and, of an evaluation, what it is going to do.
 SPEC_FILE, PLAN_FILE = "spec.json", "plan.json"
+_CHECKSUM = "checksum"
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
@@ -29,6 +31,54 @@ def write_bytes(path: Path, data: bytes) -> Path:
 def write_text(path: Path, text: str) -> Path:
     """`write_bytes` for UTF-8 text."""
     return write_bytes(path, text.encode())
+
+
+def strict_json(data: bytes | str) -> Any:
+    """Read JSON that says one thing only: no name twice, no NaN or infinity.
+
+    Raises:
+        ValueError: it is no such JSON.
+    """
+    try:
+        return json.loads(data, object_pairs_hook=_each_once, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' stands there twice")
+    return found
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")
+
+
+def checksum(value: Any) -> str:
+    """SHA-256 over what a JSON value says, however it is written."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def sealed(content: Mapping[str, Any]) -> str:
+    """The text of a JSON object with a checksum over all of it; `unsealed` reads it."""
+    return json.dumps({**content, _CHECKSUM: checksum(dict(content))}, indent=1)
+
+
+def unsealed(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What `sealed` was given, as `strict_json` read it back.
+
+    Raises:
+        ValueError: it has no checksum, or was changed since it was written.
+    """
+    content = {name: value for name, value in found.items() if name != _CHECKSUM}
+    if _CHECKSUM not in found:
+        raise ValueError("it has no checksum")
+    if found[_CHECKSUM] != checksum(content):
+        raise ValueError("it was changed since it was written: its content does not fit its checksum")
+    return content
 
 
 def fingerprint(value: Any) -> str:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
 
+from robustdml.consistency import contradictions, malformed
 from robustdml.errors import BudgetError, RunFolderError, SpecError
-from robustdml.files import write_text
+from robustdml.files import sealed, strict_json, unsealed, write_text
 from robustdml.preprocessing import Preprocessing
 from robustdml.registry import parse_spec
 from robustdml.threat import ThreatModel
@@ -26,6 +28,10 @@ SCHEMA_VERSION = 3
 RESULTS_FILE = "results.json"
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Amount = Annotated[float, Field(ge=0)]
+#: On a map: embeddings have length 1, and what is drawn elsewhere has no place on a screen.
+_Coordinate = Annotated[float, Field(ge=-1e6, le=1e6)]
 Scalar = bool | int | float | str | None
 Norm = Literal["linf", "l2", "l1", "l0"]
 #: What an attacker needs of the model.
@@ -43,6 +49,14 @@ class _Record(BaseModel):
     # Fields that a newer robustdml added are passed over: those that change a meaning raise `SCHEMA_VERSION`.
     # NaN and infinity are refused: a number that cannot be shown as one must be absent, with a reason beside it.
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+def _moment(text: str) -> str:
+    """A time that every program can show, wherever it is."""
+    found = datetime.fromisoformat(text)
+    if not 1970 < found.year < 9999:
+        raise ValueError(f"the year {found.year} cannot be")
+    return text
 
 
 def pack_hits(hits: Iterable[bool]) -> str:
@@ -128,17 +142,17 @@ class DatasetEntry(_Record):
     name: str
     protocol: str
     #: The largest where each model has its own (see ``ModelEntry.preprocessing``).
-    image_size: int
-    classes: int
-    queries: int
-    queries_available: int
-    gallery: int
+    image_size: Count
+    classes: Count
+    queries: Count
+    queries_available: Count
+    gallery: Count
     leave_self_out: bool
     #: What is measured, in the order of tables, and the name of what is quoted first.
     metrics: tuple[MetricEntry, ...]
     headline: str
     #: Expected headline of a random ranking.
-    chance: float
+    chance: Share
     fingerprint: str
 
     @property
@@ -173,8 +187,8 @@ class ModelEntry(_Record):
     fingerprint: str
     architecture: str
     method: str | None
-    embedding_dim: int
-    parameters: int
+    embedding_dim: Count
+    parameters: Count
     clean: Score
     #: Bits of the headline per query.
     clean_hits: str
@@ -231,11 +245,11 @@ class StageEntry(_Record):
     #: The spec of what was run.
     attack: str
     #: Queries that it was run on, and those of them that are answered wrongly since.
-    entered: int
-    broken: int
-    forward_images: int
-    gradient_images: int
-    seconds: float
+    entered: Count
+    broken: Count
+    forward_images: Count
+    gradient_images: Count
+    seconds: Amount
     #: Why it gave no images, where it failed.
     reason: str | None = None
 
@@ -257,20 +271,20 @@ class Cell(_Record):
     #: Bits of the headline per query; None exactly when the status is not ok.
     hits: str | None = None
     #: Adversarial over clean headline; None when the clean one is 0.
-    relative_recall: float | None = None
+    relative_recall: Amount | None = None
     #: The largest norm of a perturbation as the attack returned it, and after the evaluator enforced the budget.
-    largest_norm_returned: float | None = None
-    largest_norm: float | None = None
+    largest_norm_returned: Amount | None = None
+    largest_norm: Amount | None = None
     #: The median norm of the perturbations of the queries that it broke (right when clean); None where it broke none.
-    median_norm_broken: float | None = None
+    median_norm_broken: Amount | None = None
     #: Queries that came back outside of the budget (and were projected), and that were right when clean and came back
     #: unchanged.
-    queries_projected: int = 0
-    queries_unchanged: int = 0
+    queries_projected: Count = 0
+    queries_unchanged: Count = 0
     #: Images that passed through the model while the attack ran, and how many of these a gradient went back through.
-    forward_images: int = 0
-    gradient_images: int = 0
-    seconds: float = 0.0
+    forward_images: Count = 0
+    gradient_images: Count = 0
+    seconds: Amount = 0.0
     #: What the attack's own paper reports, by name (a mean rank percentile, a cosine), beside the recalls.
     measures: dict[str, float] = {}
     #: Of a staged attack, what each stage did.
@@ -301,10 +315,10 @@ class WorstCase(_Record):
     score: Score
     #: Bits of the headline per query.
     hits: str
-    relative_recall: float | None
+    relative_recall: Amount | None
     #: Attacks with this budget that were judged, and that failed (and so are not part of the worst case).
-    attacks: int
-    attacks_failed: int
+    attacks: Count
+    attacks_failed: Count
 
     @property
     def eps(self) -> float | None:
@@ -375,7 +389,7 @@ class Example(_Record):
     adversarial_image: str
     #: The signed perturbation around mid-grey, multiplied so that eps becomes full contrast.
     perturbation_image: str
-    amplification: float
+    amplification: Amount
     clean_top: tuple[Hit, ...]
     adversarial_top: tuple[Hit, ...]
     targets: tuple[Hit, ...] = ()
@@ -387,8 +401,8 @@ class MapPath(_Record):
     query_id: int
     #: A place in ``Queries.class_names``.
     class_index: int
-    clean: tuple[float, float]
-    adversarial: tuple[float, float]
+    clean: tuple[_Coordinate, _Coordinate]
+    adversarial: tuple[_Coordinate, _Coordinate]
     #: Whether its first hit was relevant before, and after.
     clean_hit: bool
     adversarial_hit: bool
@@ -402,9 +416,9 @@ class EmbeddingMap(_Record):
     attack: str
     threat: ThreatModel
     #: Shares of the gallery's variance that the two axes hold.
-    explained: tuple[float, float]
+    explained: tuple[Share, Share]
     #: A sample of the gallery: x, y, and a place in ``Queries.class_names``.
-    gallery: tuple[tuple[float, float, int], ...]
+    gallery: tuple[tuple[_Coordinate, _Coordinate, Count], ...]
     paths: tuple[MapPath, ...]
 
 
@@ -476,7 +490,7 @@ class Results(_Record):
     schema_version: int = SCHEMA_VERSION
     robustdml_version: str
     #: When the run was assembled, ISO 8601 in UTC.
-    created: str
+    created: Annotated[str, AfterValidator(_moment)]
     fingerprint: str
     spec: EvalSpec
     dataset: DatasetEntry
@@ -496,7 +510,7 @@ class Results(_Record):
     #: BibTeX by citation key, of everything that was used.
     citations: dict[str, str]
     #: Of the call that finished the run; each cell has its own.
-    seconds: float
+    seconds: Amount
 
     @property
     def warnings(self) -> tuple[Flag, ...]:
@@ -506,36 +520,8 @@ class Results(_Record):
     @model_validator(mode="after")
     def _consistent(self) -> Results:
         """Refuse numbers that contradict each other: a report must not print an edited file as if it were measured."""
-        count, models, attacks = self.dataset.queries, {m.name for m in self.models}, {a.spec for a in self.attacks}
-        names = {metric.name for metric in self.dataset.metrics}
-        if not {"recall_at_1", self.dataset.headline} <= names:
-            raise ValueError(f"recall_at_1 or the headline {self.dataset.headline} is not among the metrics")
-        if len(self.queries.ids) != count or len(self.queries.classes) != count:
-            raise ValueError(f"queries has not the {count} entries that dataset.queries says")
-        if len(models) < len(self.models) or len(attacks) < len(self.attacks):
-            raise ValueError("a model or an attack is listed twice")
-        for model, attack in [
-            *((cell.model, cell.attack) for cell in self.cells),
-            *((worst.model, None) for worst in self.worst),
-            *((score.model, None) for score in self.ers),
-            *((example.model, example.attack) for example in self.examples),
-            *((drawn.model, drawn.attack) for drawn in self.maps),
-            *((found.model, None) for found in self.certified),
-        ]:
-            if model not in models or (attack is not None and attack not in attacks):
-                raise ValueError(f"'{model}' under '{attack}' is not among the models and attacks listed")
-        for score, hits in [
-            *((model.clean, model.clean_hits) for model in self.models),
-            *((cell.score, cell.hits) for cell in self.cells if cell.score is not None),
-            *((worst.score, worst.hits) for worst in self.worst),
-        ]:
-            if set(score.metrics.root) != names or score.headline != self.dataset.headline:
-                raise ValueError(f"a score has other metrics than {', '.join(sorted(names))}")
-            if abs(sum(unpack_hits(hits or "", count)) / count - score.value) > 1e-9:
-                raise ValueError(f"a {score.headline} of {score.value} is not the mean of its hits")
-        for found in self.certified:
-            if len(found.radii) != count or abs(sum(unpack_hits(found.hits, count)) / count - found.recall_at_1) > 1e-9:
-                raise ValueError(f"what is certified of '{found.model}' is not of the {count} queries")
+        for found in malformed(self):
+            raise ValueError(found)
         return self
 
     def invalid(self, model: str) -> Flag | None:
@@ -544,7 +530,7 @@ class Results(_Record):
 
     def save(self, folder: str | Path) -> Path:
         """Write ``results.json`` into ``folder`` in one step (a reader never sees half a file) and return its path."""
-        return write_text(Path(folder) / RESULTS_FILE, self.model_dump_json(indent=1))
+        return write_text(Path(folder) / RESULTS_FILE, sealed(self.model_dump(mode="json")))
 
     @classmethod
     def load(cls, folder: str | Path) -> Results:
@@ -560,24 +546,30 @@ class Results(_Record):
                 f"no {RESULTS_FILE} in '{folder}': give the --out folder of a finished 'robustdml evaluate'"
             )
         try:
-            content = json.loads(path.read_bytes())
+            content = strict_json(path.read_bytes())
             version = content["schema_version"]
             if version in _UPGRADES or version == SCHEMA_VERSION:
-                return cls.model_validate_json(json.dumps(_upgraded(content)))
+                found = cls.model_validate_json(json.dumps(_upgraded(content)))
+                # The checksum last, so that a contradiction is told with its place. Schema 2 has none.
+                if version == SCHEMA_VERSION:
+                    for fault in contradictions(found):
+                        raise ValueError(fault)
+                    unsealed(content)
+                return found
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "the file"
             reason = f"{where}: {first['msg']}"
         except (ValueError, KeyError, TypeError, AttributeError, BudgetError, SpecError) as error:
-            reason = f"{type(error).__name__}: {error}"
+            reason = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         else:
             raise RunFolderError(
                 f"'{path}' has schema version {version}, this robustdml reads {min(_UPGRADES)} to {SCHEMA_VERSION}: "
                 "use the robustdml version that wrote it, or evaluate again"
             )
         raise RunFolderError(
-            f"'{path}' is not a results file of schema {SCHEMA_VERSION} ({reason}): "
-            "evaluate again, or use the robustdml version that wrote it"
+            f"'{path}' is not a results file of schema {SCHEMA_VERSION} ({' '.join(reason.split())[:160]}): delete it, "
+            "and 'robustdml report' makes it again from the records, or use the robustdml version that wrote it"
         )
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from robustdml.errors import RunFolderError
+from robustdml.errors import BudgetError, RunFolderError
 from robustdml.evaluation.store import CellKey
-from robustdml.files import PLAN_FILE, write_text
+from robustdml.files import PLAN_FILE, sealed, strict_json, unsealed, write_text
 from robustdml.results import AttackEntry, DatasetEntry, Environment, EvalSpec, Flag, Queries
 from robustdml.threat import ThreatModel
 
@@ -40,7 +40,7 @@ class Plan(BaseModel):
 
     def save(self, run: Path) -> None:
         """Write the plan into the run folder in one step."""
-        write_text(run / PLAN_FILE, self.model_dump_json(indent=1))
+        write_text(run / PLAN_FILE, sealed(self.model_dump(mode="json")))
 
     @classmethod
     def load(cls, run: Path) -> Plan:
@@ -53,10 +53,10 @@ class Plan(BaseModel):
         if not path.is_file():
             raise RunFolderError(f"no {PLAN_FILE} in '{run}': give the --out folder of 'robustdml evaluate'")
         try:
-            return cls.model_validate_json(path.read_bytes())
+            return cls.model_validate(unsealed(strict_json(path.read_bytes())))
         except ValidationError as error:
             first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "the file"
-            raise RunFolderError(
-                f"'{path}' is damaged ({where}: {first['msg']}): repeat the command of that run"
-            ) from None
+            reason = f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
+        except (ValueError, TypeError, AttributeError, BudgetError) as error:
+            reason = f"{error}"
+        raise RunFolderError(f"'{path}' is damaged ({reason}): repeat the command of that run")

@@ -24,7 +24,7 @@ from pydantic import BaseModel
 
 from robustdml.errors import RunFolderError
 from robustdml.evaluation.records import Records, StagePass, merged
-from robustdml.files import write_bytes, write_text
+from robustdml.files import checksum, strict_json, write_bytes, write_text
 from robustdml.results import Flag, ModelEntry
 from robustdml.threat import ThreatModel
 
@@ -257,25 +257,21 @@ def _clean(model: str) -> CellKey:
 
 def _write(path: Path, identity: Mapping[str, Any], content: Mapping[str, Any]) -> None:
     about = {"identity": dict(identity), "content": dict(content)}
-    write_text(path, json.dumps({**about, "checksum": _json_checksum(about)}, indent=1))
+    write_text(path, json.dumps({**about, "checksum": checksum(about)}, indent=1))
 
 
 def _read(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = strict_json(path.read_bytes())
         about = {"identity": dict(found["identity"]), "content": dict(found["content"])}
-        genuine = found["checksum"] == _json_checksum(about) and about["identity"] == dict(identity)
+        genuine = found["checksum"] == checksum(about) and about["identity"] == dict(identity)
     except (OSError, ValueError, KeyError, TypeError):
         genuine = False
     if not genuine:
         raise RunFolderError(f"'{path}' is damaged or belongs to another run: delete that file and evaluate again")
     return about["content"]
-
-
-def _json_checksum(about: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
 def read_shard(path: Path) -> tuple[Records, dict[str, Any]]:

@@ -6,7 +6,6 @@ Safetensors holds numbers only. Nothing of a foreign checkpoint is executed, unl
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from robustdml.errors import CheckpointError, RobustDMLError
-from robustdml.files import write_bytes, write_text
+from robustdml.files import sealed, strict_json, unsealed, write_bytes, write_text
 from robustdml.models.embedding import EmbeddingModel, ModelConfig
 from robustdml.models.multibn import branch_names, convert_to_multibn, fold
 from robustdml.preprocessing import IMAGENET_MEAN, IMAGENET_STD
@@ -27,6 +26,8 @@ WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "model.json"
 STATE_FILE = "state.pt"
 _FORMAT = "robustdml-embedding-model"
 _VERSION = 2
+#: In the configuration: SHA-256 of the file of weights.
+_WEIGHTS = "weights_sha256"
 #: What version 1 did not say of the preprocessing: it was the same for every backbone.
 _VERSION_1 = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "resize": 0, "squash": False, "interpolation": "bilinear"}
 
@@ -65,16 +66,17 @@ def weights_fingerprint(model: nn.Module) -> str:
 
 def save_checkpoint(model: EmbeddingModel, folder: Path, training: dict[str, Any]) -> None:
     """Write the model into ``folder``, each file in one step."""
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    write_bytes(folder / WEIGHTS_FILE, safetensors.torch.save(tensors))
+    weights = safetensors.torch.save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
+    write_bytes(folder / WEIGHTS_FILE, weights)
     about = {
         "format": _FORMAT,
         "version": _VERSION,
         "model": model.config.to_dict(),
         "branches": branch_names(model),
         "training": training,
+        _WEIGHTS: hashlib.sha256(weights).hexdigest(),
     }
-    write_text(folder / CONFIG_FILE, json.dumps(about, indent=1))
+    write_text(folder / CONFIG_FILE, sealed(about))
 
 
 def load_checkpoint(folder: str | Path, *, trust_code: bool = False) -> Checkpoint:
@@ -98,9 +100,14 @@ def load_checkpoint(folder: str | Path, *, trust_code: bool = False) -> Checkpoi
             "--out folder of 'robustdml train', or wrap a model of your own as package.module:factory"
         )
     try:
-        about = json.loads(config.read_text())
+        about, data = strict_json(config.read_bytes()), weights.read_bytes()
         if about["format"] != _FORMAT or about["version"] not in {1, _VERSION}:
             raise ValueError(f"its format is '{about['format']}', version {about['version']}")
+        # Checkpoints from before have neither.
+        if "checksum" in about:
+            unsealed(about)
+        if about.get(_WEIGHTS, "") not in {"", hashlib.sha256(data).hexdigest()}:
+            raise ValueError(f"{WEIGHTS_FILE} was changed since it was written: it does not fit its checksum")
         model_config = ModelConfig(**(_VERSION_1 | about["model"]))
         if ":" in model_config.backbone and not trust_code:
             raise CheckpointError(
@@ -110,7 +117,7 @@ def load_checkpoint(folder: str | Path, *, trust_code: bool = False) -> Checkpoi
         branches, training = tuple(about["branches"]), dict(about["training"])
         if branches:
             convert_to_multibn(model, branches)
-        model.load_state_dict(safetensors.torch.load(weights.read_bytes()))
+        model.load_state_dict(safetensors.torch.load(data))
     except CheckpointError:
         raise
     except (

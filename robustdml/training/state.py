@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,9 @@ from robustdml.errors import CheckpointError
 from robustdml.files import write_bytes
 from robustdml.models import EmbeddingModel
 from robustdml.models.checkpoints import STATE_FILE
+
+#: Bytes of the checksum at the end of the file.
+_DIGEST = 64
 
 
 @dataclass
@@ -66,7 +71,12 @@ def save_state(
     buffer = io.BytesIO()
     parts = {name: module.state_dict() for name, module in modules.items()}
     torch.save({"state": asdict(state), **parts, "optimizer": optimizer.state_dict()}, buffer)
-    write_bytes(folder / STATE_FILE, buffer.getvalue())
+    data = buffer.getvalue()
+    write_bytes(folder / STATE_FILE, data + _digest(data))  # torch reads past what follows its own
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).hexdigest().encode()
 
 
 def read_state(folder: Path) -> bytes | None:
@@ -81,17 +91,54 @@ def load_state(
     """Bring modules and optimizer to where the run in ``folder`` stopped, of which ``data`` was read.
 
     Raises:
-        CheckpointError: the file is damaged.
+        CheckpointError: the file is damaged, was changed, or does not fit; modules and optimizer are as they were.
     """
     path = folder / STATE_FILE
     try:
+        if data[-_DIGEST:] != _digest(data[:-_DIGEST]):
+            raise ValueError("its content does not fit its checksum")
         # weights_only: numbers, strings and containers; nothing in the file is executed.
         saved = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        state = TrainingState(**saved["state"])
+        _check(state, saved, modules)
+        # Of its own kinds of faults the optimizer tells before it takes anything.
+        optimizer.load_state_dict(saved["optimizer"])
         for name, module in modules.items():
             module.load_state_dict(saved[name])
-        optimizer.load_state_dict(saved["optimizer"])
-        return TrainingState(**saved["state"])
     except (RuntimeError, KeyError, TypeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())[:160]
         raise CheckpointError(
-            f"'{path}' is damaged ({type(error).__name__}): delete '{folder}' and train again"
+            f"'{path}' is damaged ({type(error).__name__}: {reason}): delete '{folder}' and train again"
         ) from None
+    return state
+
+
+def _check(state: TrainingState, saved: Mapping[str, Any], modules: Mapping[str, nn.Module]) -> None:
+    """Refuse what no run of these modules can have saved."""
+    for name, module in modules.items():
+        _check_weights(name, saved[name], module)
+    if state.best_weights:
+        _check_weights("best_weights", state.best_weights, modules["model"])
+    for number, values in saved["optimizer"]["state"].items():
+        if not all(torch.isfinite(value).all() for value in values.values() if isinstance(value, Tensor)):
+            raise ValueError(f"the optimizer's state of weight {number} is not finite")
+    if not 0 <= state.best_epoch <= state.epoch == len(state.history) or state.step < 0:
+        raise ValueError(f"epoch {state.epoch}, the best one {state.best_epoch}, and {len(state.history)} rows")
+    if state.best_epoch:
+        row = state.history[state.best_epoch - 1]
+        value = row.get("validation_recall_at_1", float(state.best_epoch))
+        if not state.best_weights or value != state.best_value:
+            raise ValueError(f"epoch {state.best_epoch} is not the best one by its own row")
+
+
+def _check_weights(name: str, found: Mapping[str, Tensor], module: nn.Module) -> None:
+    wanted = module.state_dict()
+    if found.keys() != wanted.keys():
+        raise ValueError(f"'{name}' has other weights than this model")
+    for key, tensor in wanted.items():
+        value = found[key]
+        if value.shape != tensor.shape or value.dtype != tensor.dtype:
+            raise ValueError(f"'{name}.{key}' has another shape or type than in this model")
+        # What a model has of infinities (masks, for example) it has from the beginning.
+        if not torch.isfinite(value).all() and torch.isfinite(tensor).all():
+            raise ValueError(f"'{name}.{key}' is not finite")

@@ -3,12 +3,14 @@
 import json
 import pickle
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
 
 from robustdml.errors import CheckpointError, SpecError
+from robustdml.files import sealed
 from robustdml.models import (
     EmbeddingModel,
     ModelConfig,
@@ -44,7 +46,8 @@ def folder(embedding_model, tmp_path):
 
 def edit(folder, **fields):
     about = json.loads((folder / CONFIG_FILE).read_text())
-    (folder / CONFIG_FILE).write_text(json.dumps(about | fields))
+    del about["checksum"]
+    (folder / CONFIG_FILE).write_text(sealed(about | fields))
 
 
 def test_an_ordinary_model_comes_back_bit_equal(embedding_model, folder):
@@ -290,3 +293,37 @@ def test_the_preprocessing_comes_back(tmp_path):
     edit(tmp_path, model={**model.config.to_dict(), "std": [0.1, 0.0, 0.3]})
     with pytest.raises(CheckpointError, match=r"std=\(0.1, 0.0, 0.3\) must be three numbers"):
         load_checkpoint(tmp_path)
+
+
+def test_no_flipped_bit_in_weights_or_configuration_changes_what_is_believed(folder, embedding_model):
+    random = np.random.default_rng(0)
+    for name, flips in ((WEIGHTS_FILE, 100), (CONFIG_FILE, 100)):
+        whole, refused = (folder / name).read_bytes(), 0
+        for place in random.integers(0, 8 * len(whole), flips).tolist():
+            damaged = bytearray(whole)
+            damaged[place // 8] ^= 1 << place % 8
+            (folder / name).write_bytes(damaged)
+            try:
+                found = load_checkpoint(folder)
+            except CheckpointError:
+                refused += 1
+            else:
+                assert (found.model.config, found.training) == (embedding_model.config, TRAINING)
+                assert weights_fingerprint(found.model) == weights_fingerprint(embedding_model)
+        (folder / name).write_bytes(whole)
+        assert refused == flips if name == WEIGHTS_FILE else refused > flips / 2
+
+
+def test_weights_of_another_model_of_the_same_shape_are_refused(folder, embedding_model, scramble):
+    scramble(embedding_model)
+    theirs = safetensors.torch.save({name: value.contiguous() for name, value in embedding_model.state_dict().items()})
+    (folder / WEIGHTS_FILE).write_bytes(theirs)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors was changed since it was written"):
+        load_checkpoint(folder)
+
+
+def test_a_configuration_that_was_changed_by_hand_is_refused(folder):
+    text = (folder / CONFIG_FILE).read_text()
+    (folder / CONFIG_FILE).write_text(text.replace('"epochs": 3', '"epochs": 4'))
+    with pytest.raises(CheckpointError, match="its content does not fit its checksum"):
+        load_checkpoint(folder)

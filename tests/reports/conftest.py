@@ -104,7 +104,7 @@ def cell(model: int, attack: int, budget: int, entries: tuple[str, str, float], 
         status="ok",
         score=score(recall),
         hits=hits(recall),
-        relative_recall=recall / clean,
+        relative_recall=score(recall).value / clean,
         largest_norm_returned=eps * (1.01 + 0.01 * attack),
         largest_norm=eps,
         median_norm_broken=eps * (0.9 - 0.01 * attack),
@@ -182,15 +182,15 @@ def sample_results(
                 )
             cells += row
             if row:
-                lowest = min(found.score.metrics.recall_at_1 for found in row if found.score)
+                lowest = score(min(found.score.value for found in row if found.score), slack=0.02)
                 worst.append(
                     WorstCase(
                         model=entry.name,
                         threat=ThreatModel(eps),
-                        score=score(lowest * 0.973, slack=0.02),
-                        hits=hits(lowest * 0.973),
-                        relative_recall=lowest * 0.973 / clean,
-                        attacks=len(row),
+                        score=lowest,
+                        hits=hits(lowest.value),
+                        relative_recall=lowest.value / clean,
+                        attacks=len(row) - failed,
                         attacks_failed=failed,
                     )
                 )

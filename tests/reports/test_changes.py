@@ -35,7 +35,8 @@ def with_clean(bits):
         metrics = with_recall(model.clean.metrics, sum(bits) / len(bits))
         score = model.clean.model_copy(update={"metrics": metrics})
         changed = model.model_copy(update={"clean_hits": pack_hits(bits), "clean": score, "fingerprint": "retrained"})
-        return results.model_copy(update={"models": (changed, *results.models[1:])})
+        spec = results.spec.model_copy(update={"models": ((changed.name, "retrained"), *results.spec.models[1:])})
+        return results.model_copy(update={"models": (changed, *results.models[1:]), "spec": spec})
 
     return change
 
@@ -205,7 +206,8 @@ def test_a_failed_attack_has_no_verdict_and_costs_no_correction(saved):
         cells[1] = cells[1].model_copy(
             update={"status": "failed", "reason": "out of time", "score": None, "hits": None}
         )
-        return results.model_copy(update={"cells": tuple(cells)})
+        first = results.worst[0].model_copy(update={"attacks": 3, "attacks_failed": 1})
+        return results.model_copy(update={"cells": tuple(cells), "worst": (first, *results.worst[1:])})
 
     (model,) = compare_runs(saved("a", "one"), saved("b", "one", change=broken)).models
     (change,) = [item for item in model.changes if item.label == "margin at 2/255"]

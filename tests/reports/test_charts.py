@@ -136,7 +136,7 @@ def test_a_dot_per_model_shows_clean_against_worst(run):
         assert name == model.name
         assert values["Clean"] == f"{recall(model.clean):.3f}"
         assert values["Worst case"] == f"{recall(worst.score):.3f}"
-        assert values["Relative recall"] == "0.500"
+        assert values["Relative recall"] == f"{recall(worst.score) / recall(model.clean):.3f}"
     (diagonal,) = panel.figure["layout"]["shapes"]
     assert [diagonal[key] for key in ("x0", "y0", "x1", "y1")] == [0, 0, 1, 1]
 

@@ -103,11 +103,16 @@ def random_run(
             every = [clean]
             for place, plan in enumerate(plans):
                 hits = [was and kept for was, kept in zip(clean, fates(0.8 - 0.2 * step), strict=True)]
-                every.append(hits)
+                every += [] if fails else [hits]
                 outcome = (
                     {"status": "failed", "reason": "it raised"}
                     if fails
-                    else {"status": "ok", "score": score_of(hits), "hits": pack_hits(hits)}
+                    else {
+                        "status": "ok",
+                        "score": score_of(hits),
+                        "hits": pack_hits(hits),
+                        "relative_recall": sum(hits) / sum(clean) if any(clean) else None,
+                    }
                 )
                 cells.append(
                     Cell(
@@ -128,8 +133,8 @@ def random_run(
                         threat=ThreatModel(eps, norm),
                         score=score_of(lowest),
                         hits=pack_hits(lowest),
-                        relative_recall=0.5,
-                        attacks=len(plans),
+                        relative_recall=sum(lowest) / sum(clean) if any(clean) else None,
+                        attacks=0 if fails else len(plans),
                         attacks_failed=len(plans) if fails else 0,
                     )
                 )
