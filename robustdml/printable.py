@@ -8,6 +8,11 @@ import unicodedata
 _NEEDED = "\u200c\u200d\u200e\u200f"
 
 
+def shown(name: str) -> str:
+    """A file's name as text that can be written in UTF-8: bytes that are none of it as ``\\xff``."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def plain(text: str) -> str:
     """A text on one line, with a replacement character for all that is no character to be shown.
 

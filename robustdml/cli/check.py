@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from robustdml.cli.evaluate import flag_line
-from robustdml.cli.options import data_options, run_options
+from robustdml.cli.options import data_options, read_data, run_options
 
 if TYPE_CHECKING:
     from robustdml.data import RetrievalDataset
@@ -45,11 +45,10 @@ def check(
     Exit code 1 where a flag is grave or makes a recall invalid.
     """
     from robustdml.config import RunOptions
-    from robustdml.data import load_dataset
     from robustdml.evaluation import check as run
     from robustdml.evaluation import load_subjects
 
-    dataset = load_dataset(data, root)
+    dataset = read_data(data, root)
     subjects = load_subjects(models, trust_code=trust_code)
     flags = run(subjects, dataset, image_size=image_size, options=RunOptions(device=device, progress=not quiet))
     for flag in flags:

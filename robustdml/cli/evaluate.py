@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from robustdml.cli.options import HomePath, data_options, run_options
+from robustdml.cli.options import HomePath, data_options, read_data, run_options
 from robustdml.cli.thresholds import check_metrics, end_below, fail_under_option, read_thresholds
 from robustdml.config import BRANCH_CHOICES, EFFORTS, BranchChoice, Effort
 from robustdml.threat import parse_eps_list
@@ -75,7 +75,6 @@ def evaluate(
     budgets = parse_eps_list(eps)
     from robustdml.attacks import build_suite
     from robustdml.config import RunOptions
-    from robustdml.data import load_dataset
     from robustdml.evaluation import build_panel, load_subjects
     from robustdml.evaluation import evaluate as run
     from robustdml.reports import violations, write_report
@@ -84,7 +83,7 @@ def evaluate(
     thresholds = read_thresholds(fail_under)
     suite = build_suite(attacks, budgets, effort)
     panels = [build_panel("certify", text) for text in certify]
-    dataset = load_dataset(data, root)
+    dataset = read_data(data, root)
     check_metrics(thresholds, dataset.rules)
     results = run(
         load_subjects(models, branches=branches, trust_code=trust_code),

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from robustdml.launcher import is_first
+
+if TYPE_CHECKING:
+    from robustdml.data import RetrievalDataset
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,9 +30,26 @@ class HomePath(click.Path):
 
 def data_options(command: F) -> F:
     """``--data`` and ``--root``."""
-    root = click.option("--root", type=HomePath(), help="Folder of the data set, where it needs one.")
-    name = click.option("--data", required=True, metavar="NAME", help="Data set; see 'robustdml list datasets'.")
+    root = click.option(
+        "--root", type=HomePath(), help="Folder of a data set that is named; of a table, of its images."
+    )
+    name = click.option(
+        "--data",
+        required=True,
+        metavar="NAME|PATH",
+        help="Data set by name (see 'robustdml list datasets'), or your own: a folder of classes, or a table.",
+    )
     return name(root(command))
+
+
+def read_data(data: str, root: Path | None) -> RetrievalDataset:
+    """The data set of ``--data`` and ``--root``; where it was given by its path, what that was taken for is said."""
+    from robustdml.data import DATASETS, load_dataset
+
+    dataset = load_dataset(data, root)
+    if data not in DATASETS and is_first():
+        click.echo(f"Data: {dataset.title}, read as '{dataset.name}'. {dataset.protocol}")
+    return dataset
 
 
 def run_options(command: F) -> F:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from robustdml.cli.options import HomePath, data_options, run_options
+from robustdml.cli.options import HomePath, data_options, read_data, run_options
 from robustdml.cli.processes import one_voice
 from robustdml.config import TrainConfig
 from robustdml.threat import format_eps, parse_eps
@@ -113,7 +113,6 @@ def train(
         budget = parse_eps(eps)
         from robustdml.attacks import GOALS
         from robustdml.config import RunOptions
-        from robustdml.data import load_dataset
         from robustdml.training import read_recipe
         from robustdml.training import train as run
 
@@ -128,7 +127,7 @@ def train(
                     config[key] = value
         settings = TrainConfig(**config)
         options = RunOptions(device=device, progress=not quiet, tensorboard=tensorboard)
-        result = run(load_dataset(data, root), settings, out, goals=GOALS, options=options)
+        result = run(read_data(data, root), settings, out, goals=GOALS, options=options)
     if not reports:
         return
     where = f" --root {root}" if root else ""

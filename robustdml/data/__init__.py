@@ -6,16 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from robustdml.data.cars import load_cars
 from robustdml.data.cub import load_cub
 from robustdml.data.dataset import RetrievalDataset, RetrievalSplit
 from robustdml.data.digits import load_digits
-from robustdml.data.folder import load_folder
+from robustdml.data.finding import LeftOut
+from robustdml.data.folder import load_flat, load_folder
 from robustdml.data.grocery import load_grocery
 from robustdml.data.images import ArrayImages, FileImages, ImageSource
 from robustdml.data.inshop import load_inshop
 from robustdml.data.manifest import load_manifest
+from robustdml.data.place import load_place, looks_like_a_place
 from robustdml.data.protocol import Protocol, Reidentification, SameClass
 from robustdml.data.sop import load_sop
 from robustdml.data.torchvision_sets import TORCHVISION_SETS, load_torchvision
@@ -28,6 +31,7 @@ __all__ = [
     "DatasetReader",
     "FileImages",
     "ImageSource",
+    "LeftOut",
     "Protocol",
     "Reidentification",
     "RetrievalDataset",
@@ -81,7 +85,8 @@ def _built_in(name: str, summary: str, load: Callable[[], RetrievalDataset]) -> 
 
 
 _built_in("digits", "handwritten digits, 10 classes, built in: for a first look in seconds", load_digits)
-_with_root("folder", "your own images in train/<class>/ and test/<class>/", load_folder)
+_with_root("folder", "your own images in <class>/, or in parts such as train/<class>/ and test/<class>/", load_folder)
+_with_root("flat", "your own images in <class>/, where no folder is a part, whatever it is called", load_flat)
 _with_root("manifest", "your own images in a CSV or Parquet table, as in open-metric-learning", load_manifest, True)
 _with_root("grocery", "Grocery Store Dataset, 81 classes of photos from shops", load_grocery)
 _with_root("cub", "CUB200-2011, 200 species of birds", load_cub)
@@ -92,15 +97,23 @@ for _entry in TORCHVISION_SETS:
     _with_root(_entry.name, f"{_entry.summary}; downloaded by torchvision", partial(load_torchvision, _entry))
 
 
-def load_dataset(name: str, root: str | Path | None = None) -> RetrievalDataset:
+def load_dataset(name: Any, root: str | Path | None = None) -> RetrievalDataset:
     """Read a data set.
 
     Args:
-        name: one of `DATASETS`.
-        root: the folder that holds it, for those that need one; ``~`` is the home folder.
+        name: one of `DATASETS`; or a path, of which it is then found out what lies there: a table, a published data
+            set, or a folder of classes; or a table as a frame of pandas, polars or pyarrow.
+        root: the folder that holds a data set of such a name, for those that need one; beside the path of a table, the
+            folder that its relative paths start from. ``~`` is the home folder.
 
     Raises:
         UnknownNameError: there is no data set of that name.
         DataError: the folder is missing, or not wanted, or does not hold what it should.
     """
-    return DATASETS[name].load(None if root is None else Path(root).expanduser())
+    place = None if root is None else Path(root).expanduser()
+    if not isinstance(name, str | Path):
+        return load_manifest(name, place)
+    text = str(name)
+    if isinstance(name, Path) or (text not in DATASETS and looks_like_a_place(text)):
+        return load_place(Path(name).expanduser(), place)
+    return DATASETS[text].load(place)

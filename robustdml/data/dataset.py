@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from robustdml.data.finding import LeftOut
 from robustdml.data.images import ImageSource
 from robustdml.data.protocol import Protocol, SameClass, array_hash
 from robustdml.errors import DataError, SpecError
@@ -74,7 +75,7 @@ class RetrievalDataset:
         images: N images.
         labels: int64, (N,), each an index into ``class_names``.
         class_names: one name per label.
-        train: rows to train on, each once.
+        train: rows to train on, each once; none, where a finished model is evaluated.
         query: rows that ask, each once.
         gallery: rows that are searched, each once.
         protocol: who is trained on and who searches whom, in one plain sentence with a full stop.
@@ -84,11 +85,12 @@ class RetrievalDataset:
             those that are searched (near duplicates on both sides make a validation too easy). None lets every
             training row ask, with itself left out.
         rules: how rankings are judged; they are given the labels.
+        title: what pages call it; empty stands for the name.
+        left_out: files and queries that its reader met and that are no part of it.
 
     Guarantees:
         - no class is in both the training and the test (query and gallery) rows;
-        - every query has at least one image to find: by default, another gallery image of its class;
-        - every training class has at least two images.
+        - every query has at least one image to find: by default, another gallery image of its class.
 
     Raises:
         DataError: a guarantee cannot be given; the message names the classes.
@@ -106,11 +108,15 @@ class RetrievalDataset:
     augmentation: str
     train_query: Integers | None = None
     rules: Protocol = _BY_LABEL
+    title: str = ""
+    left_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", _labels(self.labels, len(self.images)))
         for part in ("train", "query", "gallery"):
-            object.__setattr__(self, part, _rows(part, getattr(self, part), len(self.images)))
+            rows = _rows(part, getattr(self, part), len(self.images), may_be_empty=part == "train")
+            object.__setattr__(self, part, rows)
+        object.__setattr__(self, "title", self.title or self.name)
         if self.train_query is not None and not np.isin(self.train_query, self.train).all():
             raise DataError("some train_query rows are not training rows: list only rows of the training part")
         if self.labels.min() < 0 or self.labels.max() >= len(self.class_names):
@@ -127,7 +133,7 @@ class RetrievalDataset:
         if shared.size:
             raise DataError(
                 f"{self._named(shared, 'is', 'are')} in both the training and the test images: retrieval is measured "
-                "on unseen classes, so keep each class on one side"
+                "on unseen classes, so keep each class on one side, or evaluate with the test images alone"
             )
         lonely = np.unique(self.labels[self.query[self.rules.counts(self.query, self.gallery)[0] == 0]])
         if lonely.size and not isinstance(self.rules, SameClass):
@@ -144,6 +150,18 @@ class RetrievalDataset:
             raise DataError(
                 f"class '{self.class_names[lonely[0]]}' has query images and no image in the gallery: "
                 "add one to the gallery, or leave the class out"
+            )
+
+    def check_trainable(self) -> None:
+        """Make sure that there are training images, and at least two of each training class.
+
+        Raises:
+            DataError: there are not.
+        """
+        if not self.train.size:
+            raise DataError(
+                f"the data set '{self.title}' has no training images, so it can be evaluated on and not trained on: "
+                "give one with a training part (train/<class>/, or rows of split train)"
             )
         classes, counts = np.unique(self.labels[self.train], return_counts=True)
         single = classes[counts == 1]
@@ -261,8 +279,25 @@ def _labels(labels: Integers, images: int) -> Integers:
     return array.astype(np.int64)
 
 
-def _rows(part: str, rows: Integers, images: int) -> Integers:
+def askers(labels: Integers, query: Integers, gallery: Integers, rules: Protocol) -> tuple[Integers, Integers]:
+    """The queries that have something to find in the gallery, and those that have not.
+
+    Raises:
+        DataError: none has.
+    """
+    finds = rules.of(labels).counts(query, gallery)[0] > 0
+    if not finds.any():
+        raise DataError(
+            f"none of the {len(query)} queries has anything to find: each class needs two images or more, or one in "
+            "the gallery besides that of the query"
+        )
+    return query[finds], query[~finds]
+
+
+def _rows(part: str, rows: Integers, images: int, may_be_empty: bool = False) -> Integers:
     array = np.asarray(rows)
+    if array.size == 0 and may_be_empty:
+        return np.empty(0, np.int64)
     if array.size == 0:
         raise DataError(f"the {part} part of the data set is empty: it needs at least one image")
     if array.ndim != 1 or array.dtype.kind not in "iu":

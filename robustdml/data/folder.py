@@ -1,4 +1,4 @@
-"""Your own images: a folder for each class, under train/ and test/."""
+"""Your own images: a folder for each class, in parts (train/ and test/, query/ and gallery/) or in none."""
 
 from __future__ import annotations
 
@@ -6,72 +6,170 @@ from pathlib import Path
 
 import numpy as np
 
-from robustdml.data.dataset import RetrievalDataset
+from robustdml.data.dataset import RetrievalDataset, askers
+from robustdml.data.finding import LONELY, LONELY_ASKERS, Finding, LeftOut, is_passed_over, said
 from robustdml.data.images import FileImages
+from robustdml.data.protocol import SameClass
 from robustdml.errors import DataError
+from robustdml.printable import shown
 
-# torchvision's IMG_EXTENSIONS, written out so that listing a folder needs no torch.
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+#: What folders of each part are called, whatever the case; of several that are there the first is used.
+_PARTS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing", "val", "valid", "validation"),
+    "query": ("query", "queries"),
+    "gallery": ("gallery",),
+}
+#: Side in pixels to which images of one's own are brought where nobody asks for another.
+IMAGE_SIZE = 64
 
 
 def load_folder(root: Path) -> RetrievalDataset:
-    """Images in ``train/<class>/…`` and ``test/<class>/…``, where no class is in both; leave-self-out.
+    """Images in class folders, where no class is in both the training and the test.
 
-    Hidden files and folders are skipped, and files that are no images by their extension.
+    ``test/<class>/…`` is tested, leave-self-out, or ``query/<class>/…`` against ``gallery/<class>/…`` (also within
+    ``test/``); ``train/<class>/…`` is trained on and may be missing. Without such parts all of ``<class>/…`` is tested.
+    Links to folders are followed. What is left out is counted: hidden files, files of the system, links to nothing,
+    files that are no images by name or first bytes (see `robustdml.data.finding`). Of a class with one image in the
+    test that image is searched and does not ask.
 
     Raises:
-        DataError: the folder, train/ or test/ is missing or empty, a class has too few images, or a class is in both.
+        DataError: the folder is missing, there is nothing to test, or a class is in the training and in the test.
     """
     if not root.is_dir():
-        raise DataError(f"the image folder '{root}' does not exist, or is a file: check the path")
-    trees = {part: _tree(root, part) for part in ("train", "test")}
-    names = tuple(sorted({*trees["train"], *trees["test"]}))
-    label_of = {name: label for label, name in enumerate(names)}
-    paths: list[Path] = []
-    labels: list[int] = []
-    for tree in trees.values():
-        for name, files in tree.items():
-            paths += files
-            labels += [label_of[name]] * len(files)
-    size = sum(len(files) for files in trees["train"].values())
-    test = np.arange(size, len(paths))
+        raise DataError(f"the image folder '{shown(str(root))}' does not exist, or is a file: check the path")
+    home = _unwrapped(root)
+    return _loaded(home, _parts(home))
+
+
+def load_flat(root: Path) -> RetrievalDataset:
+    """As `load_folder`, where every folder is a class, whatever it is called: all of them are tested, leave-self-out.
+
+    Raises:
+        DataError: the folder is missing, or there is nothing to test.
+    """
+    if not root.is_dir():
+        raise DataError(f"the image folder '{shown(str(root))}' does not exist, or is a file: check the path")
+    return _loaded(_unwrapped(root), {})
+
+
+def title_of(root: Path) -> str:
+    """What pages call a data set that lies there: the folder's own name, also of ``.``."""
+    return shown(root.resolve().name or str(root.resolve()))
+
+
+def _loaded(root: Path, parts: dict[str, Path]) -> RetrievalDataset:
+    """The data set of the folder, where these parts are in it."""
+    found = Finding(root)
+    inner = _parts(parts["test"]) if "test" in parts else {}
+    apart = next((both for both in (parts, inner) if {"query", "gallery"} <= both.keys()), None)
+    if apart:
+        tested = [apart["query"], apart["gallery"]]
+    elif "test" in parts:
+        tested = [parts["test"]]
+    elif parts:
+        raise DataError(
+            f"'{shown(str(root))}' has no folder 'test': it needs test/<class>/ with images (or query/<class>/ and "
+            "gallery/<class>/), or no such part at all and a folder for each class"
+        )
+    else:
+        tested = [root]
+    training = {} if "train" not in parts else found.classes(parts["train"])
+    trees = [training, *(found.classes(folder) for folder in tested)]
+    if parts:
+        used = [*tested, *([parts["train"]] if "train" in parts else [])]
+        # Where query/ and gallery/ lie in test/, what else is there counts too.
+        for folder in {path.parent for path in used}:
+            found.leave_out_all(sorted(path for path in folder.iterdir() if not _holds(path, used)))
+    for folder, tree in zip(tested, trees[1:], strict=True):
+        if not tree:
+            raise _nothing_in(folder, found)
+    names = tuple(sorted({name for tree in trees for name in tree}))
+    paths = [path for tree in trees for files in tree.values() for path in files]
+    labels = np.array([names.index(name) for tree in trees for name, files in tree.items() for _ in files])
+    sizes = np.cumsum([sum(map(len, tree.values())) for tree in trees])
+    rows = np.arange(len(paths))
+    query, gallery = rows[sizes[0] : sizes[1]], rows[sizes[-2] :]
+    asking, lonely = askers(labels, query, gallery, SameClass())
+    left_out = found.left_out()
+    if lonely.size:
+        reason = LONELY if apart else LONELY_ASKERS
+        alone = tuple(shown(paths[row].relative_to(root).as_posix()) for row in lonely)
+        left_out = (*left_out, LeftOut(reason, alone, files=bool(apart)))
+    counts = len(training), len(np.unique(labels[sizes[0] :]))
     return RetrievalDataset(
         name="folder",
         images=FileImages(paths),
-        labels=np.array(labels),
+        labels=labels,
         class_names=names,
-        train=np.arange(size),
-        query=test,
-        gallery=test,
-        protocol=(
-            f"Trained on the {len(trees['train'])} classes in '{root.name}/train' and tested on the "
-            f"{len(trees['test'])} unseen classes in '{root.name}/test', where each test image searches all the others."
-        ),
-        image_size=64,
+        train=rows[: sizes[0]],
+        query=asking,
+        gallery=gallery,
+        protocol=f"{_sentence(root, parts, tested, counts)}{said(left_out)}.",
+        image_size=IMAGE_SIZE,
         augmentation="crop-flip",
+        title=title_of(root),
+        left_out=left_out,
     )
 
 
-def _tree(root: Path, part: str) -> dict[str, list[Path]]:
-    folder = root / part
-    if not folder.is_dir():
-        raise DataError(f"'{root}' has no folder '{part}': it needs train/<class>/ and test/<class>/ with images")
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not classes:
-        raise DataError(f"'{folder}' is empty: it needs a folder with images for each class")
-    return {path.name: _images(path) for path in classes}
+def _sentence(root: Path, parts: dict[str, Path], tested: list[Path], counts: tuple[int, int]) -> str:
+    def place(folder: Path) -> str:
+        return "/".join((title_of(root), *map(shown, folder.relative_to(root).parts)))
 
-
-def _images(folder: Path) -> list[Path]:
-    images = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_EXTENSIONS
-        and not any(name.startswith(".") for name in path.relative_to(folder).parts)
-        and path.is_file()
-    )
-    if not images:
-        raise DataError(
-            f"the class folder '{folder}' has no images: add some ({', '.join(IMAGE_EXTENSIONS)}), or delete the folder"
+    trained, classes = counts
+    if trained:
+        start = f"Trained on the {trained} classes in '{place(parts['train'])}' and tested on the {classes} unseen"
+    else:
+        start = f"Tested on the {classes}"
+    if len(tested) == 2:
+        asked, searched = map(place, tested)
+        return (
+            f"{start} classes in '{asked}' and '{searched}', where each image of the first searches those of the second"
         )
-    return images
+    image = "image" if tested == [root] else "test image"
+    return f"{start} classes in '{place(tested[0])}', where each {image} searches all the others"
+
+
+def _holds(path: Path, used: list[Path]) -> bool:
+    """Whether it is one of the folders that are used, or around one of them."""
+    return any(path == folder or path in folder.parents for folder in used)
+
+
+def _nothing_in(folder: Path, found: Finding) -> DataError:
+    name = shown(str(folder))
+    if loose := found.count_loose(folder):
+        return DataError(
+            f"'{name}' has {loose} images and no class folders: retrieval is judged by classes, so put the images of "
+            "each class or object into a folder of its own, or list them in a table (--data manifest)"
+        )
+    return DataError(f"'{name}' is empty: it needs a folder with images for each class{said(found.left_out())}")
+
+
+def _unwrapped(root: Path) -> Path:
+    """The folder of the data set, where ``root`` holds nothing but it: archives are often unpacked so."""
+    inside = [path for path in root.iterdir() if not is_passed_over(path.name)]
+    if len(inside) == 1 and inside[0].is_dir() and not _parts(root) and _has_folders_alone(inside[0]):
+        return _unwrapped(inside[0])
+    return root
+
+
+def _has_folders_alone(folder: Path) -> bool:
+    inside = [path for path in folder.iterdir() if not is_passed_over(path.name)]
+    return bool(inside) and all(path.is_dir() for path in inside)
+
+
+def _parts(folder: Path) -> dict[str, Path]:
+    """The folders of parts; one that holds files alone is a class of that name, such as trains among cars."""
+    inside = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_dir()}
+    parts = {}
+    for part, names in _PARTS.items():
+        there = [inside[name] for name in names if name in inside]
+        if there and not _has_files_alone(there[0]):
+            parts[part] = there[0]
+    return parts
+
+
+def _has_files_alone(folder: Path) -> bool:
+    inside = [path for path in folder.iterdir() if not is_passed_over(path.name)]
+    return bool(inside) and not any(path.is_dir() for path in inside)

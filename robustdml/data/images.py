@@ -10,12 +10,16 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from robustdml.data.decoding import read_image
 from robustdml.errors import DataError
+from robustdml.printable import shown
 
 #: Left, top, right and bottom, in pixels; right and bottom are just outside.
 Box = tuple[int, int, int, int]
+#: Where an image's ``info`` says, in a tuple of texts, what was done to it that a person would not expect.
+REMARKS = "remarks"
 
 
 class ImageSource(Protocol):
@@ -24,7 +28,7 @@ class ImageSource(Protocol):
     def __len__(self) -> int: ...
 
     def load(self, index: int) -> Image.Image:
-        """The image of that index, upright, in mode RGB."""
+        """The image of that index, upright, in mode RGB; its ``info`` may hold `REMARKS`."""
 
     def name(self, index: int) -> str:
         """What a person calls the image; never an absolute path."""
@@ -42,64 +46,72 @@ class FileImages:
     Args:
         paths: the files, in the order of their rows; they may have any format that Pillow reads.
         boxes: for each file the part of the upright image to cut out, or None for all of it; None cuts out nothing.
+        sizes: for each box the width and height of the image in whose pixels it is counted, or None where it is that of
+            the file; None takes the files' own.
 
     Raises:
         DataError: no paths were given.
-        ValueError: there are not as many boxes as paths.
+        ValueError: there are not as many boxes, or sizes, as paths.
     """
 
-    def __init__(self, paths: Sequence[Path], boxes: Sequence[Box | None] | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        boxes: Sequence[Box | None] | None = None,
+        sizes: Sequence[tuple[int, int] | None] | None = None,
+    ) -> None:
         if not paths:
             raise DataError("a data set needs at least one image file, and none was given")
-        if boxes is not None and len(boxes) != len(paths):
-            raise ValueError(f"{len(boxes)} boxes for {len(paths)} images")
+        for name, given in (("boxes", boxes), ("sizes", sizes)):
+            if given is not None and len(given) != len(paths):
+                raise ValueError(f"{len(given)} {name} for {len(paths)} images")
         self._paths = tuple(Path(path) for path in paths)
         self._boxes = tuple(boxes) if boxes is not None else (None,) * len(self._paths)
-        self._root = Path(os.path.commonpath([path.parent for path in self._paths]))
+        self._sizes = tuple(sizes) if sizes is not None else (None,) * len(self._paths)
+        # Relative and absolute paths may be mixed, which have no common folder as they are written.
+        self._places = tuple(Path(os.path.normpath(path.absolute())) for path in self._paths)
+        self._root = Path(os.path.commonpath([place.parent for place in self._places]))
 
     def __len__(self) -> int:
         return len(self._paths)
 
     def load(self, index: int) -> Image.Image:
-        """Decode one file: upright by its EXIF tag, transparency over white, mode RGB.
+        """Decode one file (see `robustdml.data.decoding.read_image`) and cut out its box.
 
         Raises:
             DataError: the file is missing, damaged or no image, or smaller than its box.
         """
         path, box = self._paths[index], self._boxes[index]
         try:
-            with Image.open(path) as image:
-                whole = _to_rgb(ImageOps.exif_transpose(image))
-                return whole if box is None else _cut(whole, box)
+            whole, remarks = read_image(path)
+            image = whole if box is None else _cut(whole, box, self._sizes[index])
         # Pillow's decoders raise whatever their parsing meets: OSError, SyntaxError, struct.error, IndexError, …
         except Exception as cause:
             raise DataError(
-                f"cannot read the image '{path}' ({_reason(cause)}): restore the file, or take it out of the data set"
+                f"cannot read the image '{shown(str(path))}' ({_reason(cause)}): restore the file, or take it "
+                "out of the data set"
             ) from cause
+        image.info[REMARKS] = remarks
+        return image
 
     def name(self, index: int) -> str:
         """The file's path below the data set's folder, with forward slashes."""
-        return self._paths[index].relative_to(self._root).as_posix()
+        return shown(self._places[index].relative_to(self._root).as_posix())
 
     def digest(self) -> str:
-        """SHA-256 of the names, the contents and the boxes of all files.
-
-        Raises:
-            DataError: a file is missing or cannot be read.
-        """
+        """SHA-256 of the names, the contents and the boxes of all files; one that cannot be read has no content."""
         hashed = hashlib.sha256()
-        for index, path in enumerate(self._paths):
-            try:
-                with path.open("rb") as file:
-                    content = hashlib.sha256(file.read())
-            except OSError as cause:
-                raise DataError(
-                    f"cannot find the image '{path}' ({_reason(cause)}): restore the file, or take it out of the set"
-                ) from cause
-            box = self._boxes[index]
-            cut = "" if box is None else f"{box}\0"
-            hashed.update(f"{self.name(index)}\0{content.hexdigest()}\0{cut}".encode("utf-8", "surrogateescape"))
+        for index in range(len(self)):
+            box, size = self._boxes[index], self._sizes[index]
+            cut = "" if box is None else f"{box}\0" if size is None else f"{box} of {size}\0"
+            hashed.update(f"{self.name(index)}\0{self._content(index)}\0{cut}".encode())
         return hashed.hexdigest()
+
+    def _content(self, index: int) -> str:
+        try:
+            return hashlib.sha256(self._paths[index].read_bytes()).hexdigest()
+        except OSError as cause:
+            return _reason(cause)
 
 
 class ArrayImages:
@@ -138,20 +150,16 @@ class ArrayImages:
         return hashed.hexdigest()
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    # Pillow clips deep pixels at 255, which turns a 16-bit photo white without a word.
-    if image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError(f"its pixels have mode {image.mode}, whose range is unknown")
-    # Dropping the alpha channel would show the hidden colours below it, which are arbitrary.
-    if "A" in image.getbands() or "transparency" in image.info:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _cut(image: Image.Image, box: Box) -> Image.Image:
+def _cut(image: Image.Image, box: Box, size: tuple[int, int] | None) -> Image.Image:
+    if size is not None and size != image.size:
+        if size == image.size[::-1]:
+            raise ValueError(
+                f"its box is counted in {size[0]} by {size[1]} pixels, and upright it is turned against that"
+            )
+        across, down = image.width / size[0], image.height / size[1]
+        box = (round(box[0] * across), round(box[1] * down), round(box[2] * across), round(box[3] * down))
+        if box[0] == box[2] or box[1] == box[3]:
+            raise ValueError(f"its box is less than one of its {image.width} by {image.height} pixels")
     # Pillow would fill what lies outside with black, without a word.
     if box[2] > image.width or box[3] > image.height:
         raise ValueError(f"its box {box} is larger than its {image.width} by {image.height} pixels")

@@ -59,7 +59,7 @@ def describe(dataset: RetrievalDataset, spec: EvalSpec, available: int) -> Datas
             f"{', '.join(name for name in dataset.rules.metrics if METRICS[name].chance)}"
         )
     return DatasetEntry(
-        name=dataset.name,
+        name=dataset.title,
         protocol=dataset.protocol,
         image_size=spec.image_size,
         classes=len(np.unique(split.labels[split.query])),

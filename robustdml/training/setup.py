@@ -89,6 +89,7 @@ def set_up(
     """Check everything, then make it; see `robustdml.training.train` for the errors."""
     if options.tensorboard:
         check_tensorboard()
+    dataset.check_trainable()
     method = config.recipe or METHODS[config.method]
     model_config = _model_config(config, dataset.image_size)
     if not check_backbone(model_config) and len(method.batchnorms) > 1:

@@ -182,18 +182,18 @@ def test_a_corrupt_image_is_named(tree, tmp_path):
     refused(train_on(tmp_path / "data", tmp_path / "run"), r"train/red/3\.png")
 
 
-def test_overlapping_classes_a_lonely_image_and_an_empty_folder_are_refused(tree, tmp_path):
+def test_overlapping_classes_a_lonely_training_image_and_an_empty_folder_are_refused(tree, tmp_path):
     shutil.copytree(tree, tmp_path / "overlap")
     shutil.copytree(tree / "train" / "red", tmp_path / "overlap" / "test" / "red")
     refused(train_on(tmp_path / "overlap", tmp_path / "run"), "class 'red' is in both")
 
     shutil.copytree(tree, tmp_path / "lonely")
-    for number in range(1, 5):
-        (tmp_path / "lonely" / "test" / "cyan" / f"{number}.png").unlink()
-    refused(train_on(tmp_path / "lonely", tmp_path / "run"), "'cyan' has one image")
+    for path in sorted((tmp_path / "lonely" / "train" / "red").iterdir())[1:]:
+        path.unlink()
+    refused(train_on(tmp_path / "lonely", tmp_path / "run"), "training class 'red' has one image")
 
     (tmp_path / "empty").mkdir()
-    refused(train_on(tmp_path / "empty", tmp_path / "run"), "'train'")
+    refused(train_on(tmp_path / "empty", tmp_path / "run"), "empty' is empty: it needs a folder with images")
     refused(cli("train", "--data", "folder", "--out", tmp_path / "run"), "root")
     refused(cli("train", "--data", "digits", "--root", tree, "--out", tmp_path / "run"), "built in and reads no folder")
 

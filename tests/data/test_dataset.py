@@ -65,6 +65,9 @@ def test_refuses_a_class_on_both_sides():
     ],
 )
 def test_refuses_bad_rows(part, rows, message):
+    if part == "train" and not rows:
+        assert make(train=np.array([])).train.tolist() == []
+        return
     with pytest.raises(DataError, match=message.format(part)):
         make(**{part: np.array(rows)})
 
@@ -82,13 +85,18 @@ def test_refuses_a_query_class_that_the_gallery_lacks():
         make(query=TEST[30:], gallery=TEST[:30])
 
 
-def test_refuses_a_training_class_with_one_image():
+def test_a_training_class_with_one_image_is_refused_where_it_is_trained_on():
+    make().check_trainable()
     with pytest.raises(DataError, match=r"training class 'a' has one image, and training needs at least two"):
-        make(train=np.arange(3, 20))
+        make(train=np.arange(3, 20)).check_trainable()
     firsts = np.unique(make().labels[:20], return_index=True)[1]
     assert len(firsts) == 5
     with pytest.raises(DataError, match=r"training classes 'a', 'b', 'c' and 2 more have one image each, and training"):
-        make(train=firsts)
+        make(train=firsts).check_trainable()
+    with pytest.raises(
+        DataError, match=r"the data set 'toy' has no training images, so it can be evaluated on and not"
+    ):
+        make(train=np.array([])).check_trainable()
 
 
 def test_refuses_labels_that_do_not_fit():

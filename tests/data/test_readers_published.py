@@ -359,7 +359,7 @@ def test_a_class_with_one_image_is_named(tmp_path, name, file, lonely):
     del lines[1]
     (folder / file).write_text("".join(lines))
     with pytest.raises(DataError, match=lonely):
-        LOADERS[name](folder, verify=False)
+        LOADERS[name](folder, verify=False).check_trainable()
 
 
 def test_cars_names_a_class_with_one_image(tmp_path):
@@ -368,4 +368,4 @@ def test_cars_names_a_class_with_one_image(tmp_path):
     annotations = car_annotations(rows, "relative_im_path")
     savemat(folder / "cars_annos.mat", {"annotations": annotations, "class_names": CAR_NAMES})
     with pytest.raises(DataError, match="training class 'Car 1' has one image, and training needs at least two"):
-        load_cars(folder, verify=False)
+        load_cars(folder, verify=False).check_trainable()
