@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from robustdml.config import EFFORTS, Effort
@@ -10,7 +10,7 @@ from robustdml.errors import BudgetError, SpecError, UnknownNameError
 from robustdml.importing import load_object
 from robustdml.registry import Registry, parse_spec
 from robustdml.results import AttackEntry
-from robustdml.threat import ThreatModel
+from robustdml.threat import ThreatModel, is_by_channel, parse_budget
 
 from .factory import DEFAULT_EPS, AttackFactory, goal_parameters
 from .goals import GOALS
@@ -30,7 +30,7 @@ for _source in (native, torchattacks, art):
         ATTACKS.add(_name, _factory)
 
 
-def _transfer(attack: str, eps: float, surrogate: str) -> Transfer:
+def _transfer(attack: str, eps: float | ThreatModel, surrogate: str) -> Transfer:
     from .native.transfer import Transfer
 
     return Transfer(surrogate, build_attack(attack, eps))
@@ -48,7 +48,7 @@ ATTACKS.add(
 )
 
 
-def _straight(attack: str, eps: float, around: bool) -> StraightThrough:
+def _straight(attack: str, eps: float | ThreatModel, around: bool) -> StraightThrough:
     from .native.straight_through import StraightThrough
 
     return StraightThrough(build_attack(attack, eps), around)
@@ -68,15 +68,15 @@ ATTACKS.add(
 NOT_OFFERED: dict[str, str] = {**torchattacks.NOT_OFFERED, **art.NOT_OFFERED}
 
 
-def build_attack(text: str, eps: float, effort: Effort = "standard") -> Attack:
+def build_attack(text: str, eps: float | ThreatModel, effort: Effort = "standard") -> Attack:
     """Build an attack from a spec such as ``"pgd(goal=margin, steps=50)"``.
 
     Args:
         text: a name of `ATTACKS`, or ``package.module:name`` of a class or function of your own, with parameters if
             wanted. ``eps=`` in the spec goes before the argument; goals may be written with hyphens.
-        eps: L-infinity budget in pixels of [0, 1]; 0 is allowed here and makes the attack the identity. Attacks in
-            other norms take theirs from the spec, else `DEFAULT_EPS`; attacks that look for the smallest perturbation
-            have none.
+        eps: L-infinity budget in pixels of [0, 1]; 0 is allowed here and makes the attack the identity. It may be a
+            threat model with a budget per channel (`robustdml.threat.parse_budget`). Attacks in other norms take theirs
+            from the spec, else `DEFAULT_EPS`; attacks that look for the smallest perturbation have none.
         effort: how hard it tries; parameters in the spec go before it.
 
     Raises:
@@ -84,11 +84,11 @@ def build_attack(text: str, eps: float, effort: Effort = "standard") -> Attack:
         SpecError: the attack has no such parameter, or the value is of the wrong type or out of range.
         BudgetError: eps outside [0, 1].
     """
-    ThreatModel(eps)
+    threat = eps if isinstance(eps, ThreatModel) else ThreatModel(eps)
     if effort not in EFFORTS:
         raise UnknownNameError("effort", effort, EFFORTS)
     if ":" in text.partition("(")[0]:
-        return _foreign(text, eps)
+        return _with_budget(lambda size: _foreign(text, size), threat)
     spec = parse_spec(text)
     factory = ATTACKS[spec.name]
     # Goals are written with hyphens in the literature.
@@ -102,17 +102,34 @@ def build_attack(text: str, eps: float, effort: Effort = "standard") -> Attack:
         if key not in {"goal", "eps"}:
             _check_type(text, key, value, known[key])
     params = {**factory.defaults, **factory.effort.get(effort, {}), **spec.params}
-    budget = _budget(text, factory, params, eps)
+    budget = _budget(text, factory, params, threat)
     params = {key: value for key, value in params.items() if key not in {"goal", "eps"}}
     if goal is not None:
         own = {key: params.pop(key) for key in goal_parameters(goal) if key in params}
         params["goal"] = GOALS[goal](**own)
-    if factory.budget == "fixed":
-        params["eps"] = budget
-    return factory.make(**params)
+    if budget is None:
+        return factory.make(**params)
+    if "attack" in factory.defaults:  # around another attack, which is built with the budget
+        return factory.make(**params, eps=budget)
+    return _with_budget(lambda size: factory.make(**params, eps=size), budget)
 
 
-def _budget(text: str, factory: AttackFactory, params: Mapping[str, object], eps: float) -> float | None:
+def _with_budget(make: Callable[[float], Attack], threat: ThreatModel) -> Attack:
+    """An attack with that budget, where what makes it knows one eps for all channels alone."""
+    assert threat.eps is not None
+    if threat.channels is None:
+        return make(threat.eps)
+    from robustdml.contracts import StagedAttack  # torch is not needed to list attacks
+
+    from .native.per_channel import PerChannel, StagedPerChannel
+
+    attack = make(min(threat.channels))
+    if attack.threat != ThreatModel(min(threat.channels)):  # one with a budget of its own
+        return attack
+    return StagedPerChannel(attack, threat) if isinstance(attack, StagedAttack) else PerChannel(attack, threat)
+
+
+def _budget(text: str, factory: AttackFactory, params: Mapping[str, object], threat: ThreatModel) -> ThreatModel | None:
     norm = str(params.get("norm", factory.norms[0]))
     if norm not in factory.norms:
         raise UnknownNameError(f"norm in '{text}':", norm, factory.norms)
@@ -123,10 +140,12 @@ def _budget(text: str, factory: AttackFactory, params: Mapping[str, object], eps
             raise SpecError(f"'{text}': this attack {looks} and takes no eps: leave it out")
         return None
     if given is None:
-        return eps if norm == "linf" else DEFAULT_EPS[norm]
+        return threat if norm == "linf" else ThreatModel(DEFAULT_EPS[norm], norm)
+    if isinstance(given, str) and norm == "linf" and is_by_channel(given):
+        return parse_budget(given)
     if isinstance(given, bool) or not isinstance(given, int | float) or not given > 0:
         raise BudgetError(f"'{text}': eps={given!r} must be a number above 0, such as 8/255")
-    return ThreatModel(float(given), norm).eps
+    return ThreatModel(float(given), norm)
 
 
 _WORDS: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}

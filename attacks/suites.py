@@ -10,7 +10,7 @@ from robustdml.config import Effort
 from robustdml.errors import SpecError, UnknownNameError
 from robustdml.profiles import ERS_ATTACKS, PROFILES
 from robustdml.registry import split_specs
-from robustdml.threat import parse_eps_list
+from robustdml.threat import ThreatModel, parse_budgets
 
 from .building import ATTACKS, NOT_OFFERED, build_attack, spec_name
 
@@ -70,13 +70,16 @@ SUITES["all"] = (
 )
 
 
-def build_suite(names: str, eps: str | float | Iterable[float], effort: Effort = "standard") -> list[Attack]:
+def build_suite(
+    names: str, eps: str | float | Iterable[float | ThreatModel], effort: Effort = "standard"
+) -> list[Attack]:
     """Build the attacks of a list of suites, specs and patterns, each at every budget that it takes.
 
     Args:
         names: names separated by commas: suites and specs (``"quick,pgd(steps=100)"``), patterns
             (``"torchattacks.*"``), and, with a ``!``, what to leave out (``"all,!art.*"``). Repeats count once.
-        eps: an L-infinity budget, several, or their text such as ``"2/255,8/255"``; in pixels of [0, 1]. Attacks with
+        eps: an L-infinity budget, several, or their text such as ``"2/255,8/255,0.01/normalised"`` (see
+            `robustdml.threat.parse_budget`); in pixels of [0, 1] where nothing else is said. Attacks with
             a budget of their own (another norm, ``eps=`` in the spec, or none) are built once.
         effort: how hard the attacks try.
 
@@ -86,10 +89,12 @@ def build_suite(names: str, eps: str | float | Iterable[float], effort: Effort =
         BudgetError: eps outside (0, 1].
     """
     if isinstance(eps, str):
-        budgets: Sequence[float] = parse_eps_list(eps)
+        budgets: Sequence[ThreatModel] = parse_budgets(eps)
     else:
-        values = [eps] if isinstance(eps, float | int) else eps
-        budgets = parse_eps_list(",".join(repr(float(value)) for value in values))  # float: NumPy's repr has its name
+        values = list(eps) if isinstance(eps, Iterable) else [eps]
+        plain = [repr(float(value)) for value in values if not isinstance(value, ThreatModel)]  # NumPy's has its name
+        found = [value for value in values if isinstance(value, ThreatModel)]
+        budgets = [*found, *(parse_budgets(",".join(plain)) if plain or not found else ())]
     parts = split_specs(names)
     specs = [spec for part in parts if not part.startswith("!") for spec in _expand(part)]
     for part in parts:

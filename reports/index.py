@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from robustdml.results import Cell, EmbeddingMap, Example, MetricEntry, Results, WorstCase
-from robustdml.threat import NORMS, ThreatModel, headline_eps
+from robustdml.threat import ThreatModel, headline_eps
 
 #: What no budget binds, whatever the norm that it is measured in: such attacks stand together.
 ANY_SIZE = ThreatModel(None)
@@ -38,21 +37,19 @@ class Index:
         """Index a whole run."""
         threats = [*(cell.threat for cell in results.cells), *(worst.threat for worst in results.worst)]
         found = set(map(_budget, threats))
-        order = list(NORMS)
-        budgets = tuple(sorted(found, key=lambda at: (at == ANY_SIZE, order.index(at.norm), at.eps or 0.0)))
-        usual = headline_eps(at.eps for at in budgets if at.norm == "linf" and at.eps is not None)
+        budgets = tuple(sorted(found, key=lambda at: (at == ANY_SIZE, at.order)))
+        bounded = [at for at in budgets if at.norm == "linf" and at.eps is not None]
+        usual = headline_eps(at.eps for at in bounded if at.eps is not None)
         return cls(
             results=results,
             budgets=budgets,
-            headline=ThreatModel(usual) if usual is not None else next(iter(budgets), None),
+            headline=next((at for at in bounded if at.eps == usual), next(iter(budgets), None)),
             cells={(cell.model, cell.attack, _budget(cell.threat)): cell for cell in results.cells},
             worst={
                 (worst.model, worst.threat): worst
                 for worst in results.worst
                 if any(
-                    cell.status == "ok"
-                    and (cell.model, cell.threat.norm) == (worst.model, worst.threat.norm)
-                    and (cell.threat.eps or math.inf) <= (worst.threat.eps or 0.0)
+                    cell.status == "ok" and cell.model == worst.model and worst.threat.holds(cell.threat)
                     for cell in results.cells
                 )
             },

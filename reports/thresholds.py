@@ -15,9 +15,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from robustdml.errors import SpecError, UnknownNameError
+from robustdml.errors import BudgetError, SpecError, UnknownNameError
 from robustdml.results import MetricEntry, ModelEntry, Results
-from robustdml.threat import NORMS, ThreatModel, format_eps
+from robustdml.threat import NORMS, ThreatModel, format_eps, parse_budget
 
 from . import text as words
 from .index import ANY_SIZE, Index
@@ -153,10 +153,12 @@ def _chosen(index: Index, own: Sequence[Measurement], what: str) -> tuple[list[M
         return [], missing
     if eps is not None:
         norm, size = eps
+        if isinstance(size, ThreatModel):
+            return [item for item in candidates if item.budget == size], f"{label} at {size.text} was not measured"
         at = [
             item
             for item in candidates
-            if item.budget and item.budget.eps is not None
+            if item.budget and item.budget.eps is not None and item.budget.channels is None
             if math.isclose(item.budget.eps, size, rel_tol=1e-6)
             # A bare number means L-infinity for the worst case, and the attack's own norm for an attack.
             if item.budget.norm == (norm or ("linf" if name == "worst" else item.budget.norm))
@@ -172,7 +174,7 @@ def _chosen(index: Index, own: Sequence[Measurement], what: str) -> tuple[list[M
     return [item for item in candidates if item.budget == headline], f"{label} at {headline.text} was not measured"
 
 
-def _split(index: Index, what: str) -> tuple[str, tuple[str | None, float] | None]:
+def _split(index: Index, what: str) -> tuple[str, tuple[str | None, float | ThreatModel] | None]:
     """The name and the budget in what a user wrote; a name that holds an @ itself is found whole first."""
     names = {"worst", *index.attack_names, *index.attack_names.values()}
     target, at, text = what.rpartition("@")
@@ -180,8 +182,14 @@ def _split(index: Index, what: str) -> tuple[str, tuple[str | None, float] | Non
     return (what, None) if eps is None else (target.strip(), eps)
 
 
-def _read_budget(text: str) -> tuple[str | None, float] | None:
-    """A norm (None: not said) and a size; None where the text is no budget."""
+def _read_budget(text: str) -> tuple[str | None, float | ThreatModel] | None:
+    """A norm (None: not said) and a size, or a budget per channel; None where the text is no budget."""
+    try:
+        threat = parse_budget(text)
+    except BudgetError:
+        threat = None
+    if threat is not None and threat.channels is not None:
+        return threat.norm, threat
     match = _BUDGET.fullmatch(text.strip())
     if not match:
         return None

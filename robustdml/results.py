@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, Va
 from robustdml.consistency import contradictions, malformed
 from robustdml.errors import BudgetError, RunFolderError, SpecError
 from robustdml.files import sealed, strict_json, unsealed, write_text
-from robustdml.preprocessing import Preprocessing
+from robustdml.preprocessing import PerChannel, Preprocessing
 from robustdml.registry import parse_spec
 from robustdml.threat import ThreatModel
 
@@ -470,8 +470,10 @@ class EvalSpec(_Record):
     image_size: int
     #: Name and weight fingerprint of each model.
     models: tuple[tuple[str, str], ...]
-    #: Spec and eps of each attack.
+    #: Spec and eps of each attack; of a budget per channel the largest.
     attacks: tuple[tuple[str, float | None], ...]
+    #: The budgets per channel of those attacks that have one.
+    channels: tuple[PerChannel, ...] = ()
     max_queries: int | None
     seed: int
     shard_size: int

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from robustdml.errors import BudgetError
+from robustdml.preprocessing import IMAGENET_STD, PerChannel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,16 +21,24 @@ TOLERANCE = 1e-6
 
 _HEADLINE_LIMIT = 8 / 255
 
+#: The end of a budget after normalisation.
+_NORMALISED = "/normalised"
+
 #: The norms that perturbations are measured in, with how they are written.
 NORMS = {"linf": "L\N{INFINITY}", "l2": "L2", "l1": "L1", "l0": "L0"}
 
 
 def parse_eps(text: str) -> float:
-    """Read one budget: ``"8/255"``, ``"0.03"``.
+    """Read one budget that is the same for every channel: ``"8/255"``, ``"0.03"``.
 
     Raises:
         BudgetError: the text is no number or fraction, or is outside (0, 1].
     """
+    if is_by_channel(text):
+        raise BudgetError(
+            f"eps '{text}' is a budget per channel, and here one eps stands for all of them: write it in pixels, such "
+            "as 8/255 (training takes an eps after normalisation with --arithmetic published)"
+        )
     numerator, slash, denominator = text.strip().partition("/")
     try:
         value = float(numerator) / float(denominator) if slash else float(numerator)
@@ -44,11 +53,55 @@ def parse_eps(text: str) -> float:
     return value
 
 
-def parse_eps_list(text: str) -> tuple[float, ...]:
-    """Read budgets separated by commas, sorted and without repeats: ``"2/255,8/255"``.
+def is_by_channel(text: str) -> bool:
+    """Whether a text is of the form of a budget per channel: ``"0.01/normalised"``, ``"1/255:2/255:2/255"``."""
+    return text.strip().endswith(_NORMALISED) or ":" in text
+
+
+def parse_budget(text: str) -> ThreatModel:
+    """Read one L-infinity budget: ``"8/255"``, ``"0.01/normalised"`` or, by channel, ``"1/255:2/255:2/255"``.
+
+    ``0.01/normalised`` is 0.01 after ImageNet's normalisation, as papers write it: 0.01 times the standard deviation
+    (0.229, 0.224, 0.225) in the pixels of each channel.
 
     Raises:
-        BudgetError: there is none, or one of them is not a budget (see `parse_eps`).
+        BudgetError: the text is none of these, or a channel's budget is outside (0, 1].
+    """
+    if ":" in text:
+        parts = [parse_eps(part) for part in text.split(":")]
+        if len(parts) != 3:
+            raise BudgetError(f"eps '{text}' has {len(parts)} channels: write three budgets, such as 1/255:2/255:2/255")
+        return ThreatModel.per_channel((parts[0], parts[1], parts[2]))
+    value = text.strip()
+    if not value.endswith(_NORMALISED):
+        return ThreatModel(parse_eps(text))
+    try:
+        size = float(value.removesuffix(_NORMALISED))
+    except ValueError:
+        raise BudgetError(f"eps '{text}' is not a number after normalisation: write it as 0.01/normalised") from None
+    if not 0 < size * max(IMAGENET_STD) <= 1:
+        raise BudgetError(f"eps {text} is outside (0, 1] in pixels: 0.01/normalised is usual")
+    red, green, blue = IMAGENET_STD
+    return ThreatModel.per_channel((size * red, size * green, size * blue))
+
+
+def parse_budgets(text: str) -> tuple[ThreatModel, ...]:
+    """Read budgets separated by commas, sorted and without repeats: ``"2/255,8/255,0.01/normalised"``.
+
+    Raises:
+        BudgetError: there is none, or one of them is not a budget (see `parse_budget`).
+    """
+    found = {parse_budget(part) for part in text.split(",") if part.strip()}
+    if not found:
+        raise BudgetError("no eps given: write one or more budgets, such as --eps 2/255,8/255")
+    return tuple(sorted(found, key=lambda threat: threat.order))
+
+
+def parse_eps_list(text: str) -> tuple[float, ...]:
+    """Read budgets that are the same for every channel: ``"2/255,8/255"``; sorted and without repeats.
+
+    Raises:
+        BudgetError: there is none, or one of them is not such a budget (see `parse_eps`).
     """
     values = sorted({parse_eps(part) for part in text.split(",") if part.strip()})
     if not values:
@@ -78,13 +131,17 @@ class ThreatModel:
             change is no additive noise), and the norm is only measured. 0 allows the clean image only.
         norm: ``"linf"``, ``"l2"``, ``"l1"`` (of all values, in pixels of [0, 1]) or ``"l0"`` (how many pixels differ,
             in whichever channel).
+        channels: L-infinity only: the radius of each channel by itself, all above 0, the largest being ``eps``; None
+            where all have the same.
 
     Raises:
-        BudgetError: no such norm, or ``eps`` is below 0, not finite, or above 1 for L-infinity.
+        BudgetError: no such norm, ``eps`` is below 0, not finite, or above 1 for L-infinity, or does not fit the
+            channels.
     """
 
     eps: float | None
     norm: str = "linf"
+    channels: PerChannel | None = None
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
@@ -95,18 +152,55 @@ class ThreatModel:
             raise BudgetError(f"eps {self.eps} is outside [0, 1]: pixels are in [0, 1], eight grey levels are 8/255")
         if not 0.0 <= self.eps < math.inf:
             raise BudgetError(f"eps {self.eps} must be a finite number of at least 0")
+        if self.channels is None:
+            return
+        object.__setattr__(self, "channels", tuple(self.channels))  # JSON has lists
+        if self.norm != "linf" or len(self.channels) != 3 or max(self.channels) != self.eps or min(self.channels) <= 0:
+            raise BudgetError(
+                f"the budgets {self.channels} of the channels must be three above 0, in L-infinity, the largest of "
+                f"them {self.eps}"
+            )
+
+    @classmethod
+    def per_channel(cls, radii: PerChannel) -> ThreatModel:
+        """The L-infinity ball with a radius for each channel; an ordinary one where all are the same."""
+        return cls(max(radii), channels=None if len(set(radii)) == 1 else radii)
+
+    @property
+    def normalised(self) -> float | None:
+        """The radius after ImageNet's normalisation, where that is the same for every channel; else None."""
+        if self.channels is None:
+            return None
+        sizes = [radius / std for radius, std in zip(self.channels, IMAGENET_STD, strict=True)]
+        return sizes[0] if max(sizes) - min(sizes) < 1e-6 * max(sizes) else None
+
+    @property
+    def order(self) -> tuple[int, float, bool, tuple[float, ...]]:
+        """By which budgets are sorted: by norm, then by size, a ball of some channels before that of all."""
+        return list(NORMS).index(self.norm), self.eps or 0.0, self.channels is None, self.channels or ()
 
     @property
     def text(self) -> str:
-        """The budget with its norm where that is not L-infinity: ``"8/255"``, ``"L2 0.5"``, ``"any size"``."""
+        """The budget with its norm where that is not L-infinity: ``"8/255"``, ``"L2 0.5"``, ``"any size"``.
+
+        By channel it is ``"1/255:2/255:2/255"``, or ``"0.01/normalised (0.584, 0.571, 0.574 of 255)"``.
+        """
         if self.eps is None:
             return "any size"
+        if self.channels is not None:
+            if self.normalised is None:
+                return ":".join(map(format_eps, self.channels))
+            pixels = ", ".join(f"{255 * radius:.3f}" for radius in self.channels)
+            return f"{self.normalised:g}{_NORMALISED} ({pixels} of 255)"
         return format_eps(self.eps) if self.norm == "linf" else f"{NORMS[self.norm]} {self.eps:g}"
 
     def project(self, adversarial: Tensor, clean: Tensor) -> Tensor:
         """An allowed image beside ``adversarial`` (the nearest one, for L-infinity); both ``(N, C, H, W)``."""
         if self.eps is None:
             return adversarial.clamp(0.0, 1.0)
+        if self.channels is not None:
+            radius = clean.new_tensor(self.channels).view(3, 1, 1)
+            return adversarial.clamp(clean - radius, clean + radius).clamp(0.0, 1.0)
         if self.norm == "linf":
             return adversarial.clamp(clean - self.eps, clean + self.eps).clamp(0.0, 1.0)
         # Into [0, 1] first: that only shortens the perturbation, as the clean image is in it; so does the second time.
@@ -123,6 +217,9 @@ class ThreatModel:
         in_range = (flat.amin(1) >= -TOLERANCE) & (flat.amax(1) <= 1 + TOLERANCE)
         if self.eps is None:
             return in_range
+        if self.channels is not None:
+            reached = (adversarial - clean).abs().flatten(2).amax(2)
+            return in_range & (reached <= reached.new_tensor(self.channels) + TOLERANCE).all(1)
         return in_range & (self.distance(adversarial, clean) <= self.limit)
 
     @property
@@ -132,6 +229,20 @@ class ThreatModel:
             return math.inf
         # Sums over all pixels gather the rounding of each: for them the slack is a ten-thousandth of the budget.
         return self.eps + TOLERANCE if self.norm == "linf" else self.eps * (1 + 100 * TOLERANCE)
+
+    @property
+    def inner_limit(self) -> float:
+        """The largest norm at which an image lies within the budget, whichever channels were changed."""
+        return self.limit if self.channels is None else min(self.channels) + TOLERANCE
+
+    def holds(self, other: ThreatModel) -> bool:
+        """Whether every image within ``other``, a budget in the same norm, is within this one too."""
+        if self == other or self.eps is None:
+            return self.norm == other.norm
+        if self.norm != other.norm or other.eps is None:
+            return False
+        own, others = self.channels or (self.eps,) * 3, other.channels or (other.eps,) * 3
+        return all(inner <= outer for inner, outer in zip(others, own, strict=True))
 
 
 def norm_of(delta: Tensor, norm: str) -> Tensor:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustdml.results import DatasetEntry, MetricEntry, ModelEntry, Results
-from robustdml.threat import NORMS, ThreatModel, format_eps
+from robustdml.threat import NORMS, ThreatModel
 
 from .. import text
 from ..index import ANY_SIZE, Index
@@ -112,7 +112,7 @@ def _threat(index: Index) -> str:
         if not norm:
             parts.append("attacks without a budget")
             continue
-        sizes = ", ".join(format_eps(item.eps or 0.0) if norm == "linf" else f"{item.eps:g}" for item in budgets)
+        sizes = ", ".join(item.text if norm == "linf" else f"{item.eps:g}" for item in budgets)
         parts.append(f"{NORMS[norm]} up to eps = {sizes}")
     return "; ".join(parts) + "; pixels in [0, 1]"
 

@@ -10,7 +10,7 @@ import click
 from robustdml.cli.options import HomePath, data_options, read_data, run_options
 from robustdml.cli.thresholds import check_metrics, end_below, fail_under_option, read_thresholds
 from robustdml.config import BRANCH_CHOICES, EFFORTS, BranchChoice, Effort
-from robustdml.threat import parse_eps_list
+from robustdml.threat import parse_budgets
 
 if TYPE_CHECKING:
     from robustdml.results import Flag, Results
@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 @click.option(
     "--attacks", default="standard", show_default=True, help="Suites and specs; see 'robustdml list attacks'."
 )
-@click.option("--eps", default="8/255", show_default=True, help="Budgets, separated by commas.")
+@click.option(
+    "--eps",
+    default="8/255",
+    show_default=True,
+    help="Budgets, separated by commas; 0.01/normalised: after ImageNet's normalisation, R:G:B: by channel.",
+)
 @click.option("--effort", type=click.Choice(EFFORTS), default="standard", show_default=True, help="Of each attack.")
 @click.option("--attack-time-limit", type=float, metavar="SECONDS", help="Per attack, eps and model; slower ones fail.")
 @click.option("--max-queries", type=int, help="Attack a class-stratified sample of this size.")
@@ -72,7 +77,7 @@ def evaluate(
     may say how they are to be prepared: {"size": 224, "resize": 256, "interpolation": "bicubic"}. Writes results.json,
     per-query records and report.html.
     """
-    budgets = parse_eps_list(eps)
+    budgets = parse_budgets(eps)
     from robustdml.attacks import build_suite
     from robustdml.config import RunOptions
     from robustdml.evaluation import build_panel, load_subjects

@@ -23,7 +23,7 @@ from robustdml.evaluation.store import CellKey, Store
 from robustdml.flag_kinds import FLAG_KINDS
 from robustdml.results import Cell, Flag, Results, StageEntry, WorstCase, pack_hits
 from robustdml.retrieval.metrics import score
-from robustdml.threat import NORMS, ThreatModel
+from robustdml.threat import ThreatModel
 
 #: The records of one model by attack spec and budget.
 ModelRecords = Mapping[tuple[str, ThreatModel], Records]
@@ -167,7 +167,7 @@ def worst_cases(
     attacked = {key: records for key, records in attacked.items() if key[0] in on_query}
     cells = [item for item in cells if item.attack in on_query]
     threats = {threat for _, threat in attacked if threat.eps is not None}
-    ordered = sorted(threats, key=lambda threat: (list(NORMS).index(threat.norm), threat.eps))
+    ordered = sorted(threats, key=lambda threat: threat.order)
     return [_worst_case(plan, model, threat, clean, attacked, cells) for threat in ordered]
 
 
@@ -180,8 +180,10 @@ def _worst_case(
     counts where it lies in the ball.
     """
     values = {name: value.copy() for name, value in clean.values.items()}
-    for records in attacked.values():
-        inside = records.norms[threat.norm] <= threat.limit
+    for (_, own_threat), records in attacked.items():
+        # What was made within a ball that this one holds lies within, and was enforced to; else the norm has to tell.
+        within = threat.channels is not None and threat.holds(own_threat)
+        inside = (records.norms[threat.norm] <= threat.inner_limit) | within
         for name, lowest in values.items():
             np.minimum(lowest, records.values[name], out=lowest, where=inside)
     headline = plan.dataset.headline

@@ -24,15 +24,15 @@ class Plan(BaseModel):
     dataset: DatasetEntry
     queries: Queries
     attacks: tuple[AttackEntry, ...]
-    #: Spec, norm and eps of each cell of a model, in the order in which they are run.
-    budgets: tuple[tuple[str, str, float | None], ...]
+    #: Spec and budget of each cell of a model, in the order in which they are run.
+    budgets: tuple[tuple[str, ThreatModel], ...]
     environment: Environment
     #: About the data.
     flags: tuple[Flag, ...] = ()
 
     def cells(self, model: str) -> list[CellKey]:
         """What is run on a model, in order."""
-        return [CellKey(model, spec, ThreatModel(eps, norm)) for spec, norm, eps in self.budgets]
+        return [CellKey(model, spec, threat) for spec, threat in self.budgets]
 
     def attack_of(self, spec: str) -> AttackEntry:
         """The attack of that spec."""

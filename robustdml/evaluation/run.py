@@ -150,10 +150,10 @@ class _Evaluation:
         self.options, self.device = options, choose_device(options.device)
         #: Not part of the run's identity: a repeated call with more time may finish what failed.
         self.time_limit = time_limit
-        keys = [(attack.entry().spec, attack.threat.eps) for attack in attacks]
+        keys = [(attack.entry().spec, attack.threat) for attack in attacks]
         if len(set(keys)) < len(keys):
             repeated = next(key for key in keys if keys.count(key) > 1)
-            size = "" if repeated[1] is None else f" at eps {repeated[1]:g}"
+            size = "" if repeated[1].eps is None else f" at eps {repeated[1].text}"
             raise SpecError(f"the attack '{repeated[0]}' is given twice{size}: leave one out")
         largest = max(found.size for found in prepared.values())
         self.spec = EvalSpec(
@@ -162,7 +162,8 @@ class _Evaluation:
             image_size=largest,
             preprocessing=tuple(prepared.items()),
             models=tuple((subject.name, weights_fingerprint(subject.module)) for subject in subjects),
-            attacks=tuple(keys),
+            attacks=tuple((spec, threat.eps) for spec, threat in keys),
+            channels=tuple(threat.channels for _, threat in keys if threat.channels),
             max_queries=max_queries,
             seed=seed,
             shard_size=shard_size,
@@ -181,7 +182,7 @@ class _Evaluation:
             dataset=describe(self.dataset, self.spec, self.available),
             queries=query_entry(self.dataset),
             attacks=tuple(attack_entries(attack.entry() for attack in attacks)),
-            budgets=tuple((attack.entry().spec, attack.threat.norm, attack.threat.eps) for attack in attacks),
+            budgets=tuple(keys),
             environment=environment(self.device),
             flags=tuple(copies(self.dataset.test, self.images)),
         )

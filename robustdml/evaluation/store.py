@@ -239,12 +239,13 @@ class Store:
             "attack": cell.attack,
             "norm": cell.threat.norm,
             "eps": cell.threat.eps,
+            **({"channels": list(cell.threat.channels)} if cell.threat.channels else {}),
         }
 
     def _folder(self, cell: CellKey) -> Path:
         # Readable names, made unique and safe for file systems by a short hash.
         eps = cell.threat.eps
-        budget = "any" if eps is None else f"{eps:.6f}"
+        budget = "any" if eps is None else "-".join(f"{size:.6f}" for size in cell.threat.channels or (eps,))
         return self._root / _slug(cell.model) / _slug(cell.attack) / budget
 
     def _path(self, cell: CellKey, shard: int) -> Path:

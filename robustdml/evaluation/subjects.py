@@ -14,7 +14,7 @@ from robustdml.contracts import Attack
 from robustdml.errors import CheckpointError, SpecError
 from robustdml.importing import call_factory
 from robustdml.models import Checkpoint, EmbeddingModel, branch_names, check_image_size, fold, load_checkpoint
-from robustdml.preprocessing import Preprocessing, declared
+from robustdml.preprocessing import IMAGENET_STD, Preprocessing, declared
 from robustdml.threat import NORMS
 
 
@@ -118,7 +118,8 @@ def preparations(
         usual: S where nothing else says it.
 
     Raises:
-        SpecError: a size that cannot be; or models of different sizes under a budget that depends on the size.
+        SpecError: a size that cannot be; models of different sizes under a budget that depends on the size; or models
+            of another normalisation than ImageNet's under a budget after that.
     """
     if image_size is not None:
         check_image_size(image_size)
@@ -133,6 +134,14 @@ def preparations(
                 f"the models take images of different sizes ({named} pixels), and what '{dependent.entry().spec}' may "
                 f"change is counted in {NORMS[dependent.threat.norm]}, which grows with the size: leave such attacks "
                 "out, give one --image-size for all, or evaluate the models in runs of their own"
+            )
+    normalised = next((attack.threat for attack in attacks if attack.threat.normalised is not None), None)
+    for name, own in declared_by.items():
+        if normalised is not None and own and own.std and own.std != IMAGENET_STD:
+            raise SpecError(
+                f"the budget {normalised.text} is one after ImageNet's normalisation, and '{name}' divides by "
+                f"{' / '.join(f'{std:g}' for std in own.std)}: write it in the pixels of each channel, as "
+                + ":".join(f"{(normalised.normalised or 0.0) * std:.6g}" for std in own.std)
             )
     usual = image_size or (next(iter(sizes.values())) if len(set(sizes.values())) == 1 else usual)
     check_image_size(usual)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 
 from robustdml.errors import BudgetError
 from robustdml.threat import (
@@ -10,6 +11,8 @@ from robustdml.threat import (
     ThreatModel,
     format_eps,
     norm_of,
+    parse_budget,
+    parse_budgets,
     parse_eps,
     parse_eps_list,
 )
@@ -189,3 +192,88 @@ def test_budgets_are_written_with_their_norm():
         "L2 0.5",
         "any size",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "channels", "written"),
+    [
+        (
+            "0.01/normalised",
+            (0.01 * 0.229, 0.01 * 0.224, 0.01 * 0.225),
+            "0.01/normalised (0.584, 0.571, 0.574 of 255)",
+        ),
+        (" 0.1/normalised ", (0.0229, 0.0224, 0.0225), "0.1/normalised (5.840, 5.712, 5.738 of 255)"),
+        ("1/255:2/255:2/255", (1 / 255, 2 / 255, 2 / 255), "1/255:2/255:2/255"),
+        ("4/255:4/255:4/255", None, "4/255"),
+        ("8/255", None, "8/255"),
+    ],
+)
+def test_budgets_per_channel_are_read_and_written_both_ways(text, channels, written):
+    """0.01 after normalisation is .00224 to .00229 in pixels."""
+    threat = parse_budget(text)
+    assert threat.text == written
+    if channels is None:
+        assert threat.channels is None
+    else:
+        assert threat.channels == pytest.approx(channels)
+        assert threat.eps == max(threat.channels)
+    stored = TypeAdapter(ThreatModel)
+    assert stored.validate_json(stored.dump_json(threat)) == threat
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("1/255:2/255", "has 2 channels: write three budgets"),
+        ("1/255:0:2/255", r"eps 0 is outside \(0, 1\]"),
+        ("x/normalised", "is not a number after normalisation: write it as 0.01/normalised"),
+        ("5/normalised", r"is outside \(0, 1\] in pixels"),
+        ("nan/normalised", r"is outside \(0, 1\] in pixels"),
+        ("0/normalised", r"is outside \(0, 1\] in pixels"),
+    ],
+)
+def test_what_is_no_budget_per_channel_is_refused(text, sentence):
+    with pytest.raises(BudgetError, match=sentence):
+        parse_budget(text)
+    with pytest.raises(BudgetError, match=r"must be three above 0, in L-infinity, the largest of them 0\.1"):
+        ThreatModel(0.1, channels=(0.1, 0.2, 0.05))
+    with pytest.raises(BudgetError, match="in L-infinity"):
+        ThreatModel(0.1, "l2", channels=(0.1, 0.1, 0.05))
+
+
+def test_one_eps_for_all_says_why_it_cannot_be_one_per_channel():
+    with pytest.raises(BudgetError, match=r"'0.01/normalised' is a budget per channel.* --arithmetic published"):
+        parse_eps("0.01/normalised")
+
+
+def test_budgets_are_sorted_and_without_repeats():
+    found = parse_budgets("8/255,0.01/normalised, 2/255,8/255, 0.01/normalised")
+    assert [threat.text for threat in found] == ["0.01/normalised (0.584, 0.571, 0.574 of 255)", "2/255", "8/255"]
+
+
+def test_each_channel_has_its_own_ball():
+    threat = ThreatModel.per_channel((0.1, 0.02, 0.05))
+    sent = threat.project(IMAGES + torch.randn(IMAGES.shape, generator=torch.Generator().manual_seed(4)), IMAGES)
+    for channel, radius in enumerate((0.1, 0.02, 0.05)):
+        expected = IMAGES[:, channel]
+        moved = IMAGES + torch.randn(IMAGES.shape, generator=torch.Generator().manual_seed(4))
+        expected = moved[:, channel].clamp(expected - radius, expected + radius).clamp(0, 1)
+        assert torch.allclose(sent[:, channel], expected)
+    assert threat.allows(sent, IMAGES).all()
+    assert not threat.allows(ThreatModel(0.1).project(1 - IMAGES, IMAGES), IMAGES).any()
+    one = IMAGES.clone()
+    one[2, 1, 0, 0] += 0.03 if one[2, 1, 0, 0] < 0.5 else -0.03
+    assert threat.allows(one, IMAGES).tolist() == [True, True, False, True, True]
+
+
+def test_which_balls_lie_within_which():
+    normalised, small, large = parse_budget("0.01/normalised"), ThreatModel(0.00224), ThreatModel(0.0023)
+    assert normalised.holds(small)
+    assert large.holds(normalised)
+    assert large.holds(small)
+    assert not normalised.holds(ThreatModel(0.00226))
+    assert not ThreatModel(0.00226).holds(normalised)
+    assert normalised.holds(normalised)
+    assert not normalised.holds(ThreatModel(0.001, "l2"))
+    assert not normalised.holds(ThreatModel(None))
+    assert (normalised.inner_limit, large.inner_limit) == pytest.approx((0.00224 + TOLERANCE, 0.0023 + TOLERANCE))

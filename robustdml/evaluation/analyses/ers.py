@@ -81,7 +81,8 @@ def _record(
     judged = {
         specs[cell.attack]: cell
         for cell in cells
-        if cell.attack in specs and cell.score and math.isclose(cell.threat.eps or 0.0, profile.eps)
+        if cell.attack in specs and cell.score and cell.threat.channels is None
+        if math.isclose(cell.threat.eps or 0.0, profile.eps)
     }
     if set(judged) != set(ERS_ATTACKS):
         return

@@ -47,7 +47,7 @@ def shown_attacks(cells: Sequence[Cell], attacks: Sequence[AttackEntry]) -> list
     eps = headline_eps(cell.threat.eps for cell in judged if cell.threat.eps is not None)
     if eps is None or norm is None:
         return []
-    threat = ThreatModel(eps, norm)
+    threat = next(cell.threat for cell in judged if cell.threat.eps == eps)
     own = [cell for cell in judged if cell.threat == threat]
     strongest = best_attack(own)
     targeted = best_attack(cell for cell in own if entries[cell.attack].goal == "mtax")

@@ -91,7 +91,7 @@ def run_attack(model: Embedder, attack: Attack, images: Tensor, references: Refe
     attacked = threat.project(returned, images)
     if not bool(threat.allows(attacked, images).all()):
         largest = float(threat.distance(attacked, images).max())
-        raise AttackError(f"the budget {threat.eps} could not be enforced: the largest norm is {largest:g}")
+        raise AttackError(f"the budget {threat.text} could not be enforced: the largest norm is {largest:g}")
     return Attacked(attacked, threat.distance(returned, images), ~threat.allows(returned, images), cost)
 
 
