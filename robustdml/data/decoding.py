@@ -19,6 +19,8 @@ _BITS = (8, 10, 12, 14, 16)
 _MOST_PIXELS = 2**29
 #: More pictures in these files are previews, depth maps or sizes of one picture.
 _ONE_PICTURE = {"MPO", "ICO", "ICNS", "PSD"}
+#: Layers of which the last is transparency.
+_WITH_ALPHA = (2, 4)
 _WHITE_IS_ZERO, _MAX_SAMPLE, _PHOTOMETRIC = 0, 281, 262
 
 
@@ -48,13 +50,12 @@ def read_image(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
                 remarks.append(f"the first of {count} pictures")
             deep = _deep(image, path)
             if deep is not None:
-                top = int(deep.max())
-                if isinstance(named := getattr(image, "tag_v2", {}).get(_MAX_SAMPLE), int) and named < 2**16:
-                    top = max(top, named)
-                bits = next(bits for bits in _BITS if top < 2**bits)
+                bits = _used_bits(image, deep)
                 if bits < 16:
                     remarks.append(f"{bits} of its 16 bits are used")
                 shallow = (deep >> (bits - 8)).astype(np.uint8)
+                if deep.ndim == 3 and deep.shape[2] in _WITH_ALPHA:  # which need not have as many bits
+                    shallow[..., -1] = deep[..., -1] >> (8 if deep[..., -1].max() >= 2**bits else bits - 8)
                 if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
                     shallow = 255 - shallow
                 exif = image.getexif()
@@ -104,21 +105,49 @@ def _opened_by_heif(path: Path) -> Image.Image:
 
 
 def _deep(image: Image.Image, path: Path) -> npt.NDArray[np.uint16] | None:
-    """The values of an image of 16 bits, (H, W) or (H, W, C); None where Pillow has all there is."""
+    """The values of an image of 16 bits; None where Pillow has all there is.
+
+    Returns:
+        (H, W), or (H, W, C) where C = 2 is grey and transparency.
+    """
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in {"PNG", "PPM"}):
-        return np.asarray(image).astype(np.uint16)
+        return _values(image)
     rawmodes = {mode for tile in getattr(image, "tile", ()) for mode in _rawmodes(tile)}
     mode = next((mode for mode in rawmodes if ";16" in mode), None)
     if mode is None:
         return None
     # Pillow keeps the upper byte of each value; read as if in the other order of bytes, the lower one.
     other = mode[:-1] + {"B": "L", "L": "B", "N": "B"}[mode[-1]]
-    upper: npt.NDArray[np.uint16] = np.asarray(image).astype(np.uint16)
+    if mode == "LA;16B":  # of which there is no other order; but its four bytes can be read as four layers
+        found = _read_as(path, mode, "RGBA")
+        return _joined(found[..., 0::2], found[..., 1::2])
+    return _joined(_values(image), _read_as(path, mode, other))
+
+
+def _read_as(path: Path, mode: str, other: str) -> npt.NDArray[np.uint16]:
+    """The file's values as bytes in another raw mode of Pillow than its own."""
     with Image.open(path) as again:
         again.tile = [_with_rawmode(tile, mode, other) for tile in again.tile]
-        lower: npt.NDArray[np.uint16] = np.asarray(again).astype(np.uint16)
-    both: npt.NDArray[np.uint16] = upper * np.uint16(256) + lower
-    return both
+        return _values(again)
+
+
+def _values(image: Image.Image) -> npt.NDArray[np.uint16]:
+    values: npt.NDArray[np.uint16] = np.asarray(image).astype(np.uint16)
+    return values
+
+
+def _joined(upper: npt.NDArray[np.uint16], lower: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+    values: npt.NDArray[np.uint16] = upper * np.uint16(256) + lower
+    return values
+
+
+def _used_bits(image: Image.Image, values: npt.NDArray[np.uint16]) -> int:
+    if image.format == "PPM":  # its range is in its header, and Pillow scales by it
+        return 16
+    named = getattr(image, "tag_v2", {}).get(_MAX_SAMPLE, 0)
+    colours = values[..., :-1] if values.ndim == 3 and values.shape[2] in _WITH_ALPHA else values
+    top = max(int(colours.max()), *(named if isinstance(named, tuple) else (named,)))
+    return next((bits for bits in _BITS if top < 2**bits), 16)
 
 
 def _rawmodes(tile: Any) -> list[str]:
