@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from .goals.untargeted import Shift as Shift
     from .libraries.classifier import RetrievalClassifier as RetrievalClassifier
     from .native.apgd import APGD as APGD
+    from .native.bisection import Bisection as Bisection
     from .native.minimum import MinimumNorm as MinimumNorm
     from .native.momentum import Momentum as Momentum
     from .native.nes import NES as NES
@@ -45,6 +46,7 @@ _HOMES = {
     "NES": "native.nes",
     "PGD": "native.pgd",
     "STAX": "goals.targeted",
+    "Bisection": "native.bisection",
     "ClassMargin": "goals.rivals",
     "ItemMargin": "goals.rivals",
     "Margin": "goals.untargeted",
@@ -71,6 +73,7 @@ __all__ = [
     "STAX",
     "SUITES",
     "AttackFactory",
+    "Bisection",
     "ClassMargin",
     "ItemMargin",
     "Margin",

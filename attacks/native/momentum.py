@@ -17,15 +17,15 @@ from robustdml.threat import ThreatModel
 
 from ..goals.rivals import ChosenItem, ItemMargin, in_turn
 from ..goals.untargeted import Margin
-from .geometry import check_norm, project, random_perturbation, steepest_step
+from .geometry import Radius, check_norm, project, random_perturbation, steepest_step
 from .gradient import Best, gradient_entry, gradient_of, value_of
 from .prediction import promising_items
 
 # The first step as a share of eps. From a quarter to twice of it there was no difference.
 _FIRST_STEP = 0.5
 
-# How far the margin must be above 0 for a query to count as broken: float32 rounds similarities to some 1e-7.
-_CLEAR = 1e-6
+#: How far the margin must be above 0 for a query to count as broken: float32 rounds similarities to some 1e-7.
+CLEAR = 1e-6
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Momentum:
                 clean = images[rows]
                 noise = random_perturbation(clean, ids[rows], self.eps, self.norm, seed=seed, purpose=f"start{number}")
                 start = project(clean + noise, clean, self.eps, self.norm)
-                best = self.ascend(model, goal, clean, start, references.rows(rows), seed=seed)
+                best = self.ascend(model, goal, clean, start, references.rows(rows), self.eps, seed=seed)
                 found.keep(best.images, best.values, rows)
         return found.images
 
@@ -131,7 +131,15 @@ class Momentum:
         return [(ChosenItem(items[:, turn], left.ids), rows[worth[:, turn]]) for turn in range(self.goal.skip, count)]
 
     def ascend(
-        self, model: nn.Module, goal: Goal, clean: Tensor, start: Tensor, references: References, *, seed: int
+        self,
+        model: nn.Module,
+        goal: Goal,
+        clean: Tensor,
+        start: Tensor,
+        references: References,
+        radius: Radius,
+        *,
+        seed: int,
     ) -> Best:
         """One run: the best image of each query by the margin, and its margin.
 
@@ -139,6 +147,7 @@ class Momentum:
             goal: what to raise, in one turn.
             clean: ``(N, C, H, W)``, the centres of the balls.
             start: where to begin, within the balls.
+            radius: of the balls, in place of eps.
         """
         best = Best(start)
         rows = torch.arange(len(start), device=start.device)
@@ -155,12 +164,13 @@ class Momentum:
                     part[left] for part in (rows, clean, current, velocity, gradient)
                 )
                 references = references.rows(left)
+                radius = radius[left] if isinstance(radius, Tensor) else radius
                 raised, judged = goal.objective(references, seed=seed), Margin().objective(references, seed=seed)
             length = gradient.abs().sum((1, 2, 3), keepdim=True).clamp_min(1e-20)
             velocity = self.momentum * velocity + gradient / length
-            size = _FIRST_STEP * self.eps * (1 + math.cos(math.pi * step / self.steps)) / 2
+            size = _FIRST_STEP * radius * (1 + math.cos(math.pi * step / self.steps)) / 2
             following = current + steepest_step(velocity, current, size, self.norm)
-            current = project(following, clean, self.eps, self.norm)
+            current = project(following, clean, radius, self.norm)
         if len(rows):
             best.keep(current, value_of(model, judged, current, self.samples), rows)
         return best
@@ -182,4 +192,4 @@ class Momentum:
 
     def _rows_left(self, margins: Tensor) -> Tensor:
         """The rows that are still to be climbed for."""
-        return torch.nonzero(margins <= (_CLEAR if self.stop else math.inf)).flatten()
+        return torch.nonzero(margins <= (CLEAR if self.stop else math.inf)).flatten()

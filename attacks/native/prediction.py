@@ -10,6 +10,9 @@ Shapes: N queries, M gallery items, K of them in question, D dimensions, G gradi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -54,27 +57,93 @@ def promising_items(
     Raises:
         SpecError: the gallery has no foreign item.
     """
-    gallery, own_class = references.gallery.embeddings, references.relevant & ~references.ignored
-    similarity = references.embeddings @ gallery.T
-    near = similarity.masked_fill(references.relevant, -torch.inf).topk(min(_FOREIGN, len(gallery)), dim=1)
-    related = similarity.masked_fill(~own_class, -torch.inf).topk(min(_OWN, len(gallery)), dim=1)
-    apart = gallery[near.indices] - gallery[related.indices[:, :1]]  # (N, K, D)
-    directions = torch.linalg.svd(apart, full_matrices=False).Vh[:, :gradients]  # (N, G, D)
-    bounds = torch.full_like(near.values, torch.inf)
+    look = _Candidates.near(references)
+    bounds = torch.full_like(look.similarity, torch.inf)
     hopes = bounds.clone()
-    at_once = max(1, _VALUES // (directions.shape[1] * images[0].numel()))
-    for rows in torch.arange(len(images), device=images.device).split(at_once):
-        embeddings, slopes = _slopes(model, images[rows], directions[rows])
-        for row, embedding, slope in zip(rows.tolist(), embeddings, slopes, strict=True):
-            for own in related.indices[row][related.values[row].isfinite()]:
-                lead = gallery[near.indices[row]] - gallery[own]
-                along = (lead @ directions[row].T) @ slope
-                clean, gain = lead @ embedding, _support(along, images[row].flatten(), eps, norm)
-                bounds[row] = bounds[row].minimum(clean + gain)
-                hopes[row] = hopes[row].minimum(clean + gain * (1 + (slack or 0)))
-    places = nearest_places(bounds.where(near.values.isfinite(), -torch.inf), 0, count)
+    for row, clean, gain in look.leads(model, images, eps, norm, gradients):
+        bounds[row] = bounds[row].minimum(clean + gain)
+        hopes[row] = hopes[row].minimum(clean + gain * (1 + (slack or 0)))
+    places = nearest_places(bounds.where(look.similarity.isfinite(), -torch.inf), 0, count)
     worth = hopes.gather(1, places) >= (-torch.inf if slack is None else 0)
-    return near.indices.gather(1, places), worth
+    return look.foreign.gather(1, places), worth
+
+
+def reachable_items(
+    model: nn.Module,
+    images: Tensor,
+    references: References,
+    radius: Tensor,
+    norm: str,
+    *,
+    count: int,
+    gradients: int,
+    slack: float,
+) -> tuple[Tensor, Tensor]:
+    """The foreign items that come ahead within the smallest radii, the smallest first, and these radii.
+
+    Args:
+        radius: ``(N,)``: how fast leads grow with the radius is measured from 0 to there, and taken as even.
+        slack: by which share leads may grow faster than by the linear model: the radii are smaller for it.
+        model, images, references, norm, count, gradients: see `promising_items`.
+
+    Returns:
+        Gallery rows ``(N, count)`` int64, and radii ``(N, count)``.
+
+    Raises:
+        SpecError: the gallery has no foreign item.
+    """
+    look = _Candidates.near(references)
+    needed = torch.zeros_like(look.similarity)
+    for row, clean, gain in look.leads(model, images, radius, norm, gradients):
+        share = (-clean / (gain * (1 + slack)).clamp_min(1e-20)).clamp(0, 1e9)
+        needed[row] = needed[row].maximum(share * radius[row])
+    places = nearest_places((-needed).where(look.similarity.isfinite(), -torch.inf), 0, count)
+    return look.foreign.gather(1, places), needed.gather(1, places)
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """Who is in question.
+
+    Args:
+        references: the queries.
+        foreign: ``(N, K)`` gallery rows, the items nearest to each query that are not relevant.
+        similarity: ``(N, K)``, how near; -inf for what is relevant after all.
+        own: ``(N, O)`` gallery rows, the nearest relevant ones.
+        own_similarity: ``(N, O)``, likewise.
+    """
+
+    references: References
+    foreign: Tensor
+    similarity: Tensor
+    own: Tensor
+    own_similarity: Tensor
+
+    @classmethod
+    def near(cls, references: References) -> _Candidates:
+        """Those near the clean queries."""
+        gallery, own_class = references.gallery.embeddings, references.relevant & ~references.ignored
+        similarity = references.embeddings @ gallery.T
+        near = similarity.masked_fill(references.relevant, -torch.inf).topk(min(_FOREIGN, len(gallery)), dim=1)
+        related = similarity.masked_fill(~own_class, -torch.inf).topk(min(_OWN, len(gallery)), dim=1)
+        return cls(references, near.indices, near.values, related.indices, related.values)
+
+    def leads(
+        self, model: nn.Module, images: Tensor, eps: float | Tensor, norm: str, gradients: int
+    ) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Row by row and own item by own item, the clean lead of each foreign item ``(K,)`` and how far it can grow."""
+        gallery = self.references.gallery.embeddings
+        sizes = eps.tolist() if isinstance(eps, Tensor) else [eps] * len(images)
+        apart = gallery[self.foreign] - gallery[self.own[:, :1]]  # (N, K, D)
+        directions = torch.linalg.svd(apart, full_matrices=False).Vh[:, :gradients]  # (N, G, D)
+        at_once = max(1, _VALUES // (directions.shape[1] * images[0].numel()))
+        for rows in torch.arange(len(images), device=images.device).split(at_once):
+            embeddings, slopes = _slopes(model, images[rows], directions[rows])
+            for row, embedding, slope in zip(rows.tolist(), embeddings, slopes, strict=True):
+                for own in self.own[row][self.own_similarity[row].isfinite()]:
+                    lead = gallery[self.foreign[row]] - gallery[own]
+                    along = (lead @ directions[row].T) @ slope
+                    yield row, lead @ embedding, _support(along, images[row].flatten(), sizes[row], norm)
 
 
 def _slopes(model: nn.Module, images: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:

@@ -113,6 +113,7 @@ class RowByRow(nn.Module):
             "apgd(goal=shift, steps=6, restarts=2)",
         ),
         *("apgd(norm=l2, steps=6)", "apgd(norm=l1, steps=6)", "minimum(steps=3, rounds=3)"),
+        *("bisection(steps=3, rounds=4, items=2)", "bisection(norm=l2, steps=3, rounds=3, items=0)"),
         *("square(queries=12)", "nes(queries=22, population=4)", "rays(queries=12)"),
     ],
 )
@@ -300,6 +301,7 @@ def test_a_planted_decoy_is_found(make_world):
         ("pgd(samples=0)", "momentum=0.0 must be at least 0 and samples=0 at least 1"),
         ("mifgsm(steps=0)", "steps=0 and restarts=1 must both be at least 1"),
         ("minimum(rounds=0)", "steps=20 and rounds=0 must both be at least 1"),
+        ("bisection(items=-1)", "steps=20 and rounds=10 must both be at least 1, and items=-1 at least 0"),
     ],
 )
 def test_values_out_of_range_are_refused(spec, sentence):

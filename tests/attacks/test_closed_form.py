@@ -97,6 +97,7 @@ def attacked(spec, eps=0.1):
 
 #: Attacks that look for the smallest change, with enough steps to find it; L0 counts whole pixels.
 MINIMUM = [
+    *("bisection", "bisection(norm=l2)", "bisection(norm=l1)", "bisection(steps=10, rounds=8, items=0)"),
     "torchattacks.CW(steps=500)",
     "torchattacks.DeepFool",
     "torchattacks.FAB",

@@ -16,7 +16,7 @@ from robustdml.data.images import ArrayImages
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import SpecError
 from robustdml.evaluation.attacking.queries import attack_shard
-from robustdml.evaluation.checks.truth import LinearRetrieval, Truth
+from robustdml.evaluation.checks.truth import Booleans, Floats, LinearRetrieval, Truth
 from robustdml.evaluation.judge import Judge
 from robustdml.retrieval.embed import Embedder
 from robustdml.seeding import stream
@@ -70,13 +70,22 @@ class LinearSetting:
 
     def truth(self) -> Truth:
         """The exact verdict on each query (images as ``(N, P)``)."""
+        retrieval, queries, rivals, relatives = self._problem()
+        return retrieval.truth(queries, rivals, relatives, self.threat)
+
+    def smallest(self, largest: float, halvings: int = 16) -> tuple[Floats, Floats]:
+        """The smallest eps that breaks each query in the norm of the threat: see `LinearRetrieval.smallest`."""
+        retrieval, queries, rivals, relatives = self._problem()
+        return retrieval.smallest(queries, rivals, relatives, self.threat.norm, largest=largest, halvings=halvings)
+
+    def _problem(self) -> tuple[LinearRetrieval, Floats, Booleans, Booleans]:
+        """What `LinearRetrieval` asks for: the retrieval, the queries, their rivals and their relatives."""
         split, model = self.split, self.model
         gallery, queries = (self._pixels(rows).flatten(1).double().numpy() for rows in (split.gallery, split.query))
         weight, bias = model.weight.double().numpy(), model.bias.double().numpy()
         query, items = split.query[:, None], split.gallery[None]
         relevant, ignored = split.rules.relevant(query, items), split.rules.ignored(query, items)
-        retrieval = LinearRetrieval(weight, bias, gallery)
-        return retrieval.truth(queries, ~relevant & ~ignored, relevant & ~ignored, self.threat)
+        return LinearRetrieval(weight, bias, gallery), queries, ~relevant & ~ignored, relevant & ~ignored
 
     def images(self) -> Tensor:
         """The clean queries, ``(N, 3, H, W)`` in [0, 1]."""

@@ -139,6 +139,39 @@ class LinearRetrieval:
                 margin[row], bound[row] = game.margin(game.nothing), game.bound
         return Truth(broken, margin, bound, found, programs)
 
+    def smallest(
+        self, images: Floats, rivals: Booleans, relatives: Booleans, norm: str, *, largest: float, halvings: int = 16
+    ) -> tuple[Floats, Floats]:
+        """The smallest eps that breaks each query, between two bounds: the verdict is bisected.
+
+        Args:
+            images, rivals, relatives: see `truth`.
+            norm: L-infinity and L1 with the box [0, 1], L2 without it.
+            largest: eps to begin with.
+            halvings: verdicts on each query; the bounds lie ``largest / 2 ** halvings`` apart.
+
+        Returns:
+            ``(N,)`` an eps within which no image breaks it, and ``(N,)`` one within which one does: 0 and 0 where it is
+            wrong already, ``largest`` and inf where it holds there.
+        """
+        low, high = np.zeros(len(images)), np.full(len(images), np.inf)
+        for row in range(len(images)):
+            part = images[row : row + 1], rivals[row : row + 1], relatives[row : row + 1]
+
+            def breaks(eps: float, part: tuple[Floats, Booleans, Booleans] = part) -> bool:
+                return bool(self.truth(*part, ThreatModel(eps, norm)).broken[0])
+
+            if breaks(0.0):
+                high[row] = 0.0
+            elif not breaks(largest):
+                low[row] = largest
+            else:
+                high[row] = largest
+                for _ in range(halvings):
+                    middle = (low[row] + high[row]) / 2
+                    low[row], high[row] = (low[row], middle) if breaks(middle) else (middle, high[row])
+        return low, high
+
     def _scores(self) -> tuple[Integers, Floats, Floats]:
         """The cell of each value of an image ``(P,)``, and slopes ``(M, cells)`` and offsets ``(M,)`` of the scores."""
         columns, cells = np.unique(self.weight.astype(np.float64), axis=1, return_inverse=True)
