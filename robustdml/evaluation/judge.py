@@ -17,7 +17,7 @@ from robustdml.data.tensors import ImageTensors
 from robustdml.errors import AttackError, CheckpointError
 from robustdml.evaluation.measures import AttackedEmbeddings, Points, Values, measured
 from robustdml.evaluation.records import TOP, Records, totals
-from robustdml.models import untouched
+from robustdml.models import KeptWeights, copied, into_evaluation, untouched
 from robustdml.progress import Advance
 from robustdml.retrieval.embed import Embedder, embed, embed_rows
 from robustdml.retrieval.metrics import METRICS, per_query
@@ -65,10 +65,9 @@ class Judge:
         embeddings = embed_rows(model, tensors, rows, device=device, name=name, advance=advance)
         own = _copied(model, 1 - tensors.batch(rows[:2]).to(device))
         self._shared = own is None
-        self._own = own if own is not None else Embedder(model.module).eval()  # which the guard restores
-        # What `restore` puts back: where there is one module only, its weights are kept apart.
-        state = self._own.state_dict()
-        self._weights = {name: part.clone() if self._shared else part for name, part in state.items()}
+        self._own = own if own is not None else _wrapped(model)  # which the guard restores
+        # What `restore` puts back where there is one module only.
+        self._kept = KeptWeights(self._own) if self._shared else None
         place = np.searchsorted(rows, split.gallery)
         self.gallery_embeddings: Floats = embeddings[place]
         self.query_embeddings: Floats = embeddings[np.searchsorted(rows, split.query)]
@@ -93,13 +92,16 @@ class Judge:
     def fresh(self) -> Judge:
         """This judge with other copies of model and protocol for an attack: what it does to them ends with it."""
         other = copy.copy(self)
-        other.model = Embedder(self._own.module).eval() if self._shared else copy.deepcopy(self._own)
+        other.model = _wrapped(self._own) if self._shared else copied(self._own)
         other._gallery = replace(self._gallery, rules=copy.deepcopy(self._gallery.rules))
         return other
 
     def restore(self) -> None:
         """Put back the weights of the model that attacks are handed, which one that failed may have changed."""
-        self.model.load_state_dict(self._weights)
+        if self._kept:
+            self._kept.restore()
+        else:
+            self.model.load_state_dict(self._own.state_dict())
 
     def references(self, part: Integers) -> References:
         """What an attack on the queries at these places, ``(N,)``, may know."""
@@ -320,6 +322,13 @@ class Judge:
         return per_query(self._metrics, relevant, counts, most=self._most), ranked[:, :TOP]
 
 
+def _wrapped(model: Embedder) -> Embedder:
+    """The same module, counted anew."""
+    found = Embedder(model.module)
+    into_evaluation(found)
+    return found
+
+
 def _copied(model: Embedder, probe: Tensor) -> Embedder | None:
     """A copy that shares nothing with the model and answers as it does; None where there is no such copy.
 
@@ -327,7 +336,7 @@ def _copied(model: Embedder, probe: Tensor) -> Embedder | None:
     ``__init__`` belongs to the original: in a copy it would write where the copy does not read.
     """
     try:
-        found = copy.deepcopy(model)
+        found = copied(model)
         with torch.no_grad(), untouched(model):
             # The copy first: nothing of this question may have reached it otherwise.
             answers = _asked(found, probe), _asked(model, probe)

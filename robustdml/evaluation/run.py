@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,7 +40,7 @@ from robustdml.evaluation.store import CellKey, Failure, Store
 from robustdml.evaluation.subjects import Subject, preparations, subjects_from_modules
 from robustdml.files import claim_run_folder
 from robustdml.flag_kinds import FLAG_KINDS
-from robustdml.models import evaluation_mode, weights_fingerprint
+from robustdml.models import KeptWeights, copied, evaluation_mode, single_precision, weights_fingerprint
 from robustdml.preprocessing import Preprocessing
 from robustdml.progress import Advance, progress
 from robustdml.results import EvalSpec, Flag, ModelEntry, Results
@@ -121,7 +120,7 @@ def evaluate(
         options,
     )
     # A caller may be inside of torch.no_grad() or torch.inference_mode(), in which nothing has a gradient.
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), single_precision():
         return run.go()
 
 
@@ -206,9 +205,10 @@ class _Evaluation:
         """Run everything on one model and keep it in the store."""
         home = next((parameter.device for parameter in subject.module.parameters()), self.device)
         module = subject.module.to(self.device)
-        if any(tensor.is_inference() for tensor in module.state_dict().values()):  # made within inference mode
-            module = copy.deepcopy(module)
-        weights = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        # Made within inference mode, which nothing can be differentiated through.
+        if any(tensor.is_inference() for tensor in (*module.parameters(), *module.buffers())):
+            module = copied(module)
+        weights = KeptWeights(module)
         model = Embedder(module)
         name = subject.name
         tensors = self.images.prepared(self.prepared[name])
@@ -229,11 +229,12 @@ class _Evaluation:
                 except RunFolderError:  # A damaged record is the run folder's fault, not the attack's.
                     raise
                 except Exception as error:  # A foreign attack may raise anything; its cell says so, the rest goes on.
-                    module.load_state_dict(weights)
+                    weights.restore()
                     status: Literal["failed", "skipped"] = "skipped" if isinstance(error, AttackSkipped) else "failed"
                     self.store.write_failure(key, Failure(status, reason_of(error)))
             looked, failed = self._look(PanelRun(name, judge, tensors, clean, self.spec.seed), advance)
             self.store.write_flags(name, [*examined, *failed])
+        weights.restore()  # of what the model counts by itself, too: the same call again meets the same model
         module.to(home)  # one model at a time on the device, and each back where its owner had it
         self._show(name, judge, clean, tensors, looked)
 

@@ -13,7 +13,15 @@ from robustdml.config import BRANCH_CHOICES, BranchChoice
 from robustdml.contracts import Attack
 from robustdml.errors import CheckpointError, SpecError
 from robustdml.importing import call_factory
-from robustdml.models import Checkpoint, EmbeddingModel, branch_names, check_image_size, fold, load_checkpoint
+from robustdml.models import (
+    Checkpoint,
+    EmbeddingModel,
+    branch_names,
+    check_image_size,
+    check_present,
+    fold,
+    load_checkpoint,
+)
 from robustdml.preprocessing import IMAGENET_STD, Preprocessing, declared
 from robustdml.threat import NORMS
 
@@ -68,6 +76,8 @@ def subjects_from_modules(models: Mapping[str, nn.Module] | Sequence[Subject]) -
     repeated = [name for name, count in Counter(subject.name for subject in found).items() if count > 1]
     if repeated:
         raise SpecError(f"two models have the name '{repeated[0]}': rename one")
+    for subject in found:
+        check_present(subject.module, f"model '{subject.name}'")
     return found
 
 

@@ -6,6 +6,7 @@ Safetensors holds numbers only. Nothing of a foreign checkpoint is executed, unl
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from typing import Any
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
-from robustdml.errors import CheckpointError, RobustDMLError
+from robustdml.errors import CheckpointError, RobustDMLError, SpecError
 from robustdml.files import sealed, strict_json, unsealed, write_bytes, write_text
 from robustdml.models.embedding import EmbeddingModel, ModelConfig
+from robustdml.models.layout import lay_out
 from robustdml.models.multibn import branch_names, convert_to_multibn, fold
 from robustdml.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 
@@ -55,18 +57,38 @@ class Checkpoint:
         return folded
 
 
-def weights_fingerprint(model: nn.Module) -> str:
-    """SHA-256 over names, shapes, types and values of all weights and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def weights_file(model: nn.Module, metadata: dict[str, str] | None = None) -> bytes:
+    """The weights as safetensors. A tensor under two names is written under both: names alone are read back.
+
+    Raises:
+        SpecError: the module's state holds something that safetensors does not.
+    """
+    state = model.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+            kind = f"a {value.layout} tensor" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise SpecError(
+                f"'{name}' of the model's state is {kind}, and a checkpoint holds dense tensors only: keep it as a "
+                "dense buffer, or out of the state (register_buffer(..., persistent=False), no get_extra_state)"
+            )
+    tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+    places = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values())
+    return safetensors.torch.save(
+        {
+            name: tensor.clone() if places[tensor.untyped_storage().data_ptr()] > 1 else tensor
+            for name, tensor in tensors.items()
+        },
+        metadata,
+    )
 
 
 def save_checkpoint(model: EmbeddingModel, folder: Path, training: dict[str, Any]) -> None:
-    """Write the model into ``folder``, each file in one step."""
-    weights = safetensors.torch.save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})
+    """Write the model into ``folder``, each file in one step.
+
+    Raises:
+        SpecError: see `weights_file`.
+    """
+    weights = weights_file(model)
     write_bytes(folder / WEIGHTS_FILE, weights)
     about = {
         "format": _FORMAT,
@@ -136,7 +158,6 @@ def load_checkpoint(folder: str | Path, *, trust_code: bool = False) -> Checkpoi
             f"'{folder}' is not a checkpoint that this robustdml can read ({reason}): it is damaged, from another "
             "program or from another version; train again"
         ) from None
-    # Convolutions are faster in this layout on CPUs and on tensor cores; trained models are kept in it too, so that a
-    # reloaded model gives the same bits.
-    model.to(memory_format=torch.channels_last)
+    # As in training, so that a reloaded model gives the same bits.
+    lay_out(model)
     return Checkpoint(model.eval(), branches, training)

@@ -13,6 +13,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from robustdml.errors import SpecError
 from robustdml.models.backbones import find_backbone
+from robustdml.models.guard import into_evaluation
+from robustdml.models.outputs import as_matrix, described, remedy
 from robustdml.preprocessing import Interpolation, PerChannel, Preprocessing
 
 
@@ -123,8 +125,19 @@ class EmbeddingModel(nn.Module):
         return self.config.preprocessing
 
     def forward(self, images: Tensor) -> Tensor:
-        """Embeddings ``(N, D)`` of length 1 from ``images``, ``(N, 3, H, W)`` in [0, 1]."""
-        features = self.backbone((images - self.mean) / self.std)
+        """Embeddings ``(N, D)`` of length 1 from ``images``, ``(N, 3, H, W)`` in [0, 1].
+
+        Raises:
+            SpecError: the backbone gives no features ``(N, F)``.
+        """
+        output = self.backbone((images - self.mean) / self.std)
+        features = as_matrix(output, len(images))
+        if features is None:
+            mode = "training" if self.training else "evaluation"
+            raise SpecError(
+                f"backbone '{self.config.backbone}' gives {described(output)} for {len(images)} images in {mode} mode, "
+                f"and features (N, F) are asked for: {remedy(output)}"
+            )
         return F.normalize(self.head(features).float(), dim=1)
 
 
@@ -132,18 +145,22 @@ def check_backbone(config: ModelConfig) -> bool:
     """Whether the backbone has BatchNorm; refuses one that cannot take images of that size.
 
     Shapes only are computed, on torch's meta device, so that even a large network takes no memory. (RegNets compute
-    their widths with tensors, which that device cannot: they are made in full.)
+    their widths with tensors, which that device cannot, and a factory of the user's may load weights: they are made in
+    full.)
 
     Raises:
         UnknownNameError: no such backbone.
         SpecError: it cannot take images of that size.
     """
-    device = "cpu" if config.backbone.startswith("regnet") else "meta"
+    device = "cpu" if config.backbone.startswith("regnet") or ":" in config.backbone else "meta"
     with torch.device(device), torch.random.fork_rng(devices=[]), torch.no_grad():
-        model = EmbeddingModel(config).eval()
+        model = EmbeddingModel(config)
         try:
-            model(torch.empty(2, 3, config.image_size, config.image_size))
-        except (RuntimeError, ValueError, AssertionError) as error:
+            into_evaluation(model)
+            model(torch.zeros(2, 3, config.image_size, config.image_size))
+        except SpecError:
+            raise
+        except Exception as error:  # Foreign networks may raise anything.
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SpecError(
                 f"backbone '{config.backbone}' cannot take images of {config.image_size} pixels ({reason}): choose "

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 from torch import nn
 
 from robustdml.errors import SpecError
 from robustdml.files import write_bytes
 from robustdml.models.backbones import BACKBONES
+from robustdml.models.checkpoints import weights_file
 from robustdml.models.embedding import EmbeddingModel
 from robustdml.models.multibn import branch_names, fold
 
@@ -70,5 +70,4 @@ def export(model: EmbeddingModel, path: Path, branch: str | None = None) -> Path
         "std": json.dumps(model.config.std),
         "output": "divide by its L2 norm",
     }
-    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
-    return write_bytes(path, safetensors.torch.save(tensors, about))
+    return write_bytes(path, weights_file(network, about))

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from robustdml.errors import MissingPackageError, SpecError, UnknownNameError
 from robustdml.importing import load_object
@@ -198,6 +199,12 @@ def factory_backbone(path: str, pretrained: bool, image_size: int) -> tuple[nn.M
     if not isinstance(network, nn.Module) or not isinstance(features, int):
         raise SpecError(
             f"'{path}' must return a torch module with a whole number num_features, the F of its output (N, F)"
+        )
+    lazy = next((name for name, weight in network.named_parameters() if is_lazy(weight)), None)
+    if lazy is not None:
+        raise SpecError(
+            f"'{lazy}' of '{path}' is a lazy layer's and has no shape yet: give the layer its sizes, or call the "
+            "network once on a batch before the factory returns it"
         )
     return network, features
 

@@ -8,9 +8,19 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robustdml.errors import AttackError
+
+
+def into_evaluation(model: nn.Module) -> None:
+    """``model.eval()``, where there is such a thing: programs of `torch.export` have no modes and refuse it."""
+    try:
+        model.eval()
+    except NotImplementedError:
+        model.training = False
+        for child in model.children():
+            into_evaluation(child)
 
 
 @contextmanager
@@ -23,7 +33,7 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     modes = {module: module.training for module in model.modules()}
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     try:
-        model.eval()
+        into_evaluation(model)
         for parameter, *_ in parameters:
             parameter.requires_grad_(False)
             parameter.grad = None
@@ -50,28 +60,102 @@ def kept_randomness(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
+def single_precision() -> Iterator[None]:
+    """Within the block torch's default type is float32, whatever the program around has made it."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
 def untouched(model: nn.Module) -> Iterator[None]:
     """`evaluation_mode`, and nothing else of the model or of the process changes either.
 
     Restored: the buffers (BatchNorm statistics), and the global random states of Python, NumPy and torch, which attack
-    libraries reseed.
+    libraries reseed. A buffer that the model's own forward pass changes in evaluation mode (a counter) is restored too,
+    and nobody is blamed for it.
 
     Raises:
         AttackError: the block changed a buffer (restored first) or a weight (the caller must reload the weights).
     """
     versions = [(parameter, parameter._version) for parameter in model.parameters()]
-    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    buffers = _Buffers(model)
     changed = None
     with kept_randomness(model), evaluation_mode(model):
         try:
-            yield
+            with buffers.watched():
+                yield
         finally:
             if any(parameter._version != version for parameter, version in versions):
                 changed = "weights"
-            with torch.no_grad():
-                for buffer, before in buffers:
-                    if not torch.equal(buffer, before):
-                        buffer.copy_(before)
-                        changed = "buffers (BatchNorm statistics)"
+            if buffers.restore():
+                changed = "buffers (BatchNorm statistics)"
     if changed:
         raise AttackError(f"the attack changed the model's {changed}: its images cannot be trusted")
+
+
+class _Buffers:
+    """The buffers of a model as they are now, and which of them its own forward passes change."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._held = [
+            (owner, name, buffer, buffer.clone())
+            for owner in model.modules()
+            for name, buffer in owner.named_buffers(recurse=False)
+        ]
+        self._before: list[tuple[int, int]] = []
+        self._own: set[int] = set()
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Within the block, see what forward passes change."""
+        if isinstance(self._model, torch.jit.ScriptModule):  # It takes no hooks; within another module it is watched.
+            yield
+            return
+        handles = (
+            self._model.register_forward_pre_hook(lambda *_: self._enter()),
+            self._model.register_forward_hook(lambda *_: self._leave()),
+        )
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _marks(self) -> list[tuple[int, int]]:
+        found = (getattr(owner, name, None) for owner, name, *_ in self._held)
+        return [(id(buffer), 0 if buffer is None else buffer._version) for buffer in found]
+
+    def _enter(self) -> None:
+        self._before = self._marks()
+
+    def _leave(self) -> None:
+        for number, (before, after) in enumerate(zip(self._before, self._marks(), strict=True)):
+            # In training mode, which is not the model's own choice here, BatchNorm moves its statistics.
+            if before != after and not self._held[number][0].training:
+                self._own.add(number)
+
+    @torch.no_grad()
+    def restore(self) -> bool:
+        """Put everything back; whether something was not as it had been that is not the model's own doing."""
+        blamed = False
+        for number, (owner, name, buffer, before) in enumerate(self._held):
+            replaced = getattr(owner, name, None) is not buffer
+            if replaced:
+                setattr(owner, name, buffer)
+            altered = not same_values(buffer, before)
+            if altered:
+                buffer.copy_(before)
+            blamed |= (replaced or altered) and number not in self._own
+        return blamed
+
+
+def same_values(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors of one shape hold the same numbers; a NaN is the same as a NaN."""
+    if one.layout != torch.strided or one.is_quantized:
+        one, other = (part.dequantize() if part.is_quantized else part.to_dense() for part in (one, other))
+    return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())

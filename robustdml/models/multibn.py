@@ -9,11 +9,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from torch import Tensor, cat, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from robustdml.errors import SpecError
+from robustdml.models.weights import copied
 
 #: A batch's layout: (branch, number of rows) in order; None stands for all rows.
 Layout = Sequence[tuple[str, int | None]]
@@ -36,13 +38,17 @@ class MultiBatchNorm(nn.Module):
         self.layout: Layout = ((branches[0], None),)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Normalise ``features``, ``(N, C, …)``, each row through the branch that the layout gives it."""
+        """Normalise ``features``, ``(N, C, …)``, each row through the branch that the layout gives it.
+
+        Networks that normalise tokens or patches, ``(N * T, C)``, have T rows for each image, one after another.
+        """
         if len(self.layout) == 1 and self.layout[0][1] is None:
             return self.branches[self.layout[0][0]](features)  # type: ignore[no-any-return]
         sizes = [size for _, size in self.layout]
-        if sum(size or 0 for size in sizes) != len(features):
+        each, left = divmod(len(features), sum(size or 0 for size in sizes))
+        if left:
             raise SpecError(f"a batch of {len(features)} rows does not fit the branch layout {list(self.layout)}")
-        parts = features.split(sizes)
+        parts = features.split([each * (size or 0) for size in sizes])
         return cat([self.branches[name](part) for (name, _), part in zip(self.layout, parts, strict=True)])
 
 
@@ -51,12 +57,25 @@ def _layers(model: nn.Module) -> list[MultiBatchNorm]:
 
 
 def _replace(model: nn.Module, old: type[nn.Module], new: object) -> nn.Module:
-    """Replace, in place, every submodule of type ``old`` by ``new(submodule)``; the model itself if it is one."""
-    if isinstance(model, old):
-        return new(model)  # type: ignore[operator, no-any-return]
-    for name, child in model.named_children():
-        setattr(model, name, _replace(child, old, new))
-    return model
+    """Replace, in place, every submodule of type ``old`` by ``new(submodule)``; the model itself if it is one.
+
+    A submodule at several places, or under several names, is replaced once, and all of them get the same one.
+    """
+    done: dict[nn.Module, nn.Module] = {}
+
+    def walk(module: nn.Module) -> nn.Module:
+        if module in done:
+            return done[module]
+        if isinstance(module, old):
+            done[module] = new(module)  # type: ignore[operator]
+            return done[module]
+        done[module] = module
+        for name, child in list(module._modules.items()):
+            if child is not None:
+                setattr(module, name, walk(child))
+        return module
+
+    return walk(model)
 
 
 def convert_to_multibn(model: nn.Module, branches: Sequence[str]) -> nn.Module:
@@ -98,11 +117,20 @@ def branch_layout(model: nn.Module, layout: Layout) -> Iterator[None]:
     before = [layer.layout for layer in layers]
     for layer in layers:
         layer.layout = tuple(layout)
+    handle = model.register_forward_pre_hook(partial(_check_rows, layout)) if layers else None
     try:
         yield
     finally:
+        if handle:
+            handle.remove()
         for layer, old in zip(layers, before, strict=True):
             layer.layout = old
+
+
+def _check_rows(layout: Layout, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    sizes = [size for _, size in layout]
+    if None not in sizes and inputs and len(inputs[0]) != sum(size or 0 for size in sizes):
+        raise SpecError(f"a batch of {len(inputs[0])} rows does not fit the branch layout {list(layout)}")
 
 
 def freeze_batchnorm(model: nn.Module) -> None:
@@ -121,4 +149,4 @@ def fold(model: nn.Module, branch: str) -> nn.Module:
     names = branch_names(model)
     if names and branch not in names:
         raise SpecError(f"no BatchNorm branch '{branch}': the model has {', '.join(names)}")
-    return _replace(copy.deepcopy(model), MultiBatchNorm, lambda layer: layer.branches[branch])
+    return _replace(copied(model), MultiBatchNorm, lambda layer: layer.branches[branch])

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import AttackTimeout, CheckpointError
+from robustdml.models.outputs import as_matrix, described, remedy
 from robustdml.progress import Advance
 
 
@@ -28,6 +29,7 @@ class Embedder(nn.Module):
         self.forward_images = 0
         self.gradient_images = 0
         self._deadline: float | None = None
+        self._precision: torch.dtype | None = None
 
     def limit_seconds(self, seconds: float | None) -> None:
         """From now on, allow calls for so many seconds; None takes the limit away."""
@@ -44,24 +46,41 @@ class Embedder(nn.Module):
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise AttackTimeout("the time limit is over")
         try:
-            # A copy: some modules normalise in place, and what is judged must be what was handed in.
-            output = self.module(images.clone())
+            output = self._answered(images)
         except Exception as error:
+            text = " ".join(str(error).split())
             raise CheckpointError(
-                f"the model raised {type(error).__name__} on images {tuple(images.shape)}: {error}"
+                f"the model raised {type(error).__name__} on images {tuple(images.shape)}: {text} (one that takes "
+                "images of one size only says so: preprocessing = {'size': 224}, or give image_size)"
             ) from error
-        if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != len(images):
-            shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        found = as_matrix(output, len(images))
+        if found is None:
             raise CheckpointError(
-                f"the model gives {shape} for images {tuple(images.shape)}: an embedding model gives (N, D); "
-                "remove its classifier, or flatten its output"
+                f"the model gives {described(output)} for images {tuple(images.shape)}: an embedding model gives "
+                f"(N, D); {remedy(output)}"
             )
         # Counted here, so that whatever runs an attack, its cost is known.
         self.forward_images += len(images)
-        embeddings = F.normalize(output.float(), dim=1)
+        embeddings = F.normalize(found.float(), dim=1)
         if embeddings.requires_grad:
             embeddings.register_hook(self._count_gradient)
         return embeddings
+
+    def _answered(self, images: Tensor) -> object:
+        # A copy: some modules normalise in place, and what is judged must be what was handed in.
+        if self._precision is not None:
+            return self.module(images.to(self._precision, copy=True))
+        try:
+            return self.module(images.clone())
+        except Exception:
+            # Modules in half or double precision want their images so; those that see to it themselves are asked first.
+            floating = (weight.dtype for weight in self.module.parameters() if weight.is_floating_point())
+            own = next(floating, images.dtype)
+            if own == images.dtype:
+                raise
+            output = self.module(images.to(own, copy=True))
+            self._precision = own
+            return output
 
     def _count_gradient(self, gradient: Tensor) -> None:
         self.gradient_images += len(gradient)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from robustdml.errors import TrainingError
 from robustdml.files import claim_run_folder, write_text
-from robustdml.models import EmbeddingModel, save_checkpoint
+from robustdml.models import EmbeddingModel, copied, save_checkpoint
 from robustdml.training.setup import Setup
 from robustdml.training.state import TrainingState, load_state, read_state, save_state
 
@@ -59,7 +58,7 @@ class RunFolder:
 
     def write_best(self, state: TrainingState) -> EmbeddingModel:
         """Write the model of the best epoch, and return it."""
-        best = copy.deepcopy(self._run.model).cpu()
+        best = copied(self._run.model).cpu()
         best.load_state_dict(state.best_weights)
         about = {**self._run.spec, "kept_epoch": state.best_epoch}
         self._by_first(lambda: save_checkpoint(best, self.path, about))

@@ -20,7 +20,7 @@ from robustdml.contracts import GoalClasses
 from robustdml.data import RetrievalDataset
 from robustdml.errors import Terminated, TrainingError
 from robustdml.importing import load_object
-from robustdml.models import freeze_batchnorm
+from robustdml.models import freeze_batchnorm, single_precision
 from robustdml.progress import progress
 from robustdml.retrieval import clean_health, clean_recall
 from robustdml.seeding import derive_seed
@@ -68,7 +68,7 @@ def train(
         EndedElsewhere: another of several processes met one of these.
     """
     processes = join(options.device)
-    with processes.one_voice():
+    with processes.one_voice(), torch.inference_mode(False), torch.enable_grad(), single_precision():
         # By name: training knows goals by their contract alone, and stands below the attacks.
         known = load_object("robustdml.attacks:GOALS") if goals is None else goals
         run = set_up(dataset, config, known, options, processes)
@@ -126,7 +126,7 @@ def _steps(run: Setup, state: TrainingState, asked: Event) -> Iterator[float]:
         run.optimizer.set_rate(rate(config.schedule, epoch * run.steps + step, config.epochs * run.steps))
         value = step_loss(
             network,
-            images.to(run.device, memory_format=torch.channels_last),
+            images.to(run.device, memory_format=run.layout),
             torch.from_numpy(run.images.places[batch]).to(run.device),
             run.method.branches,
             run.makers,

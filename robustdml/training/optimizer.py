@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from robustdml.config import TrainConfig
+from robustdml.models import copied
 from robustdml.training.processes import Processes
 from robustdml.training.s2sd import S2SD
 
@@ -41,7 +42,7 @@ class Optimizer:
         self.average = None
         if config.average_weights:
             decay = get_ema_multi_avg_fn(config.average_weights)
-            self.average = AveragedModel(model, multi_avg_fn=decay, use_buffers=True)
+            self.average = AveragedModel(copied(model), multi_avg_fn=decay, use_buffers=True)
 
     @property
     def kept(self) -> nn.Module:

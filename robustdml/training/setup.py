@@ -19,7 +19,7 @@ from robustdml.data import RetrievalDataset, RetrievalSplit
 from robustdml.data.augment import crop_scale
 from robustdml.data.tensors import ImageTensors, TrainTensors
 from robustdml.errors import SpecError
-from robustdml.models import EmbeddingModel, ModelConfig, check_backbone, convert_to_multibn, find_backbone
+from robustdml.models import EmbeddingModel, ModelConfig, check_backbone, convert_to_multibn, find_backbone, lay_out
 from robustdml.models.features import check_feature_map
 from robustdml.progress import progress
 from robustdml.seeding import stream
@@ -31,6 +31,7 @@ from robustdml.training.processes import Processes
 from robustdml.training.schedule import fitting_m_per_class
 from robustdml.training.step import ExampleMaker
 from robustdml.training.tensorboard import check_tensorboard
+from robustdml.training.trial import try_out
 
 Integers = npt.NDArray[np.int64]
 
@@ -64,6 +65,7 @@ class Setup:
     optimizer: Optimizer
     processes: Processes
     device: torch.device  #: where this process works
+    layout: torch.memory_format  #: of the images there
     options: RunOptions
 
     @property
@@ -136,7 +138,8 @@ def set_up(
         for branch in method.branches
         if branch.kind != "clean"
     }
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout = lay_out(model.to(device))
+    try_out(model, layout, attacked=bool(makers))
     views = ImageTensors(dataset.images, model.preprocessing)
     _read_images(views, rows, processes, shown=options.progress and processes.rank == 0)
     watched = np.sort(stream(config.seed, "watched", 0).permutation(rows)[:_WATCHED])
@@ -144,7 +147,7 @@ def set_up(
         rows, places, validation, watched, views, TrainTensors(views, dataset.augmentation, config.crop_scale)
     )
     optimizer = Optimizer(model, loss, config, processes)
-    return Setup(config, method, spec, images, model, loss, makers, optimizer, processes, device, options)
+    return Setup(config, method, spec, images, model, loss, makers, optimizer, processes, device, layout, options)
 
 
 def _model_config(config: TrainConfig, image_size: int) -> ModelConfig:

@@ -6,9 +6,13 @@ import random
 import numpy as np
 import pytest
 import torch
+from odd_backbones import Counting, NaNBuffer, Recounting, SparseBuffer, exported
+from torch import nn
 
 from robustdml.errors import AttackError
-from robustdml.models import evaluation_mode, untouched
+from robustdml.models import evaluation_mode, single_precision, untouched, weights_fingerprint
+
+IMAGES = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
@@ -158,3 +162,46 @@ def test_evaluation_mode_restores_modes_and_gradients(model, batch, fails):
         model.zero_grad(set_to_none=False)
         assert not fails or 1 // 0
     assert state(model) == before
+
+
+@pytest.mark.parametrize("make", [NaNBuffer, Counting, Recounting, SparseBuffer])
+def test_what_a_model_does_to_its_own_buffers_is_restored_and_blamed_on_nobody(make):
+    model = make()
+    before, held = weights_fingerprint(model), dict(model.named_buffers())
+    with untouched(model):
+        model(torch.rand(2, 3, 16, 16))
+    assert weights_fingerprint(model) == before
+    assert all(buffer is held[name] for name, buffer in model.named_buffers())
+
+
+def test_a_buffer_that_foreign_code_sets_or_replaces_is_blamed_on_it():
+    for change in (lambda model: model.calls.add_(1), lambda model: setattr(model, "calls", torch.ones(()))):
+        model = Counting()
+        with pytest.raises(AttackError, match="changed the model's buffers"), untouched(model):
+            change(model)
+        assert model.calls == 0
+
+
+def test_statistics_that_move_in_training_mode_are_blamed_although_a_forward_pass_moves_them():
+    model = Counting()
+    with pytest.raises(AttackError, match="changed the model's buffers"), untouched(model):
+        model.train()(torch.rand(2, 3, 16, 16))
+    assert model.norm.num_batches_tracked == 0
+
+
+def test_a_program_without_modes_is_evaluated_as_it_is():
+    model = nn.Sequential(exported(), nn.Dropout(0.5))
+    with evaluation_mode(model):
+        assert not any(module.training for module in model.modules())
+        assert torch.equal(*(model(IMAGES) for _ in range(2)))
+    assert model[1].training
+
+
+def test_the_default_type_is_float32_within_and_as_before_afterwards():
+    torch.set_default_dtype(torch.float64)
+    try:
+        with single_precision():
+            assert torch.zeros(1).dtype == torch.float32
+        assert torch.zeros(1).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)

@@ -26,6 +26,8 @@ Integers = npt.NDArray[np.int64]
 _NO_GRADIENT = (
     "the model gives no gradient: take @torch.no_grad(), torch.inference_mode() and .detach() out of its forward pass"
 )
+#: What torch says then; quantised layers, too, have no backward pass.
+_WITHOUT_GRADIENT = ("does not require grad", "appears to not have been used in the graph")
 
 
 @dataclass
@@ -98,7 +100,7 @@ def run_attack(model: Embedder, attack: Attack, images: Tensor, references: Refe
 def reason_of(error: Exception) -> str:
     """Why an attack failed, in one sentence."""
     text = " ".join(str(error).split()) or "no message"
-    if isinstance(error, RuntimeError) and "does not require grad" in text:
+    if isinstance(error, RuntimeError) and any(sign in text for sign in _WITHOUT_GRADIENT):
         return f"{_NO_GRADIENT} ({text})"
     return text if isinstance(error, AttackError | SpecError) else f"{type(error).__name__}: {text}"
 
