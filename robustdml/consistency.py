@@ -31,6 +31,10 @@ def malformed(results: Results) -> Iterator[str]:
         bits = _bits(curve.hits, queries)
         if bits is None or len(curve.radii) != queries or not _same(bits.bit_count() / queries, curve.recall_at_1):
             yield f"what is certified of '{curve.model}' is not of the {queries} queries"
+    for changed in results.natural:
+        bits = _bits(changed.hits, queries)
+        if bits is None or not _same(bits.bit_count() / queries, changed.value):
+            yield f"{changed.model}, {changed.name} {changed.severity}: {changed.value} is not the mean of its hits"
 
 
 def contradictions(results: Results) -> Iterator[str]:
@@ -86,7 +90,8 @@ def _named(results: Results) -> Iterator[str]:
     yield from _twice("cell", map(_place, results.cells))
     yield from _twice("worst case", map(_place, results.worst))
     models, attacks = {model.name for model in results.models}, {attack.spec for attack in results.attacks}
-    for kind in (results.cells, results.worst, results.ers, results.examples, results.maps, results.certified):
+    shown = (results.examples, results.maps, results.certified, results.natural)
+    for kind in (results.cells, results.worst, results.ers, *shown):
         for part in kind:
             attack = getattr(part, "attack", None)
             if part.model not in models or (attack is not None and attack not in attacks):

@@ -453,6 +453,26 @@ class Certified(_Record):
         return sum(own > radius for own in self.radii) / len(self.radii)
 
 
+class NaturalChange(_Record):
+    """One model under one change that no attacker made, at one severity."""
+
+    model: str
+    #: In `robustdml.evaluation.analyses.changes.CHANGES`.
+    name: str
+    #: For tables.
+    title: str
+    #: The common corruptions are of the first four.
+    family: Literal["noise", "blur", "weather", "digital", "geometry"]
+    #: From 1, the mildest.
+    severity: Annotated[int, Field(ge=1)]
+    #: The headline with its 95 % interval (see `Score`), and its bits per query.
+    value: Share
+    low: Share
+    high: Share
+    hits: str
+    citations: tuple[str, ...] = ()
+
+
 class Environment(_Record):
     """Where it ran."""
 
@@ -508,6 +528,7 @@ class Results(_Record):
     examples: tuple[Example, ...]
     maps: tuple[EmbeddingMap, ...] = ()
     certified: tuple[Certified, ...] = ()
+    natural: tuple[NaturalChange, ...] = ()
     environment: Environment
     #: BibTeX by citation key, of everything that was used.
     citations: dict[str, str]

@@ -86,6 +86,7 @@ def merge_runs(runs: Sequence[tuple[Path, Results]]) -> Results:
         examples=tuple(example for part in parts for example in part.examples),
         maps=tuple(drawn for part in parts for drawn in part.maps),
         certified=tuple(found for part in parts for found in part.certified),
+        natural=tuple(found for part in parts for found in part.natural),
         environment=_environment([results.environment for results in every]),
         citations={key: entry for results in every for key, entry in results.citations.items()},
         seconds=sum(results.seconds for results in every),
@@ -144,6 +145,7 @@ def _part(run: Run, model: ModelEntry, name: str) -> Results:
             ),
             "maps": tuple(drawn.model_copy(update=new) for drawn in results.maps if drawn.model == model.name),
             "certified": tuple(own.model_copy(update=new) for own in results.certified if own.model == model.name),
+            "natural": tuple(own.model_copy(update=new) for own in results.natural if own.model == model.name),
         }
     )
 

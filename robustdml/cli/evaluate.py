@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     help="Also certify R@1 under L2, of the model smoothed by noise: sigma=0.25,samples=1000 (docs/certified.md). "
     "Repeatable.",
 )
+@click.option(
+    "--natural", is_flag=True, help="Also measure 15 common corruptions and simple geometry (docs/natural.md)."
+)
 @click.option("--trust-code", is_flag=True, help="Run the code that a run folder names as its backbone.")
 @click.option("--seed", default=0, show_default=True, help="Of the sample and the attacks.")
 @fail_under_option
@@ -64,6 +67,7 @@ def evaluate(
     image_size: int | None,
     branches: BranchChoice,
     certify: tuple[str, ...],
+    natural: bool,
     trust_code: bool,
     seed: int,
     fail_under: tuple[str, ...],
@@ -87,7 +91,7 @@ def evaluate(
     # What is quick to refuse is refused before anything is loaded.
     thresholds = read_thresholds(fail_under)
     suite = build_suite(attacks, budgets, effort)
-    panels = [build_panel("certify", text) for text in certify]
+    panels = [*(build_panel("certify", text) for text in certify), *([build_panel("natural")] if natural else [])]
     dataset = read_data(data, root)
     check_metrics(thresholds, dataset.rules)
     results = run(
@@ -140,6 +144,14 @@ def summarise(results: Results) -> None:
             f"{found.model} smoothed by noise of sigma {found.sigma:g}, by {kind} {found.samples} copies: R@1 "
             f"{found.recall_at_1:.3f}, certified {found.recall(found.sigma):.3f} within L2 {found.sigma:g}"
         )
+    for model in results.models:
+        changes = [change for change in results.natural if change.model == model.name and change.family != "geometry"]
+        if changes:
+            hardest, mean = min(changes, key=lambda change: change.value), sum(change.value for change in changes)
+            click.echo(
+                f"{model.name} under common corruptions: {mean / len(changes):.3f} on average, {hardest.value:.3f} "
+                f"under the worst ({hardest.title}, severity {hardest.severity})"
+            )
     # Failures are counted below, and the report has all flags.
     for flag in results.flags:
         if flag.grade in {"invalid", "grave"} and flag.slug != "attack-failed":

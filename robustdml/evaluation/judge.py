@@ -286,6 +286,10 @@ class Judge:
         embeddings = self._embedded(images)
         return self.first_hits(part, embeddings), self._margins(self.split.query[part], embeddings)
 
+    def values(self, part: Integers, embeddings: Floats) -> Values:
+        """The protocol's metrics, ``(N,)`` each, of embeddings ``(N, D)``, of length 1, of the queries at ``part``."""
+        return self._ranked(self.split.query[part], embeddings, self._counts[part])[0]
+
     def first_hits(self, part: Integers, embeddings: Floats) -> npt.NDArray[np.bool_]:
         """Whether embeddings ``(N, D)``, of length 1, of the queries at ``part``, ``(N,)``, find a relevant item."""
         rows = self.split.query[part]

@@ -13,6 +13,7 @@ from .classes import classes_chart
 from .clean_and_worst import clean_and_worst_chart
 from .cost import cost_chart
 from .maps import maps_chart
+from .natural import natural_chart
 from .over_eps import over_eps_chart
 from .overlap import overlap_chart
 from .profile import profile_chart
@@ -34,6 +35,7 @@ CHART_SECTIONS: tuple[Builder, ...] = (
     _section("Attacks", under_attacks_chart),
     _section("Clean and worst", clean_and_worst_chart),
     _section("R@k", profile_chart),
+    _section("Natural", natural_chart),
     _section("Classes", classes_chart),
     _section("Overlap", overlap_chart),
     _section("Cost", cost_chart),

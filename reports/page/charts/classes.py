@@ -20,6 +20,7 @@ from .chart import (
     panel,
     quoted,
 )
+from .class_spread import class_spread
 from .plot import (
     Dots,
     Layer,
@@ -121,12 +122,22 @@ def _panel(index: Index, number: int, model: ModelEntry) -> Panel:
         + (f", worst case {_share(row.worst, row)}" if worst else "")
         for row in shown[:5]
     )
-    caption = ""
+    caption = _spread("clean", index, model.clean_hits)
+    if worst:
+        caption += " " + _spread("in the worst case", index, worst.hits)
     if worst and first.loss > 0:
-        caption = (
-            f"Most is lost in {quoted(first.name)}: from {_share(first.clean, first)} to {_share(first.worst, first)}."
+        caption += (
+            f" Most is lost in {quoted(first.name)}: from {_share(first.clean, first)} to {_share(first.worst, first)}."
         )
     return panel(plot, _table(index.metric.title, rows), f"{alternative}.", name=model.name, caption=caption)
+
+
+def _spread(when: str, index: Index, hits: str) -> str:
+    spread = class_spread(index, [hits])
+    return (
+        f"The worst class {when} is {quoted(spread.name)} with {text.fraction(spread.worst)}, the worst tenth of the "
+        f"classes has {text.fraction(spread.worst_tenth)}."
+    )
 
 
 def _table(title: str, rows: tuple[ClassRecall, ...]) -> Table:

@@ -17,6 +17,7 @@ from robustdml.evaluation.analyses.certify import Certify
 from robustdml.evaluation.analyses.examples import examples
 from robustdml.evaluation.analyses.maps import embedding_maps
 from robustdml.evaluation.analyses.model_run import ModelRun
+from robustdml.evaluation.analyses.natural import Natural
 from robustdml.evaluation.analyses.panel import Panel
 from robustdml.registry import parse_spec
 
@@ -24,10 +25,10 @@ from robustdml.registry import parse_spec
 ANALYSES: Mapping[str, Callable[[ModelRun], Sequence[BaseModel]]] = {"examples": examples, "maps": embedding_maps}
 
 #: What is made on request, by the option of ``robustdml evaluate`` that asks for it.
-PANELS: Mapping[str, type[Certify]] = {"certify": Certify}
+PANELS: Mapping[str, type[Certify] | type[Natural]] = {"certify": Certify, "natural": Natural}
 
 
-def build_panel(name: str, text: str) -> Panel:
+def build_panel(name: str, text: str = "") -> Panel:
     """A panel from the value of its option, such as ``sigma=0.25,samples=1000``.
 
     Raises:
