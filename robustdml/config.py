@@ -161,11 +161,14 @@ class RunOptions:
         progress: show a progress bar with the time left.
         tensorboard: of training: write its course into ``tensorboard/`` in the run folder too; needs the package
             tensorboard.
+        save_images: of an evaluation: keep the attacked images of all queries too (see
+            `robustdml.evaluation.kept_images`); their size is that of the data set for each attack and eps.
     """
 
     device: str = "auto"
     progress: bool = True
     tensorboard: bool = False
+    save_images: bool = False
 
 
 DEFAULT_OPTIONS = RunOptions()

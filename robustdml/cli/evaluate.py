@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     "--natural", is_flag=True, help="Also measure 15 common corruptions and simple geometry (docs/natural.md)."
 )
 @click.option("--trust-code", is_flag=True, help="Run the code that a run folder names as its backbone.")
+@click.option("--save-images", is_flag=True, help="Keep all attacked images in adversarial/ of the run folder.")
 @click.option("--seed", default=0, show_default=True, help="Of the sample and the attacks.")
 @fail_under_option
 @run_options
@@ -69,6 +70,7 @@ def evaluate(
     certify: tuple[str, ...],
     natural: bool,
     trust_code: bool,
+    save_images: bool,
     seed: int,
     fail_under: tuple[str, ...],
     device: str,
@@ -104,7 +106,7 @@ def evaluate(
         image_size=image_size,
         seed=seed,
         attack_time_limit=attack_time_limit,
-        options=RunOptions(device=device, progress=not quiet),
+        options=RunOptions(device=device, progress=not quiet, save_images=save_images),
     )
     summarise(results)
     click.echo(f"Report: {write_report(out)}")

@@ -17,6 +17,7 @@ from robustdml.cli.export import export
 from robustdml.cli.list import list_
 from robustdml.cli.report import report
 from robustdml.cli.train import train
+from robustdml.cli.verify import verify
 from robustdml.errors import EndedElsewhere, RobustDMLError, Terminated
 from robustdml.launcher import is_first
 
@@ -81,9 +82,10 @@ def main() -> None:
     Budgets (eps) are in pixels of [0, 1]: eight grey levels are written 8/255.
 
     Exit codes: 0 done; 1 'check' found something grave; 2 cannot be done, with one sentence that says why; 3 done, and
-    below a --fail-under; 143 asked to end, and everything is saved.
+    below a --fail-under; 4 done, and something of it cannot be believed, or failed; 143 asked to end, and everything is
+    saved.
     """
 
 
-for _command in (train, check, evaluate, report, compare, export, list_, demo):
+for _command in (train, check, evaluate, report, compare, verify, export, list_, demo):
     main.add_command(_command)

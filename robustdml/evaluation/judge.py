@@ -61,6 +61,8 @@ class Judge:
         advance: Advance | None = None,
     ) -> None:
         self.model, self.split, self.device = model, split, device
+        #: The last images of which `records` were made, ``(N, 3, H, W)``.
+        self.judged: Tensor | None = None
         rows = np.union1d(split.query, split.gallery)
         embeddings = embed_rows(model, tensors, rows, device=device, name=name, advance=advance)
         own = _copied(model, 1 - tensors.batch(rows[:2]).to(device))
@@ -240,6 +242,7 @@ class Judge:
         Raises:
             AttackError: an image's embedding is not finite.
         """
+        self.judged = images
         embeddings = self._embedded(images)
         aimed = np.empty((len(images), 0), np.int64) if targets is None else targets.cpu().numpy()
         norms = {name: norm_of(delta, name).cpu().double().numpy() for name in NORMS}

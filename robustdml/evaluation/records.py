@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
+from itertools import pairwise
 from operator import add
 
 import numpy as np
 import numpy.typing as npt
 
+from robustdml.threat import ThreatModel
+
 #: Of how many first hits the ids are kept.
 TOP = 8
+#: Similarities are sums in float32, and two ways to compute them differ by less than this.
+_TIE, _ROUNDING = 1e-4, 1e-4
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,43 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+def faults(records: Records, threat: ThreatModel) -> Iterator[str]:
+    """What no records under a budget can say: each fault as a few words; nothing where there is none."""
+    ids = records.ids
+    if not len(ids) or len(np.unique(ids)) < len(ids) or ids.min() < 0 or records.labels.min() < 0:
+        yield "no queries, one twice, or negative ids or labels"
+        return
+    shares = np.array(list(records.values.values()))
+    if not ((shares >= 0) & (shares <= 1)).all():  # NaN is neither.
+        yield "a metric outside of [0, 1]"
+    recalls = sorted((int(name.rpartition("_")[2]), name) for name in records.values if name.startswith("recall_at_"))
+    if any((records.values[one] > records.values[other]).any() for (_, one), (_, other) in pairwise(recalls)):
+        yield "a recall that falls with the rank"
+    first = records.values.get("recall_at_1")
+    if not (np.abs(records.margins) <= 2 + _TIE).all():
+        yield "a margin that no two similarities have"
+    elif (
+        first is not None
+        and (((records.margins > _TIE) & (first > 0)) | ((records.margins < -_TIE) & (first < 1))).any()
+    ):
+        yield "a recall that does not fit its margin"
+    norms = records.norms
+    every = np.array([*norms.values(), records.norm_returned])
+    if not (np.isfinite(every) & (every >= 0)).all() or (norms["linf"] > 1 + _ROUNDING).any():
+        yield "a norm that is no size of a change of an image"
+    elif (norms["linf"] > norms["l2"] * (1 + _ROUNDING)).any() or (norms["l2"] > norms["l1"] * (1 + _ROUNDING)).any():
+        yield "norms that contradict each other"
+    if threat.eps is not None and (norms[threat.norm] > threat.limit).any():
+        yield f"a change beyond the budget {threat.text}"
+    if min(records.forward_images, records.gradient_images) < 0 or not 0 <= records.seconds < np.inf:
+        yield "a negative cost"
+    broken_by = records.broken_by
+    if broken_by is not None and not ((broken_by >= -1) & (broken_by <= len(records.stages))).all():
+        yield "a query broken by a stage that there is not"
+    if not {*records.pictures, *records.embeddings} <= set(ids.tolist()):
+        yield "a picture of a query that is not there"
 
 
 def totals(values: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, tuple[float, int]]:

@@ -34,6 +34,7 @@ from robustdml.evaluation.checks.detectors import IMAGES, examine, probe
 from robustdml.evaluation.entries import attack_entries, describe, environment, query_entry
 from robustdml.evaluation.identity import answers, identities, package_versions
 from robustdml.evaluation.judge import Judge
+from robustdml.evaluation.kept_images import KeptImages
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.records import Records
 from robustdml.evaluation.store import CellKey, Failure, Store
@@ -172,6 +173,7 @@ class _Evaluation:
         )
         self.fingerprint = claim_run_folder(out, {"kind": "evaluate", **self.spec.model_dump(mode="json")})
         self.store = Store(out, self.fingerprint)
+        self.kept = KeptImages(out, self.store)
         self.images = ImageTensors(dataset.images, largest)
         self.pictured = pictured_queries(self.dataset, largest, seed)
         self.mapped = mapped_queries(self.dataset, seed)
@@ -309,6 +311,9 @@ class _Evaluation:
 
     def _attack(self, judge: Judge, cell_key: CellKey, attack: Attack, tensors: ImageTensors, advance: Advance) -> None:
         there = set(self.store.shards(cell_key))
+        if self.options.save_images and not isinstance(attack, GalleryAttack):
+            # Attacks are deterministic: what has no images yet is done again for them.
+            there = {shard for shard in there if self.kept.path(cell_key, shard).is_file()}
         spent = sum(self.store.read(cell_key, shard).seconds for shard in there) if self.time_limit else 0.0
         # What is done once for all shards is counted once, also where a stopped run had done and counted it before.
         counted = bool(there)
@@ -327,6 +332,8 @@ class _Evaluation:
                         prepared = prepared or prepare(judge, attack, seed=seed)
                         records = prepared.complete(self._shard(prepared, tensors, rows, seed), first=not counted)
                         counted = True
+                        if self.options.save_images and prepared.judge.judged is not None:
+                            self.kept.write(cell_key, shard, records.ids, prepared.judge.judged)
                 except AttackTimeout:
                     raise AttackTimeout(
                         f"stopped after the limit of {self.time_limit:g} s, with {done} of {len(whole)} queries done: "

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from robustdml.errors import RunFolderError
-from robustdml.evaluation.records import Records, StagePass, merged
+from robustdml.evaluation.records import Records, StagePass, faults, merged
 from robustdml.files import checksum, strict_json, write_bytes, write_text
 from robustdml.results import Flag, ModelEntry
 from robustdml.threat import ThreatModel
@@ -91,7 +91,7 @@ class Store:
     def write(self, cell: CellKey, shard: int, records: Records) -> None:
         """Keep the records of a shard; what was said of an earlier failure of the cell goes."""
         about = {
-            **self._identity(cell),
+            **self.identity(cell),
             "shard": shard,
             **{name: getattr(records, name) for name in _COST},
             "measures": records.measures,
@@ -101,7 +101,7 @@ class Store:
         table = _table(records).replace_schema_metadata({_ABOUT: text, _CHECKSUM: _checksum(records, text).encode()})
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, write_page_checksum=True)
-        write_bytes(self._path(cell, shard), sink.getvalue().to_pybytes())
+        write_bytes(self.path(cell, shard), sink.getvalue().to_pybytes())
         (self._folder(cell) / FAILURE_FILE).unlink(missing_ok=True)
 
     def read(self, cell: CellKey, shard: int) -> Records:
@@ -110,14 +110,16 @@ class Store:
         Raises:
             RunFolderError: the file is damaged, was changed, or belongs to another run, cell or shard.
         """
-        path = self._path(cell, shard)
+        path = self.path(cell, shard)
         records, about = read_shard(path)
-        wanted = {**self._identity(cell), "shard": shard}
+        wanted = {**self.identity(cell), "shard": shard}
         wrong = [name for name, value in wanted.items() if about.get(name) != value]
         if wrong:
             raise RunFolderError(
                 f"'{path}' holds the records of another {wrong[0]}: delete that file and evaluate again"
             )
+        for fault in faults(records, cell.threat):
+            raise RunFolderError(f"'{path}' says what cannot be ({fault}): delete that file and evaluate again")
         return records
 
     def read_all(self, cell: CellKey) -> Records | None:
@@ -136,7 +138,7 @@ class Store:
 
     def write_failure(self, cell: CellKey, failure: Failure) -> None:
         """Keep why a cell has no records; the next run tries it again."""
-        _write(self._folder(cell) / FAILURE_FILE, self._identity(cell), asdict(failure))
+        _write(self._folder(cell) / FAILURE_FILE, self.identity(cell), asdict(failure))
 
     def read_failure(self, cell: CellKey) -> Failure | None:
         """Why the cell has no records; None where nothing is said.
@@ -144,12 +146,12 @@ class Store:
         Raises:
             RunFolderError: the file is damaged, was changed, or belongs to another run or cell.
         """
-        found = _read(self._folder(cell) / FAILURE_FILE, self._identity(cell))
+        found = _read(self._folder(cell) / FAILURE_FILE, self.identity(cell))
         return None if found is None else Failure(found["status"], found["reason"])
 
     def write_model(self, entry: ModelEntry, clean: Records) -> None:
         """Keep a model's description and the records of its clean queries."""
-        self.write(_clean(entry.name), 0, clean)
+        self.write(clean_key(entry.name), 0, clean)
         _write(self._root / _slug(entry.name) / MODEL_FILE, {"run": self._fingerprint}, entry.model_dump(mode="json"))
 
     def read_model(self, model: str) -> tuple[ModelEntry, Records] | None:
@@ -159,9 +161,9 @@ class Store:
             RunFolderError: a file is damaged, was changed, or belongs to another run.
         """
         found = _read(self._root / _slug(model) / MODEL_FILE, {"run": self._fingerprint})
-        if found is None or not self.shards(_clean(model)):
+        if found is None or not self.shards(clean_key(model)):
             return None
-        return ModelEntry.model_validate(found), self.read(_clean(model), 0)
+        return ModelEntry.model_validate(found), self.read(clean_key(model), 0)
 
     def check_answers(self, model: str, answers: Mapping[str, list[float]]) -> None:
         """Keep what a model answered to a few images, or compare it with what it answered before.
@@ -232,7 +234,8 @@ class Store:
     def _panel_identity(self, model: str, spec: str, shard: int) -> dict[str, Any]:
         return {"run": self._fingerprint, "model": model, "panel": spec, "shard": shard}
 
-    def _identity(self, cell: CellKey) -> dict[str, Any]:
+    def identity(self, cell: CellKey) -> dict[str, Any]:
+        """Whose the files of a cell are, as JSON values."""
         return {
             "run": self._fingerprint,
             "model": cell.model,
@@ -248,11 +251,19 @@ class Store:
         budget = "any" if eps is None else "-".join(f"{size:.6f}" for size in cell.threat.channels or (eps,))
         return self._root / _slug(cell.model) / _slug(cell.attack) / budget
 
-    def _path(self, cell: CellKey, shard: int) -> Path:
+    def path(self, cell: CellKey, shard: int) -> Path:
+        """Of the file of a shard."""
         return self._folder(cell) / f"{shard:05d}.parquet"
 
+    def strangers(self, cells: Sequence[CellKey]) -> list[Path]:
+        """Files of records or failures that belong to none of the cells, nor to the clean queries of their models."""
+        known = {self._folder(cell) for cell in cells} | {self._folder(clean_key(cell.model)) for cell in cells}
+        found = [*self._root.rglob("*.parquet"), *self._root.rglob(FAILURE_FILE)]
+        return sorted(path for path in found if path.parent not in known)
 
-def _clean(model: str) -> CellKey:
+
+def clean_key(model: str) -> CellKey:
+    """Under which the records of a model's clean queries are kept."""
     return CellKey(model, "clean", ThreatModel(0.0))
 
 

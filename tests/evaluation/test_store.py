@@ -19,15 +19,16 @@ CELL = CellKey("net", "margin", ThreatModel(8 / 255))
 def records(first: int = 0, count: int = 4) -> Records:
     random = np.random.default_rng(first)
     ids = np.arange(first, first + count)
+    margins = random.random(count) - 0.5
     return Records(
         ids=ids,
         labels=ids % 2,
-        values={name: random.random(count) for name in ("recall_at_1", "map_at_r")},
+        values={"recall_at_1": (margins < 0).astype(float), "map_at_r": random.random(count)},
         top=random.integers(0, 99, (count, TOP)),
         norm_returned=random.random(count),
-        norms={name: random.random(count) for name in NORMS},
+        norms=dict(zip(NORMS, random.random(count) * np.array([[0.03], [1], [10], [9]]), strict=True)),
         projected=random.random(count) > 0.5,
-        margins=random.random(count) - 0.5,
+        margins=margins,
         targets=random.integers(0, 99, (count, 2)),
         pictures={first: (b"an image", b"a change")},
         embeddings={first: random.random(3).astype(np.float32)},
@@ -112,7 +113,7 @@ def test_a_file_of_another_cell_is_refused(store, tmp_path, other, named):
     (theirs,) = tmp_path.rglob("*.parquet")
     content = theirs.read_bytes()
     store.write(CELL, 0, records())
-    store._path(CELL, 0).write_bytes(content)
+    store.path(CELL, 0).write_bytes(content)
     with pytest.raises(RunFolderError, match=f"holds the records of another {named}: delete that file"):
         store.read(CELL, 0)
 
@@ -121,7 +122,7 @@ def test_a_file_of_another_run_or_shard_is_refused(store, tmp_path):
     store.write(CELL, 0, records())
     with pytest.raises(RunFolderError, match="another run"):
         Store(tmp_path, "another run").read(CELL, 0)
-    store._path(CELL, 1).write_bytes(store._path(CELL, 0).read_bytes())
+    store.path(CELL, 1).write_bytes(store.path(CELL, 0).read_bytes())
     with pytest.raises(RunFolderError, match="another shard"):
         store.read(CELL, 1)
 
@@ -143,3 +144,44 @@ def test_a_changed_failure_is_refused(store, tmp_path, change):
     path.write_text(json.dumps(content))
     with pytest.raises(RunFolderError, match="damaged or belongs to another run"):
         store.read_failure(CELL)
+
+
+#: What is done to records; the checksum fits in every case.
+IMPOSSIBLE = {
+    "a recall of 7": lambda r: r.values["recall_at_1"].__setitem__(0, 7.0),
+    "a recall that is NaN": lambda r: r.values["map_at_r"].__setitem__(0, np.nan),
+    "one recall flipped": lambda r: r.values["recall_at_1"].__setitem__(0, 1 - r.values["recall_at_1"][0]),
+    "R@2 below R@1": lambda r: r.values.update(recall_at_2=np.zeros(4)),
+    "all ids equal": lambda r: r.ids.fill(3),
+    "a negative id": lambda r: r.ids.__setitem__(0, -1),
+    "linf 0.9 at 8/255": lambda r: r.norms["linf"].__setitem__(0, 0.9),
+    "linf above l2": lambda r: r.norms["l2"].fill(0.0),
+    "an infinite norm": lambda r: r.norm_returned.__setitem__(0, np.inf),
+    "a margin of 3": lambda r: r.margins.__setitem__(0, 3.0),
+    "a margin that is NaN": lambda r: r.margins.__setitem__(0, np.nan),
+    "a stage that there is not": lambda r: r.broken_by.__setitem__(0, 3),
+    "a picture of nobody": lambda r: r.pictures.update({99: (b"", b"")}),
+    "a negative cost": lambda r: vars(r).update(seconds=-1.0),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_records_that_say_what_cannot_be_are_refused(store, name):
+    # A query below 8/255 in every norm, so that each change is the only fault.
+    found = records()
+    found.norms.update(linf=found.norms["linf"] / 2, l2=found.norms["linf"] * 2, l1=found.norms["linf"] * 4)
+    IMPOSSIBLE[name](found)
+    store.write(CELL, 0, found)
+    with pytest.raises(RunFolderError, match=r"says what cannot be|is damaged"):
+        store.read(CELL, 0)
+
+
+def test_records_without_rows_are_refused(store):
+    """There is no shard without queries."""
+    rows = {name: value[:0] for name, value in vars(records()).items() if isinstance(value, np.ndarray)}
+    by_name = {
+        part: {name: value[:0] for name, value in getattr(records(), part).items()} for part in ("values", "norms")
+    }
+    store.write(CELL, 0, replace(records(), **rows, **by_name, pictures={}, embeddings={}))
+    with pytest.raises(RunFolderError, match=r"is damaged|says what cannot be"):
+        store.read(CELL, 0)
