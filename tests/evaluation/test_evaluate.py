@@ -22,6 +22,7 @@ from robustdml.evaluation import Subject, evaluate
 from robustdml.evaluation import flags as checks
 from robustdml.evaluation.records import merged
 from robustdml.evaluation.store import read_shard
+from robustdml.files import sealed
 from robustdml.reports import render_report
 from robustdml.results import Results, unpack_hits
 from robustdml.retrieval.clustering import nmi_of_starts, pi_ratio
@@ -343,7 +344,7 @@ def test_results_from_before_a_field_was_measured_are_still_read(squares, tmp_pa
     assert written["models"][0].pop("nmi") > 0
     assert written["models"][0].pop("nmi_spread") >= 0
     assert written["models"][0].pop("pi_ratio") > 0
-    (tmp_path / "results.json").write_text(json.dumps(written))
+    (tmp_path / "results.json").write_text(sealed(written))
     entry = Results.load(tmp_path).models[0]
     assert (entry.nmi, entry.nmi_spread, entry.pi_ratio) == (None, None, None)
 

@@ -42,7 +42,7 @@ def off_by(preprocessing: Preprocessing, theirs) -> float:
     "name", sorted(torchvision_models.list_models(module=torchvision_models, include=["*_b*", "*_v*", "*t18", "*1*"]))
 )
 def test_torchvisions_networks_are_prepared_for_as_their_weights_ask(name):
-    preprocessing = find_backbone(name).preprocessing(nn.Identity())
+    preprocessing = find_backbone(name).prepared(nn.Identity(), True)
     own = torchvision_models.get_model_weights(name)["DEFAULT"].transforms()
     if name == "inception_v3":  # It normalises once more.
         network = torchvision_models.inception_v3(transform_input=True, init_weights=False)
@@ -74,7 +74,7 @@ def test_timms_networks_are_prepared_for_as_timm_does(name, written):
     backbone = find_backbone(f"timm.{name}")
     with torch.device("meta"):
         network, _ = backbone.build(False, 224)
-    preprocessing = backbone.preprocessing(network)
+    preprocessing = backbone.prepared(network, True)
     assert str(preprocessing).startswith(written)
     assert off_by(preprocessing, create_transform(**resolve_model_data_config(network))) < 2.1
 
@@ -84,10 +84,10 @@ def test_what_timm_does_and_cannot_be_done_here_is_refused():
     network = nn.Identity()
     network.pretrained_cfg = {"input_size": (3, 392, 392), "crop_mode": "border"}
     with pytest.raises(SpecError, match=r"392 x 392 pixels \(crop mode 'border'\) for 'some_vit'"):
-        find_backbone("timm.some_vit").preprocessing(network)
+        find_backbone("timm.some_vit").prepared(network, True)
     network.pretrained_cfg = {"input_size": (3, 1024, 768)}
     with pytest.raises(SpecError, match="1024 x 768 pixels"):
-        find_backbone("timm.some_vit").preprocessing(network)
+        find_backbone("timm.some_vit").prepared(network, True)
 
 
 def hugging_face(folder, kind: str, **settings):
@@ -112,7 +112,7 @@ def hugging_face(folder, kind: str, **settings):
 )
 def test_encoders_of_hugging_face_are_prepared_for_as_their_processor_does(tmp_path, kind, settings, written):
     name, processor = hugging_face(tmp_path, kind, **settings)
-    preprocessing = find_backbone(name).preprocessing(nn.Identity())
+    preprocessing = find_backbone(name).prepared(nn.Identity(), True)
     assert str(preprocessing).startswith(written)
 
     def theirs(image):
@@ -137,12 +137,12 @@ def test_encoders_of_hugging_face_are_prepared_for_as_their_processor_does(tmp_p
 def test_a_processor_that_does_more_is_refused_and_not_passed_over(tmp_path, kind, settings):
     name, _ = hugging_face(tmp_path, kind, **settings)
     with pytest.raises(SpecError, match=rf"\({kind}\w*\) does more than to cut a square"):
-        find_backbone(name).preprocessing(nn.Identity())
+        find_backbone(name).prepared(nn.Identity(), True)
 
 
 @LIBRARIES_WARN
 def test_an_encoder_without_a_processor_gets_the_plain_view(tmp_path):
-    found = find_backbone(f"hf.{tmp_path}").preprocessing(nn.Identity())
+    found = find_backbone(f"hf.{tmp_path}").prepared(nn.Identity(), True)
     assert (found.at(32), found.mean[0]) == (Preprocessing(32, mean=found.mean, std=found.std), 0.485)
 
 
