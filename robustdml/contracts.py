@@ -201,6 +201,36 @@ class StagedAttack(Attack, Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Doubts:
+    """What was found wrong with the gradients of a model, and what is left to an attacker.
+
+    Args:
+        draws: forward passes of which the mean is to be taken, for a model that draws at random; else 1.
+        misled: whether gradients are missing, or do not say where to go.
+        own: whether there are gradients at all.
+        straight: values of ``around`` for which `robustdml.models.Straightened` has gradients, the best first.
+        trusted: whether those of the first pass all checks.
+        surrogates: other models of the run, by name.
+    """
+
+    draws: int = 1
+    misled: bool = False
+    own: bool = True
+    straight: tuple[bool, ...] = ()
+    trusted: bool = False
+    surrogates: tuple[tuple[str, nn.Module], ...] = ()
+
+
+@runtime_checkable
+class AdaptableAttack(StagedAttack, Protocol):
+    """An attack in stages that goes other ways on models whose gradients cannot be trusted."""
+
+    def adapted(self, doubts: Doubts) -> StagedAttack:
+        """The same attack, of the same entry, with stages for such a model."""
+        ...
+
+
 @runtime_checkable
 class IdentifiedAttack(Attack, Protocol):
     """An attack whose images depend on something that its spec only names, such as a surrogate model."""

@@ -242,8 +242,9 @@ class AttackEntry(_Record):
 class StageEntry(_Record):
     """What one stage of a staged attack did, on the queries that the stages before it had left right."""
 
-    #: The spec of what was run.
+    #: The spec of what was run, and what it needs of the model.
     attack: str
+    knowledge: Knowledge = "gradients"
     #: Queries that it was run on, and those of them that are answered wrongly since.
     entered: Count
     broken: Count

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from robustdml.contracts import Goal, References, Stage
+from robustdml.contracts import Attack, Doubts, Goal, References, Stage
 from robustdml.errors import SpecError
 from robustdml.models import untouched
 from robustdml.results import AttackEntry
@@ -20,6 +21,9 @@ from ..goals.untargeted import Margin
 from .geometry import check_norm
 from .gradient import Best
 from .momentum import Momentum
+from .square import Square
+from .straight_through import StraightThrough
+from .transfer import Transfer
 
 #: What is raised by every change of a stage, however small: results of two versions are not comparable.
 VERSION = 1
@@ -52,6 +56,8 @@ class Cascade:
     strength: Literal["quick", "standard", "thorough"] = "standard"
     norm: str = "linf"
     version: int = VERSION
+    #: Of the model at hand: see `adapted`.
+    doubts: Doubts | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.strength not in {"quick", "standard", "thorough"}:
@@ -65,9 +71,23 @@ class Cascade:
         """The ball of radius eps."""
         return ThreatModel(self.eps, self.norm)
 
+    def adapted(self, doubts: Doubts) -> Cascade:
+        """See `robustdml.contracts.AdaptableAttack`.
+
+        Of a model that draws at random the mean of its gradients is climbed (expectation over transformation, Athalye
+        et al. 2018), as far as it goes. Where gradients mislead, straight-through ones take their place if they pass
+        the checks; if not, they are tried beside the model's own. Then come images made on the other models, and, in
+        L-infinity, a search by scores alone.
+        """
+        return replace(self, doubts=doubts)
+
     @property
     def stages(self) -> tuple[Stage, ...]:
         """See `robustdml.contracts.StagedAttack`."""
+        return self._ordinary if self.doubts is None else tuple(self._doubtful(self.doubts))
+
+    @property
+    def _ordinary(self) -> tuple[Stage, ...]:
         first = Stage(self._mi(Margin()))
         if self.strength == "quick":
             return first, Stage(self._mi(ItemMargin(3), predict=16, slack=_SLACK))
@@ -87,6 +107,27 @@ class Cascade:
             Stage(self._mi(ItemMargin(20), predict=64, slack=_SLACK, steps=500)),
             Stage(self._mi(Margin(), steps=100, restarts=3), closed=0.4),
         )
+
+    def _doubtful(self, doubts: Doubts) -> Iterator[Stage]:
+        if doubts.draws > 1:
+            climbs = [self._mi(goal, samples=doubts.draws, stop=False) for goal in (Margin(), ItemMargin(3))]
+        else:
+            climbs = [self._mi(Margin())]
+        if doubts.trusted:
+            climbed = self._ordinary if doubts.draws == 1 else tuple(map(Stage, climbs))
+            yield from (replace(each, attack=StraightThrough(each.attack, doubts.straight[0])) for each in climbed)
+        else:
+            if doubts.own:
+                yield from map(Stage, climbs)
+            for around in doubts.straight:
+                yield from (Stage(StraightThrough(each, around)) for each in climbs)
+        if doubts.misled:
+            yield from (Stage(self._transfer(name, module)) for name, module in doubts.surrogates)
+            if self.norm == "linf":
+                yield Stage(Square(self.eps, queries={"quick": 300, "standard": 1000, "thorough": 5000}[self.strength]))
+
+    def _transfer(self, name: str, module: nn.Module) -> Attack:
+        return Transfer(name, self._mi(Margin(), stop=False), module)
 
     def _mi(self, goal: Goal, **settings: Any) -> Momentum:
         return Momentum(goal, self.eps, norm=self.norm, **settings)

@@ -30,7 +30,7 @@ class Transfer:
 
     Args:
         surrogate: a run folder of ``robustdml train``, or ``package.module:factory`` of a module that maps images
-            ``(N, 3, H, W)`` in [0, 1] to ``(N, D)``.
+            ``(N, 3, H, W)`` in [0, 1] to ``(N, D)``; only its name where the ``module`` is at hand.
         attack: what is run on the surrogate. Its targets must not depend on embeddings, so that they are the same
             items for both models.
 
@@ -41,13 +41,14 @@ class Transfer:
 
     surrogate: str
     attack: Attack
+    module: nn.Module | None = field(default=None, compare=False, repr=False)
     #: The surrogate and the gallery as it sees it, where they are at hand (see `fitted`).
     known: tuple[nn.Module, Tensor] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not self.surrogate:
             raise SpecError("transfer needs a surrogate: write transfer(surrogate='runs/other') or 'package:factory'")
-        if not Path(self.surrogate).exists() and ":" not in self.surrogate:
+        if self.module is None and not Path(self.surrogate).exists() and ":" not in self.surrogate:
             raise CheckpointError(
                 f"no surrogate at '{self.surrogate}': give the --out folder of 'robustdml train', or package:factory"
             )
@@ -78,7 +79,7 @@ class Transfer:
     def identity(self) -> str:
         """See `robustdml.contracts.IdentifiedAttack`: the surrogate's weights, and the code that makes it."""
         code = "" if Path(self.surrogate).exists() else code_digest(load_object(self.surrogate))
-        parts = weights_fingerprint(_load(self.surrogate)), code, foreign_code(self.attack)
+        parts = weights_fingerprint(_OnSphere(_load(self.surrogate))), code, foreign_code(self.attack)
         return " ".join(part for part in parts if part)
 
     def target_rows(self, references: References, *, seed: int) -> Tensor | None:
@@ -87,7 +88,8 @@ class Transfer:
 
     def fitted(self, model: nn.Module, gallery: Gallery, avoid: Tensor, *, seed: int) -> Transfer:
         """See `robustdml.contracts.FittedAttack`: the surrogate sees the gallery once for all queries."""
-        surrogate = _load(self.surrogate).to(gallery.embeddings.device)
+        module = _load(self.surrogate) if self.module is None else self.module
+        surrogate = _OnSphere(module).eval().to(gallery.embeddings.device)
         return replace(self, known=(surrogate, _gallery_embeddings(surrogate, gallery)))
 
     def __call__(self, model: nn.Module, images: Tensor, references: References, *, seed: int) -> Tensor:
@@ -119,7 +121,7 @@ def _load(surrogate: str) -> nn.Module:
         module: nn.Module = load_checkpoint(surrogate).deployed()
     else:
         module = call_factory(surrogate, "the surrogate")
-    return _OnSphere(module).eval()
+    return module
 
 
 @torch.no_grad()

@@ -52,10 +52,12 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
             continue
         entry, clean = found
         models.append(entry)
-        detected += store.read_flags(name)
+        raised = store.read_flags(name)
+        detected += raised
         own, attacked = model_cells(plan, store, name, clean)
         cells += own
-        worst += worst_cases(plan, name, clean, attacked, own)
+        random = any(flag.slug == "stochastic" for flag in raised)
+        worst += worst_cases(plan, name, clean, attacked, own, random=random)
         for field, parts in store.read_shown(name).items():
             shown.setdefault(field, []).extend(parts)
     if not models:
@@ -160,33 +162,48 @@ def cell(plan: Plan, key: CellKey, records: Records, clean: Records) -> Cell:
 
 
 def worst_cases(
-    plan: Plan, model: str, clean: Records, attacked: ModelRecords, cells: Sequence[Cell]
+    plan: Plan, model: str, clean: Records, attacked: ModelRecords, cells: Sequence[Cell], *, random: bool = False
 ) -> list[WorstCase]:
-    """The worst case of a model at every fixed budget that was run and judged, by norm and size."""
+    """The worst case of a model at every fixed budget that was run and judged, by norm and size.
+
+    Args:
+        random: whether the model draws at random, so that each record is of one draw.
+    """
     on_query = {entry.spec for entry in plan.attacks if entry.side == "query"}
     attacked = {key: records for key, records in attacked.items() if key[0] in on_query}
     cells = [item for item in cells if item.attack in on_query]
     threats = {threat for _, threat in attacked if threat.eps is not None}
     ordered = sorted(threats, key=lambda threat: threat.order)
-    return [_worst_case(plan, model, threat, clean, attacked, cells) for threat in ordered]
+    return [_worst_case(plan, model, threat, clean, attacked, cells, random) for threat in ordered]
 
 
 def _worst_case(
-    plan: Plan, model: str, threat: ThreatModel, clean: Records, attacked: ModelRecords, cells: Sequence[Cell]
+    plan: Plan,
+    model: str,
+    threat: ThreatModel,
+    clean: Records,
+    attacked: ModelRecords,
+    cells: Sequence[Cell],
+    random: bool,
 ) -> WorstCase:
     """Each query under what hurts it most: the clean image, or any image within the ball that any attack found.
 
     The minimum is taken per query and only then averaged. An image made under another budget, another norm or none
-    counts where it lies in the ball.
+    counts where it lies in the ball. Of a model that draws at random the least of many records is the least of many
+    draws, and says nothing of attacks: there the one attack counts that leaves the lowest headline.
     """
+    headline = plan.dataset.headline
     values = {name: value.copy() for name, value in clean.values.items()}
     for (_, own_threat), records in attacked.items():
         # What was made within a ball that this one holds lies within, and was enforced to; else the norm has to tell.
         within = threat.channels is not None and threat.holds(own_threat)
         inside = (records.norms[threat.norm] <= threat.inner_limit) | within
+        if random:
+            alone = {name: np.where(inside, records.values[name], value) for name, value in clean.values.items()}
+            values = min(values, alone, key=lambda found: found[headline].mean())
+            continue
         for name, lowest in values.items():
             np.minimum(lowest, records.values[name], out=lowest, where=inside)
-    headline = plan.dataset.headline
     result = score(values, clean.labels, headline=headline, seed=plan.spec.seed)
     own = [item for item in cells if item.threat == threat]
     return WorstCase(

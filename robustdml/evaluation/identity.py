@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from importlib import metadata
 
@@ -15,7 +14,7 @@ from robustdml.contracts import Attack, IdentifiedAttack, foreign_code
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import CheckpointError
 from robustdml.evaluation.store import alike
-from robustdml.models import kept_randomness
+from robustdml.models import kept_randomness, seed_globally
 from robustdml.seeding import stream, uniform_like
 
 #: The packages whose version changes images or rankings.
@@ -66,9 +65,7 @@ def answers(
 
 
 def _ask(model: nn.Module, images: torch.Tensor) -> dict[str, list[float]]:
-    torch.manual_seed(0)
-    np.random.seed(0)
-    random.seed(0)
+    seed_globally(0)
     with torch.no_grad():
         embeddings = model(images)
     drawn = stream(0, "probe", 0)

@@ -11,6 +11,7 @@ from operator import add
 import numpy as np
 import numpy.typing as npt
 
+from robustdml.results import Knowledge
 from robustdml.threat import ThreatModel
 
 #: Of how many first hits the ids are kept.
@@ -31,6 +32,7 @@ class StagePass:
         gradient_images: how many of these a gradient went back through.
         seconds: that it took.
         reason: why it gave no images, where it failed; empty where it ran.
+        knowledge: what it needs of the model (see `robustdml.results.AttackEntry`).
     """
 
     attack: str
@@ -40,6 +42,7 @@ class StagePass:
     gradient_images: int = 0
     seconds: float = 0.0
     reason: str = ""
+    knowledge: Knowledge = "gradients"
 
     def __add__(self, other: StagePass) -> StagePass:
         return StagePass(
@@ -50,6 +53,7 @@ class StagePass:
             self.gradient_images + other.gradient_images,
             self.seconds + other.seconds,
             self.reason or other.reason,
+            self.knowledge,
         )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from robustdml._version import __version__
 from robustdml.config import DEFAULT_OPTIONS, RunOptions
-from robustdml.contracts import Attack, GalleryAttack, StagedAttack
+from robustdml.contracts import AdaptableAttack, Attack, Doubts, GalleryAttack, StagedAttack
 from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors
 from robustdml.devices import choose_device
@@ -31,6 +31,7 @@ from robustdml.evaluation.attacking.queries import attack_shard, reason_of
 from robustdml.evaluation.attacking.staged import staged_shard
 from robustdml.evaluation.checks.copies import copies
 from robustdml.evaluation.checks.detectors import IMAGES, examine, probe
+from robustdml.evaluation.checks.doubts import answered, doubts_of
 from robustdml.evaluation.entries import attack_entries, describe, environment, query_entry
 from robustdml.evaluation.identity import answers, identities, package_versions
 from robustdml.evaluation.judge import Judge
@@ -41,7 +42,15 @@ from robustdml.evaluation.store import CellKey, Failure, Store
 from robustdml.evaluation.subjects import Subject, preparations, subjects_from_modules
 from robustdml.files import claim_run_folder
 from robustdml.flag_kinds import FLAG_KINDS
-from robustdml.models import KeptWeights, copied, evaluation_mode, single_precision, weights_fingerprint
+from robustdml.models import (
+    KeptWeights,
+    copied,
+    evaluation_mode,
+    kept_randomness,
+    seed_globally,
+    single_precision,
+    weights_fingerprint,
+)
 from robustdml.preprocessing import Preprocessing
 from robustdml.progress import Advance, progress
 from robustdml.results import EvalSpec, Flag, ModelEntry, Results
@@ -214,20 +223,21 @@ class _Evaluation:
         model = Embedder(module)
         name = subject.name
         tensors = self.images.prepared(self.prepared[name])
-        with evaluation_mode(model):
+        with kept_randomness(model), evaluation_mode(model):
+            seed_globally(derive_seed(self.spec.seed, "model"))  # of a model that draws at random
             advance(0, f"{name}: clean")
             judge = Judge(model, self.dataset.test, tensors, self.device, name=name, advance=advance)
             clean = judge.clean()
             self.store.check_answers(name, answers(model, tensors, self.dataset.query, self.device))
             if self.store.read_model(name) is None:
                 self.store.write_model(self._entry(subject, judge, clean), clean)
-            examined = self._examined(name, judge, tensors)
+            examined, doubts = self._examine(subject, judge, tensors)
             self.store.write_flags(name, examined)
             for attack in self.attacks:
                 key = CellKey(name, attack.entry().spec, attack.threat)
                 advance(0, f"{name}: {attack.entry().name}")
                 try:
-                    self._attack(judge.fresh(), key, attack, tensors, advance)
+                    self._attack(judge.fresh(), key, attack, doubts, tensors, advance)
                 except RunFolderError:  # A damaged record is the run folder's fault, not the attack's.
                     raise
                 except Exception as error:  # A foreign attack may raise anything; its cell says so, the rest goes on.
@@ -240,13 +250,19 @@ class _Evaluation:
         module.to(home)  # one model at a time on the device, and each back where its owner had it
         self._show(name, judge, clean, tensors, looked)
 
-    def _examined(self, name: str, judge: Judge, tensors: ImageTensors) -> list[Flag]:
-        """What is wrong with the model, before any attack."""
-        dataset = self.dataset
+    def _examine(self, subject: Subject, judge: Judge, tensors: ImageTensors) -> tuple[list[Flag], Doubts | None]:
+        """What is wrong with the model before any attack, and what attacks are to make of it."""
+        dataset, name = self.dataset, subject.name
         part = np.unique(np.linspace(0, len(dataset.query) - 1, IMAGES).astype(np.int64))
         images = tensors.batch(dataset.query[part]).to(self.device)
         classes = frozenset({len(np.unique(dataset.labels[dataset.train])), len(dataset.class_names)})
-        return examine(probe(judge, images, part, name=name, classes=classes, chance=self.plan.dataset.chance))
+        asked = probe(judge, images, part, name=name, classes=classes, chance=self.plan.dataset.chance)
+        flags = examine(asked)
+        others = [other for other in self.subjects if self.prepared[other.name].size == self.prepared[name].size]
+        surrogates = [(other.name, other.module) for other in others if other.module is not subject.module]
+        doubts = doubts_of(asked, flags, surrogates)
+        adaptable = any(isinstance(attack, AdaptableAttack) for attack in self.attacks)
+        return answered(flags, doubts) if doubts and adaptable else flags, doubts
 
     def _entry(self, subject: Subject, judge: Judge, clean: Records) -> ModelEntry:
         embeddings, classes = judge.gallery_embeddings, self.dataset.labels[self.dataset.gallery]
@@ -309,7 +325,18 @@ class _Evaluation:
         run = ModelRun(name, self.out, self.dataset, tensors, judge, queries, clean, shown, attacked, seed)
         self.store.write_shown(name, {**looked, **{field: analysis(run) for field, analysis in ANALYSES.items()}})
 
-    def _attack(self, judge: Judge, cell_key: CellKey, attack: Attack, tensors: ImageTensors, advance: Advance) -> None:
+    def _attack(
+        self,
+        judge: Judge,
+        cell_key: CellKey,
+        attack: Attack,
+        doubts: Doubts | None,
+        tensors: ImageTensors,
+        advance: Advance,
+    ) -> None:
+        if doubts and isinstance(attack, AdaptableAttack):
+            attack = attack.adapted(doubts)
+        draws = doubts.draws if doubts else 1
         there = set(self.store.shards(cell_key))
         if self.options.save_images and not isinstance(attack, GalleryAttack):
             # Attacks are deterministic: what has no images yet is done again for them.
@@ -324,13 +351,18 @@ class _Evaluation:
         for shard, rows in enumerate([whole] if isinstance(attack, GalleryAttack) else self.shards):
             if shard not in there:
                 judge.model.limit_seconds(None if self.time_limit is None else self.time_limit - spent)
-                seed = derive_seed(self.spec.seed, cell_key.attack)
+                # The stages of an attack have seeds of their own.
+                seed = self.spec.seed
+                if not isinstance(attack, StagedAttack):
+                    seed = derive_seed(seed, cell_key.attack)
                 try:
                     if isinstance(attack, GalleryAttack):
                         records = poison_gallery(judge, attack, seed=seed).records()
                     else:
                         prepared = prepared or prepare(judge, attack, seed=seed)
-                        records = prepared.complete(self._shard(prepared, tensors, rows, seed), first=not counted)
+                        records = prepared.complete(
+                            self._shard(prepared, tensors, rows, seed, draws), first=not counted
+                        )
                         counted = True
                         if self.options.save_images and prepared.judge.judged is not None:
                             self.kept.write(cell_key, shard, records.ids, prepared.judge.judged)
@@ -346,11 +378,12 @@ class _Evaluation:
             done += len(rows)
             advance(len(rows))
 
-    def _shard(self, prepared: Prepared, tensors: ImageTensors, rows: Integers, seed: int) -> Records:
+    def _shard(self, prepared: Prepared, tensors: ImageTensors, rows: Integers, seed: int, draws: int) -> Records:
         images: Tensor = tensors.batch(self.dataset.query[rows]).to(self.device)
-        attack, pictured, mapped = prepared.attack, self.pictured, self.mapped
-        if isinstance(attack, StagedAttack):
-            return staged_shard(
-                prepared.judge, attack, images, rows, seed=self.spec.seed, pictured=pictured, mapped=mapped
-            )
-        return attack_shard(prepared.judge, attack, images, rows, seed=seed, pictured=pictured, mapped=mapped)
+        judge, attack, kept = prepared.judge, prepared.attack, {"pictured": self.pictured, "mapped": self.mapped}
+        with kept_randomness(judge.model):
+            if draws > 1:  # What such a model draws for the judge depends on the queries alone.
+                seed_globally(derive_seed(seed, "judge", rows.tolist()))
+            if isinstance(attack, StagedAttack):
+                return staged_shard(judge, attack, prepared.stages, images, rows, seed=seed, draws=draws, **kept)
+            return attack_shard(judge, attack, images, rows, seed=seed, **kept)

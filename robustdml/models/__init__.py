@@ -14,6 +14,7 @@ from robustdml.models.export import to_torchvision as to_torchvision
 from robustdml.models.guard import evaluation_mode as evaluation_mode
 from robustdml.models.guard import into_evaluation as into_evaluation
 from robustdml.models.guard import kept_randomness as kept_randomness
+from robustdml.models.guard import seed_globally as seed_globally
 from robustdml.models.guard import single_precision as single_precision
 from robustdml.models.guard import untouched as untouched
 from robustdml.models.layout import lay_out as lay_out
@@ -54,6 +55,7 @@ __all__ = [
     "lay_out",
     "load_checkpoint",
     "save_checkpoint",
+    "seed_globally",
     "single_precision",
     "to_torchvision",
     "untouched",

@@ -59,6 +59,13 @@ def kept_randomness(model: nn.Module) -> Iterator[None]:
             np.random.set_state(numpy_state)
 
 
+def seed_globally(seed: int) -> None:
+    """Put the global random states of Python, NumPy and torch at a seed, in [0, 2^63)."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
 @contextmanager
 def single_precision() -> Iterator[None]:
     """Within the block torch's default type is float32, whatever the program around has made it."""

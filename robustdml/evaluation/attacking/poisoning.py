@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from robustdml.contracts import Attack, FittedAttack, GalleryAttack, TwoSidedAttack
-from robustdml.errors import AttackError, AttackSkipped, CheckpointError
+from robustdml.contracts import Attack, FittedAttack, GalleryAttack, Stage, StagedAttack, TwoSidedAttack
+from robustdml.errors import AttackError, AttackSkipped, AttackTimeout, CheckpointError
 from robustdml.evaluation.attacking.queries import Cost, metered, run_attack
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.measures import POISONED_FIRST
 from robustdml.evaluation.records import Records, totals
+from robustdml.seeding import derive_seed
 from robustdml.threat import NORMS, norm_of
 
 Floats = npt.NDArray[np.float64]
@@ -129,12 +130,14 @@ class Prepared:
         attack: with its one change computed, where it has one.
         poisoned: the changed gallery, where there is one.
         cost: of what was done once, for all shards.
+        stages: of an attack in stages.
     """
 
     judge: Judge
     attack: Attack
     poisoned: Poisoned | None
     cost: Cost
+    stages: tuple[Stage, ...] = ()
 
     def complete(self, records: Records, *, first: bool) -> Records:
         """The records of a shard with what was done before it: larger norms in the gallery, and once the cost."""
@@ -157,15 +160,36 @@ class Prepared:
 
 
 def prepare(judge: Judge, attack: Attack, *, seed: int) -> Prepared:
-    """Do once what an attack on queries needs before its first shard."""
+    """Do once what an attack on queries needs before its first shard; ``seed`` is that of the run for one in stages."""
     if isinstance(attack, TwoSidedAttack):
         poisoned = poison_gallery(judge, attack.poison, seed=seed)
         return Prepared(poisoned.judge, attack, poisoned, poisoned.cost)
+    if isinstance(attack, StagedAttack):
+        with metered(judge.model) as cost:
+            stages = tuple(_fitted_stage(judge, stage, seed=seed) for stage in attack.stages)
+        return Prepared(judge, attack, None, cost, stages)
     if isinstance(attack, FittedAttack):
         with metered(judge.model) as cost:
-            try:
-                fitted = attack.fitted(judge.model, judge.gallery, judge.query_ids, seed=seed)
-            finally:
-                judge.check_copies()
+            fitted = _fitted(judge, attack, seed=seed)
         return Prepared(judge, fitted, None, cost)
     return Prepared(judge, attack, None, Cost())
+
+
+def _fitted(judge: Judge, attack: FittedAttack, *, seed: int) -> Attack:
+    try:
+        return attack.fitted(judge.model, judge.gallery, judge.query_ids, seed=seed)
+    finally:
+        judge.check_copies()
+
+
+def _fitted_stage(judge: Judge, stage: Stage, *, seed: int) -> Stage:
+    if not isinstance(stage.attack, FittedAttack):
+        return stage
+    try:
+        own = derive_seed(seed, stage.attack.entry().spec)
+        return replace(stage, attack=_fitted(judge, stage.attack, seed=own))
+    except AttackTimeout:
+        raise
+    except Exception:  # The stage will fail, and say why.
+        judge.restore()
+        return stage

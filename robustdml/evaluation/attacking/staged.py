@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from robustdml.contracts import StagedAttack
+from robustdml.contracts import Stage, StagedAttack
 from robustdml.errors import AttackError, AttackTimeout
 from robustdml.evaluation.attacking.queries import Attacked, Cost, judged, metered, reason_of, run_attack
 from robustdml.evaluation.judge import Judge
@@ -17,28 +18,34 @@ from robustdml.evaluation.records import Records, StagePass
 from robustdml.seeding import derive_seed
 
 Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 def staged_shard(
     judge: Judge,
     attack: StagedAttack,
+    stages: Sequence[Stage],
     images: Tensor,
     part: Integers,
     *,
     seed: int,
     pictured: frozenset[int],
     mapped: frozenset[int],
+    draws: int = 1,
 ) -> Records:
     """Run each stage on what the stages before it left right, and judge of each query the image that hurt it most.
 
     A query that is wrong when clean is not attacked. A stage that fails is passed over and says so in the records.
 
     Args:
+        stages: of the attack, ready to run.
         images: ``(N, 3, H, W)`` in [0, 1], the clean queries, on the judge's device.
         part: ``(N,)``, which of the split's queries they are.
         seed: of the run: each stage draws as if it were run alone.
         pictured: ids of the queries whose images are kept for the report.
         mapped: ids of the queries whose embeddings are kept for the report.
+        draws: of a model that draws at random: which image hurts most is told by the means over so many passes, a
+            query is left while one of them answers it rightly, and the records are of one more pass.
 
     Raises:
         AttackError: every stage failed.
@@ -46,19 +53,20 @@ def staged_shard(
     """
     worst, passes, total = images.clone(), list[StagePass](), Cost()
     returned, projected = torch.zeros(len(part)), torch.zeros(len(part), dtype=torch.bool)
-    right, clean = judge.verdicts(part, images)
+    right, clean = _verdicts(judge, part, images, draws)
     margins = clean.copy()
     made_by = np.full(len(part), -1)
-    for number, stage in enumerate(attack.stages):
-        left = np.flatnonzero(right & (margins >= (1 - stage.closed) * clean))
-        done = StagePass(stage.attack.entry().spec, entered=len(left))
+    for number, stage in enumerate(stages):
+        left = np.flatnonzero((right > 0) & (margins >= (1 - stage.closed) * clean))
+        entry = stage.attack.entry()
+        done = StagePass(entry.spec, entered=len(left), knowledge=entry.knowledge)
         if len(left):
             try:
                 own = derive_seed(seed, done.attack)
                 with metered(judge.model) as cost:  # of a stage that fails, too
                     known = judge.references(part[left])
                     attacked = run_attack(judge.model, stage.attack, images[left], known, seed=own)
-                still, reached = judge.verdicts(part[left], attacked.images)
+                still, reached = _verdicts(judge, part[left], attacked.images, draws)
             except AttackTimeout:
                 raise
             except Exception as error:  # Whatever it is: the stages after it may well run.
@@ -68,11 +76,11 @@ def staged_shard(
                 continue
             finally:
                 judge.check_copies()
-            better = ~still | (reached > margins[left])
+            better = (still < right[left]) | ((still == right[left]) & (reached > margins[left]))
             rows = left[better]
             worst[rows], margins[rows] = attacked.images[better], reached[better]
             returned[rows], projected[rows] = attacked.norm_returned[better].cpu(), attacked.projected[better].cpu()
-            right[left], made_by[rows] = still, number
+            right[rows], made_by[rows] = still[better], number
             done = replace(done, **vars(cost))
             total += cost
         passes.append(done)
@@ -85,3 +93,9 @@ def staged_shard(
     broken_by = np.where(records.values["recall_at_1"] > 0.5, len(passes), made_by)
     counted = [replace(done, broken=int((broken_by == number).sum())) for number, done in enumerate(passes)]
     return replace(records, stages=tuple(counted), broken_by=broken_by)
+
+
+def _verdicts(judge: Judge, part: Integers, images: Tensor, draws: int) -> tuple[Floats, Floats]:
+    """How often the first hit is relevant, ``(N,)`` in [0, 1], and the margin, ``(N,)``: means over some draws."""
+    found = [judge.verdicts(part, images) for _ in range(draws)]
+    return np.mean([right for right, _ in found], axis=0), np.mean([margins for _, margins in found], axis=0)

@@ -6,7 +6,6 @@ were measured to give (docs/flags.md, made by experiments/flags.py).
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,9 +18,8 @@ from torch import Tensor, nn
 from robustdml.errors import CheckpointError
 from robustdml.evaluation.judge import Judge
 from robustdml.flag_kinds import FLAG_KINDS
-from robustdml.models import evaluation_mode, kept_randomness
+from robustdml.models import evaluation_mode, kept_randomness, seed_globally
 from robustdml.results import Flag
-from robustdml.retrieval.embed import Embedder
 from robustdml.seeding import stream
 
 #: Images that are looked at, and how far a step goes, in pixel values: an eighth of the usual budget, or less, where a
@@ -46,7 +44,7 @@ class Probe:
 
     Args:
         name: of the model.
-        model: a copy that nobody else uses, in evaluation mode.
+        model: an `Embedder` that nobody else uses, or one around such, in evaluation mode.
         images: ``(N, 3, H, W)`` in [0, 1].
         gallery: ``(M, D)`` clean embeddings of length 1.
         relevant, foreign: ``(N, M)`` bool: right and wrong answers to each image.
@@ -55,7 +53,7 @@ class Probe:
     """
 
     name: str
-    model: Embedder
+    model: nn.Module
     images: Tensor
     gallery: Tensor
     relevant: Tensor
@@ -77,7 +75,7 @@ class Probe:
     def raw(self) -> Tensor:
         """``(N, D)`` as the module gives them."""
         with torch.no_grad():
-            found: Tensor = self.model.module(self.images.clone())
+            found: Tensor = self.model.get_submodule("module")(self.images.clone())
         return found.float()
 
     def margins(self, embeddings: Tensor) -> Tensor:
@@ -152,6 +150,12 @@ def _found(detectors: Iterable[Detector], asked: Probe) -> list[Flag]:
     return [flag for flag in found if flag is not None]
 
 
+def passed(detectors: Iterable[Detector], asked: Probe) -> bool:
+    """Whether none of some detectors finds anything."""
+    with kept_randomness(asked.model), evaluation_mode(asked.model):
+        return not _found(detectors, asked)
+
+
 def changing(asked: Probe) -> Flag | None:
     """Random draws, and a state that calls change (a counter, running statistics)."""
     before = [buffer.clone() for buffer in asked.model.buffers()]
@@ -160,9 +164,9 @@ def changing(asked: Probe) -> Flag | None:
     for _ in range(_CALLS):
         asked.embed(asked.images[:1])
     late = _apart(first, asked.embed(asked.images))
-    _seed()
+    seed_globally(0)
     seeded = asked.embed(asked.images)
-    _seed()
+    seed_globally(0)
     repeated = _apart(seeded, asked.embed(asked.images))
     kept = all(torch.equal(one, other) for one, other in zip(before, asked.model.buffers(), strict=True))
     if apart > _SAME and repeated <= _SAME and kept:
@@ -344,17 +348,22 @@ OF_SEVERAL_CALLS: tuple[Detector, ...] = (
     survives_anything,
 )
 
+#: What gradients must pass for attacks to go by them.
+OF_GRADIENTS: tuple[Detector, ...] = (
+    no_gradient,
+    zero_gradients,
+    nan_gradients,
+    gradient_branch,
+    misleading_gradients,
+    gradient_mismatch,
+    survives_anything,
+)
+
 
 def _apart(one: Tensor, other: Tensor) -> float:
     """The largest distance of embeddings of the same image; infinite where one of them is no number."""
     found = float((one.double() - other.double()).norm(dim=1).max())
     return found if np.isfinite(found) else float("inf")
-
-
-def _seed() -> None:
-    torch.manual_seed(0)
-    np.random.seed(0)
-    random.seed(0)
 
 
 def _uniform(like: Tensor, purpose: str, number: int = 0) -> Tensor:
