@@ -21,7 +21,7 @@ class Measurement:
         attack: the spec of the attack; None unless the condition is an attack.
         attack_name: its short name.
         budget: None when clean.
-        status: of the attack; the other two are always measured.
+        status: of the attack; the clean queries are always measured, and a worst case is unless a flag withholds it.
         reason: why there is no score.
         score: None exactly when the status is not "ok".
         hits: bits of the headline per query.
@@ -34,7 +34,7 @@ class Measurement:
     attack: str | None = None
     attack_name: str | None = None
     budget: ThreatModel | None = None
-    status: Literal["ok", "failed", "skipped"] = "ok"
+    status: Literal["ok", "failed", "skipped", "withheld"] = "ok"
     reason: str | None = None
     score: Score | None = None
     hits: str | None = None
@@ -58,8 +58,13 @@ class Measurement:
 def measurements(index: Index, model: ModelEntry) -> tuple[Measurement, ...]:
     """All measurements of a model: clean, then budget by budget the worst case and every attack."""
     found = [Measurement(model.name, "clean", score=model.clean, hits=model.clean_hits)]
+    invalid = index.results.invalid(model.name)
     for budget in index.budgets:
-        if worst := index.worst.get((model.name, budget)):
+        worst = index.worst.get((model.name, budget))
+        if worst and invalid:
+            reason = f"no worst case is given: {invalid.title}"
+            found.append(Measurement(model.name, "worst", budget=budget, status="withheld", reason=reason))
+        elif worst:
             found.append(
                 Measurement(
                     model.name,

@@ -133,9 +133,7 @@ def _check(
     if not chosen:
         yield Violation(model.name, threshold, None, missing)
     for item in chosen:
-        invalid = index.results.invalid(model.name) if item.condition == "worst" else None
-        problem = f"no worst case is given: {invalid.title}" if invalid else _problem(item, threshold, metric)
-        if problem:
+        if problem := item.reason if item.status == "withheld" else _problem(item, threshold, metric):
             yield Violation(model.name, threshold, item.key, problem)
 
 

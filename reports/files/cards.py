@@ -38,7 +38,8 @@ def write_cards(results: Results, folder: Path) -> tuple[Path, ...]:
 def card_data(index: Index, model: ModelEntry) -> dict[str, object]:
     """The card of a model as JSON values."""
     results = index.results
-    worst = None if index.headline is None else index.worst.get((model.name, index.headline))
+    invalid, worst_cases = results.invalid(model.name), _worst_cases(index, model)
+    worst = next((item for item in worst_cases if item.threat == index.headline), None)
     return {
         "card_version": CARD_VERSION,
         "name": model.name,
@@ -49,10 +50,11 @@ def card_data(index: Index, model: ModelEntry) -> dict[str, object]:
         "eps": worst.threat.text if worst else None,
         "clean_recall_at_1": model.clean.metrics.recall_at_1,
         "worst_case_recall_at_1": worst.score.metrics.recall_at_1 if worst else None,
+        "withheld": None if invalid is None else invalid.slug,
         "model": model.model_dump(mode="json", exclude={"clean_hits"}),
         "data": results.dataset.model_dump(mode="json"),
         "threat_model": _threat(index, model),
-        "worst_cases": [item.model_dump(mode="json", exclude={"hits", "model"}) for item in _worst_cases(index, model)],
+        "worst_cases": [item.model_dump(mode="json", exclude={"hits", "model"}) for item in worst_cases],
         "attacks": [
             {
                 **entry.model_dump(mode="json", exclude={"citations"}),
@@ -172,6 +174,8 @@ def _threat(index: Index, model: ModelEntry) -> str:
 
 
 def _worst_cases(index: Index, model: ModelEntry) -> list[WorstCase]:
+    if index.results.invalid(model.name):
+        return []
     return [index.worst[key] for budget in index.budgets if (key := (model.name, budget)) in index.worst]
 
 

@@ -17,8 +17,8 @@ from ..thresholds import Violation
 def junit_xml(results: Results, missed: Sequence[Violation] = ()) -> str:
     """The measurements of each model as tests.
 
-    A failed attack is an error, a skipped one is skipped, a missed threshold is a failure. All else passes: without a
-    threshold, a low recall is no failure.
+    A failed attack is an error, a skipped one is skipped, a missed threshold is a failure. So is one on a worst case
+    that a flag withholds, which is skipped else. All else passes: without a threshold, a low recall is no failure.
     """
     index = Index.of(results)
     root = ElementTree.Element("testsuites", name="robustdml")
@@ -65,6 +65,8 @@ def _outcome(case: ElementTree.Element, title: str, item: Measurement, missed: S
         _add(case, "skipped", item.reason or "", None)
     elif missed:
         _add(case, "failure", "; ".join(violation.sentence for violation in missed), "threshold")
+    elif item.status == "withheld":
+        _add(case, "skipped", item.reason or "", None)
     if item.score is not None:
         output = ElementTree.SubElement(case, "system-out")
         output.text = f"{title} {text.fraction(item.score.value)} ({text.interval(item.score)})"

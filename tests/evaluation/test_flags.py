@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from squares import QUIET, FakeAttack, SmallNet
@@ -13,6 +15,8 @@ from robustdml.evaluation import evaluate
 from robustdml.evaluation.flags import by_grade, flags
 from robustdml.flag_kinds import FLAG_KINDS, GRADES, described
 from robustdml.reports import parse_threshold, render_report, violations
+from robustdml.reports.files.cards import write_cards
+from robustdml.reports.files.junit import junit_xml
 from robustdml.reports.files.summary import markdown_summary
 from robustdml.results import Flag, Results, pack_hits
 
@@ -85,6 +89,30 @@ def test_an_invalid_model_has_no_headline_and_misses_every_bar(evaluated):
     assert "No worst case is given: The model draws at random." in page
     assert "Rank 1 of" not in page  # of two models one is left
     assert [withheld.invalid(name) for name in ("net", "other")] == [flag, None]
+
+
+def test_no_file_beside_the_page_states_a_worst_case_that_is_withheld(evaluated, tmp_path):
+    results, _ = evaluated
+    withheld = results.model_copy(update={"flags": (FLAG_KINDS["stochastic"].flag("net draws.", model="net"),)})
+    write_cards(withheld, tmp_path)
+    card, other = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("net", "other"))
+    assert (card["worst_case_recall_at_1"], card["worst_cases"], card["withheld"]) == (None, [], "stochastic")
+    assert (len(other["worst_cases"]), other["withheld"]) == (2, None)
+    text = (tmp_path / "net.md").read_text()
+    assert "worst case at 8/255: withheld, no worst case is given: The model draws at random" in text
+    suites = ElementTree.fromstring(junit_xml(withheld))
+    for suite in suites:
+        for case in suite.iter("testcase"):
+            skipped, stated = case.find("skipped"), case.find("system-out")
+            if case.get("name").startswith("worst case"):
+                assert (skipped is None) == (suite.get("name") == "other") == (stated is not None)
+    bar = violations(withheld, [parse_threshold("worst:recall@1=0")])
+    failed = [
+        case.get("name")
+        for case in ElementTree.fromstring(junit_xml(withheld, bar)).iter("testcase")
+        if case.find("failure") is not None
+    ]
+    assert failed == ["worst case at 8/255"]
 
 
 def test_noise_that_breaks_what_gradients_do_not_is_told_per_query(evaluated):
