@@ -64,7 +64,18 @@ class BudgetError(RobustDMLError):
 
 
 class DataError(RobustDMLError):
-    """Data that is missing, corrupt, or split in a way that cannot be trained on or evaluated."""
+    """Data that is missing, corrupt, or split in a way that cannot be trained on or evaluated.
+
+    Args:
+        reason: of one image, why it cannot be read, in a few words.
+    """
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[DataError], tuple[str, str]]:
+        return type(self), (str(self), self.reason)
 
 
 class CheckpointError(RobustDMLError):

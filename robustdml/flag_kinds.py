@@ -220,10 +220,10 @@ _ALL: tuple[FlagKind, ...] = (
         "copies-in-gallery",
         "grave",
         "Queries lie in the gallery under another name",
-        "a query is equal to a gallery image, pixel for pixel, other than itself, or differs from it by at most one "
-        "grey level on a grid of 8 x 8 cells",
+        "a query is equal to a gallery image, pixel for pixel, other than itself, or nearly: the colours of 8 x 8 "
+        "cells correlate by 0.997 or more, and a perceptual hash differs in 6 of 63 bits or fewer",
         "Such a query finds its copy, clean and attacked, whatever the model has learned.",
-        "Remove the copies from the queries or from the gallery.",
+        "Remove the copies from the queries or from the gallery, or leave them out with --leave-out-copies.",
     ),
     FlagKind(
         "copies-disagree",
@@ -231,7 +231,16 @@ _ALL: tuple[FlagKind, ...] = (
         "Copies have different labels",
         "a query and an equal image of the gallery have different labels",
         "One of the two labels is wrong, and no model can answer such a query rightly.",
-        "Correct the labels, or remove both images.",
+        "Correct the labels, or remove both images (--leave-out-copies does).",
+    ),
+    FlagKind(
+        "copies-in-training",
+        "grave",
+        "Test images lie among the training images",
+        "a test image is equal, or nearly (as above), to a training image of the data set",
+        "A model that was trained on this data set has seen it, and retrieval is measured on what is unseen.",
+        "Remove them from the test, or leave them out with --leave-out-copies; for a model trained elsewhere it is no "
+        "harm.",
     ),
     FlagKind(
         "sampled-queries",

@@ -136,6 +136,36 @@ class Score(_Record):
         return self.metrics[self.headline]
 
 
+class CountedFiles(_Record):
+    """Images or files that share something; all names stand in ``left-out.csv`` of the run folder."""
+
+    #: What they are, as a plural: ``hidden files``.
+    what: str
+    count: Annotated[int, Field(ge=0)]
+    #: The first few, and what is wrong with each, where that is known.
+    names: tuple[str, ...] = ()
+
+
+class CopiesEntry(_Record):
+    """How many images have a copy, by where it lies."""
+
+    #: ``queries with a copy in the gallery``.
+    place: str
+    #: Equal pixel for pixel, and only nearly.
+    equal: Annotated[int, Field(ge=0)]
+    near: Annotated[int, Field(ge=0)]
+
+
+class EmbeddingTwins(_Record):
+    """Gallery images that a model does not tell from another one: embeddings of nearly the same direction."""
+
+    #: From which on two are said to be the same.
+    cosine: float
+    images: Annotated[int, Field(ge=0)]
+    #: Of these, those whose other one has another label.
+    other_label: Annotated[int, Field(ge=0)]
+
+
 class DatasetEntry(_Record):
     """What was retrieved from what."""
 
@@ -154,6 +184,14 @@ class DatasetEntry(_Record):
     #: Expected headline of a random ranking.
     chance: Share
     fingerprint: str
+
+    #: Images that are used in any role; None in results from before this was kept.
+    images: Annotated[int, Field(ge=0)] | None = None
+    #: Files and queries that are no part of it.
+    left_out: tuple[CountedFiles, ...] = ()
+    #: Images to which something was done that a person would not expect.
+    remarks: tuple[CountedFiles, ...] = ()
+    copies: tuple[CopiesEntry, ...] = ()
 
     @property
     def headline_metric(self) -> MetricEntry:
@@ -201,6 +239,8 @@ class ModelEntry(_Record):
     #: measured, None, and ``nmi`` the best start of five).
     nmi_spread: Annotated[float, Field(ge=0)] | None = None
     pi_ratio: Annotated[float, Field(ge=0)] | None = None
+    #: None in results from before this was kept.
+    twins: EmbeddingTwins | None = None
     #: How its images were prepared; None in results from before this was kept.
     preprocessing: Preprocessing | None = None
     #: How it says that they must be; None where it says nothing.

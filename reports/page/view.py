@@ -13,6 +13,7 @@ from robustdml.threat import NORMS, ThreatModel
 from .. import text
 from ..index import ANY_SIZE, Index
 from .charts import CHART_SECTIONS
+from .data import data_section
 from .examples import examples_section
 from .flags import flags_section
 from .method import method_section
@@ -30,6 +31,7 @@ SECTIONS: tuple[Builder, ...] = (
     *CHART_SECTIONS,
     published_measures_section,
     examples_section,
+    data_section,
     method_section,
 )
 

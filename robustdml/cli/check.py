@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from robustdml.cli.evaluate import flag_line
-from robustdml.cli.options import data_options, read_data, run_options
+from robustdml.cli.options import data_options, read_data, run_options, skip_broken_option
 
 if TYPE_CHECKING:
     from robustdml.data import RetrievalDataset
@@ -26,6 +26,7 @@ _QUERIES = 100
 @click.option("--image-size", type=int, help="Side in pixels for all models [default: each model's own].")
 @click.option("--trust-code", is_flag=True, help="Run the code that a run folder names as its backbone.")
 @click.option("--calibrate", is_flag=True, help="Also measure the standard suite where the exact truth is known.")
+@skip_broken_option
 @run_options
 def check(
     models: tuple[str, ...],
@@ -34,6 +35,7 @@ def check(
     image_size: int | None,
     trust_code: bool,
     calibrate: bool,
+    skip_broken: bool,
     device: str,
     quiet: bool,
 ) -> None:
@@ -48,9 +50,10 @@ def check(
     from robustdml.evaluation import check as run
     from robustdml.evaluation import load_subjects
 
-    dataset = read_data(data, root)
+    dataset = read_data(data, root, skip_broken)
     subjects = load_subjects(models, trust_code=trust_code)
-    flags = run(subjects, dataset, image_size=image_size, options=RunOptions(device=device, progress=not quiet))
+    options = RunOptions(device=device, progress=not quiet)
+    flags = run(subjects, dataset, image_size=image_size, skip_broken=skip_broken, options=options)
     for flag in flags:
         click.echo(flag_line(flag))
     grave = sum(flag.grade != "note" for flag in flags)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from robustdml.cli.options import HomePath, data_options, read_data, run_options
+from robustdml.cli.options import HomePath, data_options, read_data, run_options, skip_broken_option
 from robustdml.cli.thresholds import check_metrics, end_below, fail_under_option, read_thresholds
 from robustdml.config import BRANCH_CHOICES, EFFORTS, BranchChoice, Effort
 from robustdml.threat import parse_budgets
 
 if TYPE_CHECKING:
-    from robustdml.results import Flag, Results
+    from robustdml.results import DatasetEntry, Flag, Results
 
 
 @click.command()
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 @click.option("--trust-code", is_flag=True, help="Run the code that a run folder names as its backbone.")
 @click.option("--save-images", is_flag=True, help="Keep all attacked images in adversarial/ of the run folder.")
 @click.option("--seed", default=0, show_default=True, help="Of the sample and the attacks.")
+@skip_broken_option
+@click.option("--leave-out-copies", is_flag=True, help="Go on without images that the data set holds twice.")
 @fail_under_option
 @run_options
 def evaluate(
@@ -72,6 +75,8 @@ def evaluate(
     trust_code: bool,
     save_images: bool,
     seed: int,
+    skip_broken: bool,
+    leave_out_copies: bool,
     fail_under: tuple[str, ...],
     device: str,
     quiet: bool,
@@ -94,7 +99,7 @@ def evaluate(
     thresholds = read_thresholds(fail_under)
     suite = build_suite(attacks, budgets, effort)
     panels = [*(build_panel("certify", text) for text in certify), *([build_panel("natural")] if natural else [])]
-    dataset = read_data(data, root)
+    dataset = read_data(data, root, skip_broken)
     check_metrics(thresholds, dataset.rules)
     results = run(
         load_subjects(models, branches=branches, trust_code=trust_code),
@@ -106,6 +111,8 @@ def evaluate(
         image_size=image_size,
         seed=seed,
         attack_time_limit=attack_time_limit,
+        skip_broken=skip_broken,
+        leave_out_copies=leave_out_copies,
         options=RunOptions(device=device, progress=not quiet, save_images=save_images),
     )
     summarise(results)
@@ -116,6 +123,16 @@ def evaluate(
 def flag_line(flag: Flag) -> str:
     """A flag as one line of the console."""
     return f"{(flag.grade or 'flag').capitalize()} ({flag.slug}): {flag.title}. {flag.message} {flag.remedy}"
+
+
+def data_lines(dataset: DatasetEntry) -> Iterator[str]:
+    """What of the data was left out, changed or there twice, as lines of the console."""
+    if dataset.left_out:
+        parts = ", ".join(f"{part.what} ({part.count:,})" for part in dataset.left_out)
+        yield f"Data: {dataset.images:,} images used; left out: {parts}; listed in left-out.csv."
+    for part in dataset.remarks:
+        names = ", ".join(part.names) + (", ..." if part.count > len(part.names) else "")
+        yield f"Data: of {part.count:,} images: {part.what} ({names})."
 
 
 def summarise(results: Results) -> None:
@@ -140,6 +157,8 @@ def summarise(results: Results) -> None:
         clean = f"{model.clean.value:.3f}"
         table.add_row(escape(model.name), clean, *(recalls.get(budget, "-") for budget in budgets))
     Console().print(table)
+    for line in data_lines(results.dataset):
+        click.echo(line)
     for found in results.certified:
         kind = "votes of" if found.certificate == "vote" else "the mean embedding of"
         click.echo(

@@ -42,11 +42,18 @@ def data_options(command: F) -> F:
     return name(root(command))
 
 
-def read_data(data: str, root: Path | None) -> RetrievalDataset:
+def skip_broken_option(command: F) -> F:
+    """``--skip-broken``."""
+    return click.option(
+        "--skip-broken", is_flag=True, help="Go on without images that cannot be read; they are counted and listed."
+    )(command)
+
+
+def read_data(data: str, root: Path | None, skip_broken: bool = False) -> RetrievalDataset:
     """The data set of ``--data`` and ``--root``; where it was given by its path, what that was taken for is said."""
     from robustdml.data import DATASETS, load_dataset
 
-    dataset = load_dataset(data, root)
+    dataset = load_dataset(data, root, skip_missing=skip_broken)
     if data not in DATASETS and is_first():
         click.echo(f"Data: {dataset.title}, read as '{dataset.name}'. {dataset.protocol}")
     return dataset

@@ -17,7 +17,7 @@ UNSOUND = 4
 @click.command()
 @click.argument("folder", type=HomePath(), metavar="FOLDER")
 @click.option("--model", "models", multiple=True, metavar="RUN_OR_MODEL", help="Judge kept images by it. Repeatable.")
-@click.option("--data", metavar="NAME", help="With --model: the data set of the run.")
+@click.option("--data", metavar="NAME|PATH", help="With --model: the data set of the run.")
 @click.option("--root", type=HomePath(), help="Folder of the data set, where it needs one.")
 @click.option("--branches", type=click.Choice(BRANCH_CHOICES), default="deployed", help="As they were evaluated.")
 @click.option("--trust-code", is_flag=True, help="Run the code that a run folder names as its backbone.")
@@ -50,7 +50,10 @@ def verify(
         from robustdml.evaluation import load_subjects
         from robustdml.evaluation.checks.rejudging import rejudge
 
-        dataset, subjects = load_dataset(data, root), load_subjects(models, branches=branches, trust_code=trust_code)
+        dataset, subjects = (
+            load_dataset(data, root, skip_missing=True),
+            load_subjects(models, branches=branches, trust_code=trust_code),
+        )
         found.append(rejudge(folder, subjects, dataset, options=RunOptions(device=device)))
     problems = [problem for part in found for problem in part.problems]
     for problem in problems:

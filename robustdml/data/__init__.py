@@ -97,7 +97,7 @@ for _entry in TORCHVISION_SETS:
     _with_root(_entry.name, f"{_entry.summary}; downloaded by torchvision", partial(load_torchvision, _entry))
 
 
-def load_dataset(name: Any, root: str | Path | None = None) -> RetrievalDataset:
+def load_dataset(name: Any, root: str | Path | None = None, *, skip_missing: bool = False) -> RetrievalDataset:
     """Read a data set.
 
     Args:
@@ -105,6 +105,7 @@ def load_dataset(name: Any, root: str | Path | None = None) -> RetrievalDataset:
             set, or a folder of classes; or a table as a frame of pandas, polars or pyarrow.
         root: the folder that holds a data set of such a name, for those that need one; beside the path of a table, the
             folder that its relative paths start from. ``~`` is the home folder.
+        skip_missing: of a table, leave out rows whose image is not there, and count them.
 
     Raises:
         UnknownNameError: there is no data set of that name.
@@ -112,8 +113,10 @@ def load_dataset(name: Any, root: str | Path | None = None) -> RetrievalDataset:
     """
     place = None if root is None else Path(root).expanduser()
     if not isinstance(name, str | Path):
-        return load_manifest(name, place)
+        return load_manifest(name, place, skip_missing=skip_missing)
     text = str(name)
     if isinstance(name, Path) or (text not in DATASETS and looks_like_a_place(text)):
-        return load_place(Path(name).expanduser(), place)
+        return load_place(Path(name).expanduser(), place, skip_missing=skip_missing)
+    if text == "manifest" and place is not None and place.exists() and skip_missing:
+        return load_manifest(place, skip_missing=True)
     return DATASETS[text].load(place)

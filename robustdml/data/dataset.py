@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from robustdml.data.finding import LeftOut
+from robustdml.data.finding import LONELY, LONELY_ASKERS, LeftOut, said
 from robustdml.data.images import ImageSource
 from robustdml.data.protocol import Protocol, SameClass, array_hash
 from robustdml.errors import DataError, SpecError
@@ -188,6 +188,38 @@ class RetrievalDataset:
     def leave_self_out(self) -> bool:
         """Whether some image is both in the query and in the gallery."""
         return bool(np.isin(self.query, self.gallery).any())
+
+    def without(self, rows: Integers, left_out: LeftOut) -> RetrievalDataset:
+        """The data set without these rows, in any of their roles; queries that then find nothing do not ask.
+
+        Args:
+            left_out: what they are, for the reader.
+
+        Raises:
+            DataError: no query with anything to find remains.
+        """
+        query, gallery = (part[~np.isin(part, rows)] for part in (self.query, self.gallery))
+        if not gallery.size:
+            raise DataError(f"nothing remains of the gallery of '{self.title}' without the {left_out.reason}")
+        asking, lonely = askers(self.labels, query, gallery, self.rules)
+        parts = [left_out]
+        for reason, part, unused in (
+            (LONELY_ASKERS, lonely[np.isin(lonely, gallery)], False),
+            (LONELY, lonely[~np.isin(lonely, gallery)], True),
+        ):
+            if part.size:
+                parts.append(LeftOut(reason, tuple(self.images.name(row) for row in part.tolist()), files=unused))
+        sentence = self.protocol.removesuffix(".")
+        more = said(parts)
+        return replace(
+            self,
+            train=self.train[~np.isin(self.train, rows)],
+            train_query=None if self.train_query is None else self.train_query[~np.isin(self.train_query, rows)],
+            query=asking,
+            gallery=gallery,
+            left_out=(*self.left_out, *parts),
+            protocol=f"{sentence}{more.replace('; left out: ', ', ') if '; left out: ' in sentence else more}.",
+        )
 
     def fingerprint(self) -> str:
         """A short SHA-256 hash of the name, class names, labels, split, protocol and images (`ImageSource.digest`)."""

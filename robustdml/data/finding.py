@@ -36,7 +36,7 @@ NO_CLASS, NO_PART, EMPTY = (
 )
 LONELY_ASKERS = "queries with nothing to find, which are searched but do not ask"
 LONELY = "queries with nothing to find"
-BROKEN = "images that cannot be read"
+BROKEN, COPIES = "images that cannot be read", "copies of other images"
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,13 @@ class LeftOut:
         reason: a plural: ``hidden files``.
         names: what a person calls each of them, relative to the folder of the data set.
         files: whether they are files that are not used at all, and not only images in one of their roles.
+        details: for each what is wrong with it; or nothing.
     """
 
     reason: str
     names: tuple[str, ...]
     files: bool = True
+    details: tuple[str, ...] = ()
 
 
 @dataclass

@@ -89,7 +89,8 @@ class FileImages:
         except Exception as cause:
             raise DataError(
                 f"cannot read the image '{shown(str(path))}' ({_reason(cause)}): restore the file, or take it "
-                "out of the data set"
+                "out of the data set",
+                reason=_reason(cause),
             ) from cause
         image.info[REMARKS] = remarks
         return image

@@ -34,12 +34,13 @@ def looks_like_a_place(text: str) -> bool:
     return "/" in text or "\\" in text or text.startswith(("~", ".")) or Path(text).exists()
 
 
-def load_place(path: Path, images: Path | None = None) -> RetrievalDataset:
+def load_place(path: Path, images: Path | None = None, *, skip_missing: bool = False) -> RetrievalDataset:
     """Read what lies at a path: a table, a published data set, a folder with a table in it, or a folder of classes.
 
     Args:
         path: the folder or the file.
         images: of a table, the folder that its relative paths start from; None is its own.
+        skip_missing: of a table, leave out rows whose image is not there, and count them.
 
     Raises:
         DataError: nothing is there, or nothing that could be read; see the readers.
@@ -48,7 +49,7 @@ def load_place(path: Path, images: Path | None = None) -> RetrievalDataset:
     if path.is_file():
         if not is_table(path):
             raise DataError(f"'{name}' is a file and no table: give a folder of images, or a table (.csv, .parquet)")
-        return load_manifest(path, images)
+        return load_manifest(path, images, skip_missing=skip_missing)
     if not path.is_dir():
         raise DataError(
             f"there is no folder or file '{name}', and no data set of that name: check the path, or see "
@@ -64,4 +65,4 @@ def load_place(path: Path, images: Path | None = None) -> RetrievalDataset:
         raise DataError(
             f"'{name}' holds several tables of images ({', '.join(table.name for table in tables)}): name one of them"
         )
-    return load_manifest(tables[0], images) if tables else load_folder(path)
+    return load_manifest(tables[0], images, skip_missing=skip_missing) if tables else load_folder(path)

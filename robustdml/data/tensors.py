@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robustdml.data.augment import augmentation, evaluation_view
-from robustdml.data.images import ImageSource
+from robustdml.data.images import REMARKS, ImageSource
 from robustdml.preprocessing import Preprocessing
 
 RowNumbers = Sequence[int] | npt.NDArray[np.int64]
@@ -60,6 +60,11 @@ class ImageTensors:
         """
         return self._decoded(row)
 
+    @property
+    def remarks(self) -> dict[int, tuple[str, ...]]:
+        """What was done to images that a person would not expect, by their rows; of those that were decoded so far."""
+        return self._decoded.remarks
+
 
 class _Decoded:
     """Images by row, kept as far as the memory goes that they may take."""
@@ -67,12 +72,16 @@ class _Decoded:
     def __init__(self, images: ImageSource, cache_bytes: int) -> None:
         self._images, self._free = images, cache_bytes
         self._cache: dict[int, Tensor] = {}
+        self.remarks: dict[int, tuple[str, ...]] = {}
 
     def __call__(self, row: int) -> Tensor:
         found = self._cache.get(row)
         if found is not None:
             return found
-        image = torch.as_tensor(np.array(self._images.load(row))).permute(2, 0, 1)
+        loaded = self._images.load(row)
+        if said := loaded.info.get(REMARKS):
+            self.remarks[row] = said
+        image = torch.as_tensor(np.array(loaded)).permute(2, 0, 1)
         if image.nbytes <= self._free:
             self._cache[row] = image
             self._free -= image.nbytes

@@ -14,6 +14,7 @@ import torch
 from robustdml.data import RetrievalDataset, RetrievalSplit
 from robustdml.data.protocol import Protocol
 from robustdml.errors import DataError
+from robustdml.evaluation.checks.looked_at import LookedAt, counted
 from robustdml.results import AttackEntry, DatasetEntry, Environment, EvalSpec, MetricEntry, Queries
 from robustdml.retrieval.metrics import METRICS
 
@@ -44,8 +45,11 @@ def query_entry(dataset: RetrievalDataset) -> Queries:
     )
 
 
-def describe(dataset: RetrievalDataset, spec: EvalSpec, available: int) -> DatasetEntry:
+def describe(dataset: RetrievalDataset, spec: EvalSpec, available: int, looked: LookedAt) -> DatasetEntry:
     """What was retrieved from what; ``available`` queries there were before a sample was drawn.
+
+    Args:
+        looked: the data set before that, and what was found in it.
 
     Raises:
         UnknownNameError: the protocol has a metric that there is not.
@@ -71,6 +75,10 @@ def describe(dataset: RetrievalDataset, spec: EvalSpec, available: int) -> Datas
         headline=headline,
         chance=float(chance(*split.counts()).mean()),
         fingerprint=spec.dataset_fingerprint,
+        images=len(np.unique(np.concatenate([dataset.train, looked.dataset.query, dataset.gallery]))),
+        left_out=tuple(map(counted, dataset.left_out)),
+        remarks=tuple(counted(part) for part in looked.remarks if part.names),
+        copies=looked.copies.entries(),
     )
 
 

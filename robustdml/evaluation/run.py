@@ -29,9 +29,10 @@ from robustdml.evaluation.assemble import assemble, hits, model_cells
 from robustdml.evaluation.attacking.poisoning import Prepared, poison_gallery, prepare
 from robustdml.evaluation.attacking.queries import attack_shard, reason_of
 from robustdml.evaluation.attacking.staged import staged_shard
-from robustdml.evaluation.checks.copies import copies
+from robustdml.evaluation.checks.copies import embedding_twins
 from robustdml.evaluation.checks.detectors import IMAGES, examine, probe
 from robustdml.evaluation.checks.doubts import answered, doubts_of
+from robustdml.evaluation.checks.looked_at import LookedAt, looked_at
 from robustdml.evaluation.entries import attack_entries, describe, environment, query_entry
 from robustdml.evaluation.identity import answers, identities, package_versions
 from robustdml.evaluation.judge import Judge
@@ -76,6 +77,8 @@ def evaluate(
     seed: int = 0,
     shard_size: int = 64,
     attack_time_limit: float | None = None,
+    skip_broken: bool = False,
+    leave_out_copies: bool = False,
     options: RunOptions = DEFAULT_OPTIONS,
 ) -> Results:
     """Evaluate models clean and under attack, and write ``results.json`` and per-query records into ``out``.
@@ -100,8 +103,12 @@ def evaluate(
         shard_size: queries per record file and per attack call.
         attack_time_limit: seconds that one attack at one budget may take on one model; a slower one has failed. The
             clock is read whenever the model is called, and it counts what a stopped run had spent.
+        skip_broken: go on without images of the test that cannot be read; they are counted in the results.
+        leave_out_copies: go on without images that the test, or the training, holds a second time (see
+            `robustdml.evaluation.checks.copies.Copies.superfluous`).
 
     Raises:
+        DataError: images cannot be read, and ``skip_broken`` is not set; or too little is left of the data set.
         SpecError: no model, equal names, a panel twice, models of different sizes under a budget that grows with the
             size, or something that is no attack.
         RunFolderError: ``out`` holds another run.
@@ -116,9 +123,10 @@ def evaluate(
     if len({panel.spec for panel in panels}) < len(panels):
         raise SpecError(f"a panel is given twice: {', '.join(panel.spec for panel in panels)}")
     prepared = preparations(subjects, attacks, image_size=image_size, usual=dataset.image_size)
+    data = looked_at(dataset, skip_broken=skip_broken, leave_out_copies=leave_out_copies)
     run = _Evaluation(
         subjects,
-        dataset,
+        data,
         list(attacks),
         panels,
         Path(out),
@@ -140,7 +148,7 @@ class _Evaluation:
     def __init__(
         self,
         subjects: list[Subject],
-        dataset: RetrievalDataset,
+        data: LookedAt,
         attacks: list[Attack],
         panels: Sequence[Panel],
         out: Path,
@@ -154,6 +162,7 @@ class _Evaluation:
         self.subjects, self.attacks, self.out, self.prepared = subjects, attacks, out, prepared
         #: Not part of the run's identity: they change no other number.
         self.panels = panels
+        dataset = data.dataset
         self.available = len(dataset.query)
         self.dataset = dataset.subset_queries(max_queries, seed)
         self.options, self.device = options, choose_device(options.device)
@@ -183,18 +192,19 @@ class _Evaluation:
         self.fingerprint = claim_run_folder(out, {"kind": "evaluate", **self.spec.model_dump(mode="json")})
         self.store = Store(out, self.fingerprint)
         self.kept = KeptImages(out, self.store)
-        self.images = ImageTensors(dataset.images, largest)
+        self.images = data.images
+        data.write_left_out(out)
         self.pictured = pictured_queries(self.dataset, largest, seed)
         self.mapped = mapped_queries(self.dataset, seed)
         self.plan = Plan(
             fingerprint=self.fingerprint,
             spec=self.spec,
-            dataset=describe(self.dataset, self.spec, self.available),
+            dataset=describe(self.dataset, self.spec, self.available, data),
             queries=query_entry(self.dataset),
             attacks=tuple(attack_entries(attack.entry() for attack in attacks)),
             budgets=tuple(keys),
             environment=environment(self.device),
-            flags=tuple(copies(self.dataset.test, self.images)),
+            flags=tuple(data.copies.flags()),
         )
         count = len(self.dataset.query)
         #: The queries of each shard, as places in ``dataset.query``.
@@ -284,6 +294,7 @@ class _Evaluation:
             nmi=next(iter(clustered), None),
             nmi_spread=float(np.std(clustered, ddof=1)) if clustered else None,
             pi_ratio=pi_ratio(embeddings, classes),
+            twins=embedding_twins(embeddings, classes),
         )
 
     def _look(self, run: PanelRun, advance: Advance) -> tuple[dict[str, list[BaseModel]], list[Flag]]:

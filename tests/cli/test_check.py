@@ -32,8 +32,7 @@ class Detached(Pooled):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    write_images(tmp_path / "train", {"red": 4, "green": 4})
-    write_images(tmp_path / "test", {"cyan": 5, "pink": 5, "grey": 5})
+    write_images(tmp_path, {"train/red": 4, "train/green": 4, "test/cyan": 5, "test/pink": 5, "test/grey": 5})
     (tmp_path / "checked_models.py").write_text(CODE)
     monkeypatch.chdir(tmp_path)
     return tmp_path

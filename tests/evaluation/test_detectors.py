@@ -15,7 +15,7 @@ from robustdml.attacks import build_suite
 from robustdml.data import ArrayImages
 from robustdml.data.tensors import ImageTensors
 from robustdml.evaluation import evaluate
-from robustdml.evaluation.checks.copies import copies
+from robustdml.evaluation.checks.looked_at import looked_at
 
 DIGITS = small_digits()
 BAD, HONEST = bad_models(DIGITS), honest_models(DIGITS)
@@ -109,7 +109,7 @@ def test_inference_mode_around_an_evaluation_does_not_matter(squares, tmp_path):
 
 def test_copies_in_the_gallery_are_counted_and_disagreeing_labels_too(squares):
     images = ImageTensors(squares.images, squares.image_size)
-    assert copies(squares.test, images) == []
+    assert looked_at(squares, skip_broken=False, leave_out_copies=False).copies.flags() == []
     pixels = np.stack([images.original(row).permute(1, 2, 0).numpy() for row in range(len(squares.labels))])
     near = pixels[squares.query[:2]].copy()
     near[:, 0, 0] ^= 1  # by one grey level
@@ -117,7 +117,9 @@ def test_copies_in_the_gallery_are_counted_and_disagreeing_labels_too(squares):
     labels = np.concatenate([squares.labels, squares.labels[squares.query[[2, 3, -1, 0, 1]]]])
     gallery = np.concatenate([squares.gallery, np.arange(len(pixels), len(twice))])
     more = replace(squares, images=ArrayImages(twice), labels=labels, gallery=gallery)
-    found = {flag.slug: flag.message for flag in copies(more.test, ImageTensors(more.images, 10))}
+    found = {
+        flag.slug: flag.message for flag in looked_at(more, skip_broken=False, leave_out_copies=False).copies.flags()
+    }
     assert "5 of 24 queries" in found["copies-in-gallery"]
     assert "(3 equal pixel for pixel, 2 nearly)" in found["copies-in-gallery"]
     assert found["copies-disagree"].startswith("1 of 24 queries")

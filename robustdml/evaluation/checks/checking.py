@@ -19,13 +19,20 @@ def check(
     dataset: RetrievalDataset,
     *,
     image_size: int | None = None,
+    skip_broken: bool = False,
     options: RunOptions = DEFAULT_OPTIONS,
 ) -> tuple[Flag, ...]:
     """The flags of models and data that are raised before any attack, the gravest first (see `evaluate`).
 
+    Args:
+        skip_broken: go on without images of the test that cannot be read.
+
     Raises:
+        DataError: images cannot be read, and ``skip_broken`` is not set.
         SpecError: no model, or equal names.
         CheckpointError: a model gives no finite embeddings.
     """
     with TemporaryDirectory() as folder:
-        return evaluate(models, dataset, [], out=folder, image_size=image_size, options=options).flags
+        return evaluate(
+            models, dataset, [], out=folder, image_size=image_size, skip_broken=skip_broken, options=options
+        ).flags

@@ -15,6 +15,7 @@ from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors
 from robustdml.devices import choose_device
 from robustdml.errors import RobustDMLError
+from robustdml.evaluation.checks.looked_at import looked_at
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.kept_images import KeptImages
 from robustdml.evaluation.plan import Plan
@@ -46,6 +47,7 @@ def rejudge(
     """
     run, problems, notes, files, numbers = Path(run), list[str](), list[str](), 0, 0
     plan = Plan.load(run)
+    dataset = _as_in_the_run(dataset, plan)
     if dataset.fingerprint() != plan.spec.dataset_fingerprint:
         return Verified(0, 0, (f"the data set '{dataset.name}' is not that of the run: its images or labels differ",))
     part = dataset.subset_queries(plan.spec.max_queries, plan.spec.seed)
@@ -101,6 +103,18 @@ def _shard(
     returned, projected = torch.from_numpy(records.norm_returned), torch.from_numpy(records.projected)
     found = judge.records(part, images, images - clean, returned, projected, None, (), frozenset())
     yield from _differences(place, found, records)
+
+
+def _as_in_the_run(dataset: RetrievalDataset, plan: Plan) -> RetrievalDataset:
+    """The data set without broken images, or without copies too, where the run was made so; else as it is."""
+    wanted = plan.spec.dataset_fingerprint
+    if dataset.fingerprint() == wanted:
+        return dataset
+    for copies in (False, True):
+        found = looked_at(dataset, skip_broken=True, leave_out_copies=copies).dataset
+        if found.fingerprint() == wanted:
+            return found
+    return dataset
 
 
 def _differences(place: str, found: Records, recorded: Records) -> Iterator[str]:
