@@ -1,4 +1,4 @@
-"""Objects named on a command line or in a file as ``package.module:name``, and what their code was."""
+"""Objects named by a user as ``package.module:name`` or ``file.py:name``, and what their code was."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from robustdml.errors import CheckpointError
@@ -27,10 +27,11 @@ _INSTALLED = {
 
 
 def load_object(path: str) -> Any:
-    """The object that ``package.module:name`` names.
+    """The object that ``package.module:name`` or ``path/to/file.py:name`` names.
 
-    Modules are looked for where Python looks, and before that in the folder where the command is given, which a console
-    script does not search by itself. ``sys.path`` is left as it was.
+    A file may import what lies beside it, and is run once. Modules are looked for where Python looks, and before that
+    in the folder where the command is given, which a console script does not search by itself. ``sys.path`` is left as
+    it was.
 
     Raises:
         ImportError: there is no such module, or no such name in it; and whatever the module itself raises.
@@ -38,13 +39,14 @@ def load_object(path: str) -> Any:
     module, _, name = path.partition(":")
     if not module.strip() or not name.strip():
         raise ImportError(f"'{path}' is not of the form package.module:name")
-    here = str(Path.cwd())
+    file = Path(module.strip()).expanduser().resolve() if module.strip().endswith(".py") else None
+    here = str(file.parent if file else Path.cwd())
     added = here not in sys.path
     if added:
         sys.path.insert(0, here)
     try:
         importlib.invalidate_caches()
-        found: Any = importlib.import_module(module.strip())
+        found: Any = _run_file(file) if file else importlib.import_module(module.strip())
         for part in name.strip().split("."):
             if not hasattr(found, part):
                 raise ImportError(f"module '{module.strip()}' has no '{name.strip()}'")
@@ -53,6 +55,26 @@ def load_object(path: str) -> Any:
         if added and here in sys.path:
             sys.path.remove(here)
     return found
+
+
+def _run_file(file: Path) -> ModuleType:
+    """The module of a file, under its own name where no other module has that."""
+    name = file.stem
+    taken = getattr(sys.modules.get(name), "__file__", None) or importlib.util.find_spec(name)
+    if taken and Path(str(getattr(taken, "origin", taken))).resolve() != file:
+        name = f"{name}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise ImportError(f"there is no file '{file}'")
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:

@@ -103,6 +103,16 @@ class Preprocessing:
         return ", ".join(parts)
 
 
+def check_image_size(image_size: int) -> None:
+    """Refuse a side that no network here can use.
+
+    Raises:
+        SpecError: it is outside 8 to 2048 pixels.
+    """
+    if not 8 <= image_size <= 2048:
+        raise SpecError(f"image_size {image_size} must be between 8 and 2048 pixels")
+
+
 def three(values: Sequence[float]) -> PerChannel:
     """The numbers of three channels.
 

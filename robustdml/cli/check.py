@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from robustdml.cli.evaluate import flag_line
-from robustdml.cli.options import data_options, read_data, run_options, skip_broken_option
+from robustdml.cli.options import data_options, read_data, run_options, skip_broken_option, source_options
 
 if TYPE_CHECKING:
     from robustdml.data import RetrievalDataset
+    from robustdml.source_options import SourceOptions
 
 #: The exit code where a flag is grave or worse.
 GRAVE = 1
@@ -21,10 +22,9 @@ _QUERIES = 100
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, metavar="RUN_OR_MODEL...")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @data_options
-@click.option("--image-size", type=int, help="Side in pixels for all models [default: each model's own].")
-@click.option("--trust-code", is_flag=True, help="Run the code that a run folder names as its backbone.")
+@source_options
 @click.option("--calibrate", is_flag=True, help="Also measure the standard suite where the exact truth is known.")
 @skip_broken_option
 @run_options
@@ -32,8 +32,7 @@ def check(
     models: tuple[str, ...],
     data: str,
     root: Path | None,
-    image_size: int | None,
-    trust_code: bool,
+    options: SourceOptions,
     calibrate: bool,
     skip_broken: bool,
     device: str,
@@ -42,7 +41,7 @@ def check(
     """Say whether a robust recall of a model could be believed, without attacking it.
 
     Does what 'robustdml evaluate' does before its first attack: looks at the data for copies, and at each model for
-    what misleads attacks, and prints the flags (docs/flags.md). RUN_OR_MODEL is as for 'robustdml evaluate'.
+    what misleads attacks, and prints the flags (docs/flags.md). MODEL is as for 'robustdml evaluate'.
 
     Exit code 1 where a flag is grave or makes a recall invalid.
     """
@@ -51,9 +50,14 @@ def check(
     from robustdml.evaluation import load_subjects
 
     dataset = read_data(data, root, skip_broken)
-    subjects = load_subjects(models, trust_code=trust_code)
-    options = RunOptions(device=device, progress=not quiet)
-    flags = run(subjects, dataset, image_size=image_size, skip_broken=skip_broken, options=options)
+    subjects = load_subjects(models, options=options)
+    flags = run(
+        subjects,
+        dataset,
+        image_size=options.size,
+        skip_broken=skip_broken,
+        options=RunOptions(device=device, progress=not quiet),
+    )
     for flag in flags:
         click.echo(flag_line(flag))
     grave = sum(flag.grade != "note" for flag in flags)

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from robustdml.cli.options import HomePath, data_options, read_data, run_options, skip_broken_option
+from robustdml.cli.options import HomePath, data_options, read_data, run_options, skip_broken_option, source_options
 from robustdml.cli.thresholds import check_metrics, end_below, fail_under_option, read_thresholds
 from robustdml.config import BRANCH_CHOICES, EFFORTS, BranchChoice, Effort
 from robustdml.threat import parse_budgets
 
 if TYPE_CHECKING:
     from robustdml.results import DatasetEntry, Flag, Results
+    from robustdml.source_options import SourceOptions
 
 
 @click.command()
-@click.argument("models", nargs=-1, required=True, metavar="RUN_OR_MODEL...")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @data_options
 @click.option(
     "--attacks", default="standard", show_default=True, help="Suites and specs; see 'robustdml list attacks'."
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 @click.option("--attack-time-limit", type=float, metavar="SECONDS", help="Per attack, eps and model; slower ones fail.")
 @click.option("--max-queries", type=int, help="Attack a class-stratified sample of this size.")
 @click.option("--out", required=True, type=HomePath(), help="Run folder; repeat the command to resume.")
-@click.option("--image-size", type=int, help="Side in pixels for all models [default: each model's own].")
 @click.option(
     "--branches",
     type=click.Choice(BRANCH_CHOICES),
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
 @click.option(
     "--natural", is_flag=True, help="Also measure 15 common corruptions and simple geometry (docs/natural.md)."
 )
-@click.option("--trust-code", is_flag=True, help="Run the code that a run folder names as its backbone.")
 @click.option("--save-images", is_flag=True, help="Keep all attacked images in adversarial/ of the run folder.")
+@source_options
 @click.option("--seed", default=0, show_default=True, help="Of the sample and the attacks.")
 @skip_broken_option
 @click.option("--leave-out-copies", is_flag=True, help="Go on without images that the data set holds twice.")
@@ -68,12 +68,11 @@ def evaluate(
     attack_time_limit: float | None,
     max_queries: int | None,
     out: Path,
-    image_size: int | None,
     branches: BranchChoice,
     certify: tuple[str, ...],
     natural: bool,
-    trust_code: bool,
     save_images: bool,
+    options: SourceOptions,
     seed: int,
     skip_broken: bool,
     leave_out_copies: bool,
@@ -83,10 +82,11 @@ def evaluate(
 ) -> None:
     """Attack models and compare clean and adversarial recall.
 
-    RUN_OR_MODEL is the --out folder of 'robustdml train' (NAME=FOLDER calls it so), or package.module:factory for a
-    torch module of your own that maps images (N, 3, H, W) in [0, 1] to embeddings (N, D); its attribute preprocessing
-    may say how they are to be prepared: {"size": 224, "resize": 256, "interpolation": "bicubic"}. Writes results.json,
-    per-query records and report.html.
+    MODEL is timm:NAME, torchvision:NAME, hf:ORG/NAME, open_clip:ARCH/WEIGHTS (each with ?pretrained=false behind for
+    random weights), the --out folder of 'robustdml train', or file.py:build or package.module:build for a torch module
+    of your own that maps images (N, 3, H, W) in [0, 1] to embeddings (N, D); its attribute preprocessing may say how
+    they are to be prepared: {"size": 224, "resize": 256, "interpolation": "bicubic"}. NAME=MODEL calls it so.
+    Writes results.json, per-query records and report.html.
     """
     budgets = parse_budgets(eps)
     from robustdml.attacks import build_suite
@@ -102,13 +102,13 @@ def evaluate(
     dataset = read_data(data, root, skip_broken)
     check_metrics(thresholds, dataset.rules)
     results = run(
-        load_subjects(models, branches=branches, trust_code=trust_code),
+        load_subjects(models, branches=branches, options=options),
         dataset,
         suite,
         out=out,
         panels=panels,
         max_queries=max_queries,
-        image_size=image_size,
+        image_size=options.size,
         seed=seed,
         attack_time_limit=attack_time_limit,
         skip_broken=skip_broken,

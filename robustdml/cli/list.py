@@ -60,8 +60,8 @@ def _backbones() -> Rows:
         {"name": name, "summary": item.summary, "pretrained": item.pretrained} for name, item in BACKBONES.items()
     ]
     others: Rows = [
-        {"name": "timm.NAME", "summary": "any model of timm; pip install 'robustdml[timm]'"},
-        {"name": "hf.NAME", "summary": "any image encoder of Hugging Face; pip install 'robustdml[hf]'"},
+        {"name": "timm:NAME", "summary": "any model of timm; pip install 'robustdml[timm]'"},
+        {"name": "hf:NAME", "summary": "any image encoder of Hugging Face; pip install 'robustdml[hf]'"},
         {"name": "package.module:factory", "summary": "a network of your own with an attribute num_features"},
     ]
     return [*rows, *others]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from robustdml.launcher import is_first
+from robustdml.source_options import SourceOptions
 
 if TYPE_CHECKING:
     from robustdml.data import RetrievalDataset
@@ -57,6 +60,43 @@ def read_data(data: str, root: Path | None, skip_broken: bool = False) -> Retrie
     if data not in DATASETS and is_first():
         click.echo(f"Data: {dataset.title}, read as '{dataset.name}'. {dataset.protocol}")
     return dataset
+
+
+def _numbers(context: click.Context, option: click.Parameter, text: str | None) -> tuple[float, ...] | None:
+    """Three numbers, or one for all three channels: ``0.485,0.456,0.406``, ``1/255``."""
+    if text is None:
+        return None
+    try:
+        parts = [Fraction(part.strip()) for part in text.split(",")]
+    except (ValueError, ZeroDivisionError):
+        raise click.BadParameter(f"'{text}' is no number, nor three with commas between them") from None
+    values = tuple(float(part) for part in parts)
+    return values * 3 if len(values) == 1 else values
+
+
+def source_options(command: F) -> F:
+    """What sources of models do not say themselves; the command gets one ``options``, a `SourceOptions`."""
+
+    @click.option("--arch", metavar="SOURCE", help="The network of a file of weights, such as timm:resnet50.")
+    @click.option("--mean", callback=_numbers, help="Of the pixels, in [0, 1], which is taken away: 0.485,0.456,0.406.")
+    @click.option("--std", callback=_numbers, help="By which is then divided: 0.229,0.224,0.225, or 1/255.")
+    @click.option(
+        "--image-size", "--size", type=int, help="Side of the images in pixels for all models [default: each its own]."
+    )
+    @click.option("--crop", type=float, help="Share of the shorter side that the square keeps, such as 0.875.")
+    @click.option("--interpolation", type=click.Choice(["nearest", "bilinear", "bicubic"]), help="Of the resize.")
+    @click.option("--keep-head", is_flag=True, help="Leave the last layer of a file of weights on.")
+    @click.option("--trust-pickle", is_flag=True, help="Unpickle files, which runs the code that they hold.")
+    @click.option("--trust-code", is_flag=True, help="Run the code that a run folder names as its backbone.")
+    @wraps(command)
+    def with_options(**given: Any) -> Any:
+        own = {name: given.pop(name) for name in _OF_SOURCES}
+        return command(options=SourceOptions(size=given.pop("image_size"), **own), **given)
+
+    return cast(F, with_options)
+
+
+_OF_SOURCES = ("arch", "mean", "std", "crop", "interpolation", "keep_head", "trust_pickle", "trust_code")
 
 
 def run_options(command: F) -> F:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from robustdml.cli.options import HomePath
+from robustdml.cli.options import HomePath, source_options
 from robustdml.config import BRANCH_CHOICES, BranchChoice
 from robustdml.printable import plain
+from robustdml.source_options import SourceOptions
 
 #: The exit code of a command that did its work and found something that cannot be believed, or was not done.
 UNSOUND = 4
@@ -16,11 +17,11 @@ UNSOUND = 4
 
 @click.command()
 @click.argument("folder", type=HomePath(), metavar="FOLDER")
-@click.option("--model", "models", multiple=True, metavar="RUN_OR_MODEL", help="Judge kept images by it. Repeatable.")
+@click.option("--model", "models", multiple=True, metavar="MODEL", help="Judge kept images by it. Repeatable.")
 @click.option("--data", metavar="NAME|PATH", help="With --model: the data set of the run.")
 @click.option("--root", type=HomePath(), help="Folder of the data set, where it needs one.")
 @click.option("--branches", type=click.Choice(BRANCH_CHOICES), default="deployed", help="As they were evaluated.")
-@click.option("--trust-code", is_flag=True, help="Run the code that a run folder names as its backbone.")
+@source_options
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ... or auto.")
 def verify(
     folder: Path,
@@ -28,7 +29,7 @@ def verify(
     data: str | None,
     root: Path | None,
     branches: BranchChoice,
-    trust_code: bool,
+    options: SourceOptions,
     device: str,
 ) -> None:
     """Say whether the results of an evaluation can be believed.
@@ -52,7 +53,7 @@ def verify(
 
         dataset, subjects = (
             load_dataset(data, root, skip_missing=True),
-            load_subjects(models, branches=branches, trust_code=trust_code),
+            load_subjects(models, branches=branches, options=options),
         )
         found.append(rejudge(folder, subjects, dataset, options=RunOptions(device=device)))
     problems = [problem for part in found for problem in part.problems]

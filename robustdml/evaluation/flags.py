@@ -111,9 +111,11 @@ def _collapsed(models: Sequence[ModelEntry], dataset: DatasetEntry) -> Iterator[
 def _prepared_otherwise(models: Sequence[ModelEntry]) -> Iterator[Flag]:
     for model in models:
         if model.declared is not None and model.preprocessing is not None and model.declared != model.preprocessing:
+            used, own = model.preprocessing.view, model.declared.view
+            if used == own:  # it is in the normalisation that they differ
+                used, own = str(model.preprocessing), str(model.declared)
             yield FLAG_KINDS["other-preprocessing"].flag(
-                f"{model.name}'s images were not prepared as it says that they must be: "
-                f"{model.preprocessing.view}, in place of {model.declared.view}.",
+                f"{model.name}'s images were not prepared as it says that they must be: {used}, in place of {own}.",
                 model=model.name,
             )
 

@@ -285,7 +285,7 @@ class _Evaluation:
             architecture=subject.architecture,
             method=subject.method,
             preprocessing=self.prepared[subject.name],
-            declared=subject.preprocessing,
+            declared=subject.published,
             embedding_dim=embeddings.shape[1],
             parameters=sum(parameter.numel() for parameter in subject.module.parameters()),
             clean=score(clean.values, clean.labels, headline=headline, seed=self.spec.seed),

@@ -6,24 +6,30 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from torch import nn
 
 from robustdml.config import BRANCH_CHOICES, BranchChoice
 from robustdml.contracts import Attack
-from robustdml.errors import CheckpointError, SpecError
-from robustdml.importing import call_factory
+from robustdml.errors import SpecError
 from robustdml.models import (
     Checkpoint,
     EmbeddingModel,
+    SourcedModel,
+    SourceOptions,
     branch_names,
     check_image_size,
     check_present,
     fold,
     load_checkpoint,
+    load_model,
+    parse_source,
 )
 from robustdml.preprocessing import IMAGENET_STD, Preprocessing, declared
 from robustdml.threat import NORMS
+
+_DEFAULT = SourceOptions()
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,16 @@ class Subject:
         return declared(self.module)
 
     @property
+    def published(self) -> Preprocessing | None:
+        """The same before the user said otherwise."""
+        return self.module.published if isinstance(self.module, SourcedModel) else self.preprocessing
+
+    @property
     def architecture(self) -> str:
         """The backbone's name, or the class of a foreign module."""
-        return self.module.config.backbone if isinstance(self.module, EmbeddingModel) else type(self.module).__name__
+        if isinstance(self.module, EmbeddingModel):
+            return self.module.config.backbone
+        return self.module.architecture if isinstance(self.module, SourcedModel) else type(self.module).__name__
 
 
 def subjects_from_modules(models: Mapping[str, nn.Module] | Sequence[Subject]) -> list[Subject]:
@@ -82,9 +95,9 @@ def subjects_from_modules(models: Mapping[str, nn.Module] | Sequence[Subject]) -
 
 
 def load_subjects(
-    sources: Sequence[str], *, branches: BranchChoice = "deployed", trust_code: bool = False
+    sources: Sequence[str], *, branches: BranchChoice = "deployed", options: SourceOptions = _DEFAULT
 ) -> list[Subject]:
-    """Load models named on the command line: run folders, or ``package.module:factory``; ``NAME=`` before either.
+    """Load models named on the command line (see `robustdml.models.load_model`); ``NAME=`` before a source calls it so.
 
     A run folder without a name is called by its last part, or by as many parts as tell it from the others.
 
@@ -92,11 +105,11 @@ def load_subjects(
         branches: of a model with several BatchNorm branches, take the deployed one, or every one as a subject of its
             own: an ordinary model, so that attacks and retrieval go through that branch alone. The deployed one keeps
             the plain name, the others are called ``mdprop[stax]``; the source says which branch it is.
-        trust_code: allow run folders whose backbone is code (see `load_checkpoint`).
+        options: what the sources do not say themselves; they hold for all but run folders.
 
     Raises:
-        CheckpointError: a source is neither.
-        SpecError: the same source twice, or another word for ``branches``.
+        CheckpointError: a source is no model.
+        SpecError: the same source twice, another word for ``branches``, or what `load_model` raises.
     """
     if branches not in BRANCH_CHOICES:
         raise SpecError(f"branches='{branches}' must be one of: {', '.join(BRANCH_CHOICES)}")
@@ -104,14 +117,14 @@ def load_subjects(
     paths = [Path(source) for _, source in named]
     subjects = []
     for (name, source), path in zip(named, paths, strict=True):
-        _, colon, factory = source.partition(":")
-        if colon and not path.exists():
-            module = _call_factory(source)
-            deployed = Subject(name or factory, module, source)
-        else:
-            checkpoint = load_checkpoint(path, trust_code=trust_code)
-            module, model = checkpoint.model, checkpoint.deployed()
+        parsed = parse_source(source)
+        if parsed.kind == "run":
+            checkpoint = load_checkpoint(path, trust_code=options.trust_code)
+            module, model = cast(nn.Module, checkpoint.model), checkpoint.deployed()
             deployed = Subject(name or _short_name(path, paths), model, source, checkpoint.training.get("method"))
+        else:
+            module = load_model(source, options)
+            deployed = Subject(name or parsed.short, module, source)
         subjects += _through_each_branch(deployed, module) if branches == "all" else [deployed]
     return subjects_from_modules(subjects)
 
@@ -175,9 +188,10 @@ def _through_each_branch(deployed: Subject, module: nn.Module) -> list[Subject]:
 
 
 def _split_name(source: str) -> tuple[str, str]:
-    """``("mine", "runs/a")`` of ``mine=runs/a``; no name where there is none, or where a path holds the ``=``."""
+    """``("mine", "runs/a")`` of ``mine=runs/a``; no name where there is none, or where the ``=`` is another's."""
     name, equals, rest = source.partition("=")
-    return (name, rest) if equals and rest and "/" not in name and not Path(source).exists() else ("", source)
+    named = equals and rest and not set("/:?") & set(name) and not Path(source).exists()
+    return (name, rest) if named else ("", source)
 
 
 def _short_name(path: Path, others: Sequence[Path]) -> str:
@@ -187,10 +201,3 @@ def _short_name(path: Path, others: Sequence[Path]) -> str:
         if sum("/".join(other.resolve().parts[-length:]) == name for other in others) == 1:
             return name
     return path.name
-
-
-def _call_factory(source: str) -> nn.Module:
-    module = call_factory(source, "the model")
-    if not isinstance(module, nn.Module):
-        raise CheckpointError(f"'{source}' returned {type(module).__name__}: it must return a torch module")
-    return module

@@ -23,6 +23,10 @@ from robustdml.models.multibn import branch_names as branch_names
 from robustdml.models.multibn import convert_to_multibn as convert_to_multibn
 from robustdml.models.multibn import fold as fold
 from robustdml.models.multibn import freeze_batchnorm as freeze_batchnorm
+from robustdml.models.sources import SourcedModel as SourcedModel
+from robustdml.models.sources import SourceOptions as SourceOptions
+from robustdml.models.sources import load_model as load_model
+from robustdml.models.sources import parse_source as parse_source
 from robustdml.models.straight import Straightened as Straightened
 from robustdml.models.syncbn import SynchronisedBatchNorm as SynchronisedBatchNorm
 from robustdml.models.weights import KeptWeights as KeptWeights
@@ -36,6 +40,8 @@ __all__ = [
     "EmbeddingModel",
     "KeptWeights",
     "ModelConfig",
+    "SourceOptions",
+    "SourcedModel",
     "Straightened",
     "SynchronisedBatchNorm",
     "branch_layout",
@@ -54,6 +60,8 @@ __all__ = [
     "kept_randomness",
     "lay_out",
     "load_checkpoint",
+    "load_model",
+    "parse_source",
     "save_checkpoint",
     "seed_globally",
     "single_precision",

@@ -80,10 +80,21 @@ def _small(
     return SmallResNet(widths, strides, stem_stride=stem_stride, blocks=blocks), widths[-1]
 
 
-def _torchvision(name: str, pretrained: bool | str, image_size: int) -> tuple[nn.Module, int]:
+def torchvision_backbone(
+    name: str, pretrained: bool | str, image_size: int, *, outputs: int = 0, otherwise: str = "leave --pretrained out"
+) -> tuple[nn.Module, int]:
+    """A classification network of torchvision without its classifier.
+
+    Args:
+        outputs: keep a last layer of so many values; 0 takes it off.
+        otherwise: what may be done where its weights cannot be had.
+
+    Raises:
+        SpecError: its weights cannot be had, or it cannot be made for that image size.
+    """
     from torchvision import models as torchvision_models
 
-    options: dict[str, object] = {}
+    options: dict[str, object] = {"num_classes": outputs} if outputs else {}
     if not pretrained:
         # Made for 224 pixels unless told otherwise; with published weights they stay so.
         if name.startswith("vit_"):
@@ -98,7 +109,7 @@ def _torchvision(name: str, pretrained: bool | str, image_size: int) -> tuple[nn
     except OSError as error:
         raise SpecError(
             f"the pretrained weights of '{name}' cannot be downloaded ({error}): connect this machine, copy the file "
-            f"into {torch.hub.get_dir()}/checkpoints, or leave --pretrained out"
+            f"into {torch.hub.get_dir()}/checkpoints, or {otherwise}"
         ) from None
     except (ValueError, AssertionError) as error:
         raise SpecError(f"'{name}' cannot be made for images of {image_size} pixels ({error})") from None
@@ -106,6 +117,8 @@ def _torchvision(name: str, pretrained: bool | str, image_size: int) -> tuple[nn
         # The auxiliary classifiers would make its output in training a tuple.
         network.aux_logits, network.AuxLogits, network.aux1, network.aux2 = False, None, None, None
         network.transform_input = False
+    if outputs:
+        return network, outputs
     if name.startswith("squeezenet"):
         network.classifier = nn.AdaptiveAvgPool2d(1)
         return network, 512
@@ -124,7 +137,8 @@ def _torchvision_weights(name: str) -> tuple[str, ...]:
     return (newest, *(weights.name for weights in known if weights.name != newest))
 
 
-def _torchvision_preprocessing(name: str, weights: str) -> Preprocessing:
+def torchvision_preprocessing(name: str, weights: str) -> Preprocessing:
+    """What is done to the images of a network of torchvision, by those of its published weights."""
     from torchvision import models as torchvision_models
 
     about = torchvision_models.get_model_weights(name)[weights].transforms()
@@ -146,10 +160,10 @@ def _torchvision_backbones() -> Iterator[tuple[str, Backbone]]:
             name,
             Backbone(
                 f"torchvision's {name}",
-                partial(_torchvision, name),
+                partial(torchvision_backbone, name),
                 pretrained=True,
                 weights=partial(_torchvision_weights, name),
-                preprocessing_of=partial(_torchvision_preprocessing, name),
+                preprocessing_of=partial(torchvision_preprocessing, name),
             ),
         )
 
@@ -204,25 +218,39 @@ def _factory_preprocessing(network: nn.Module) -> Preprocessing:
     return plain if found is None else replace(found, mean=found.mean or plain.mean, std=found.std or plain.std)
 
 
+def is_code(name: str) -> bool:
+    """Whether a backbone's name is that of code to be run, and not of a network that a library makes."""
+    return ":" in name and _library(name) is None
+
+
+def _library(name: str) -> tuple[str, str] | None:
+    """``("timm", "resnet18")`` of ``timm:resnet18`` and of ``timm.resnet18``; None for other names."""
+    for mark in ":.":
+        library, found, rest = name.partition(mark)
+        if found and library in {"timm", "hf"}:
+            return library, rest
+    return None
+
+
 def find_backbone(name: str) -> Backbone:
-    """The backbone of that name: one of `BACKBONES`, ``timm.NAME``, ``hf.NAME`` or ``package.module:factory``.
+    """The backbone of that name: one of `BACKBONES`, ``timm:NAME``, ``hf:NAME`` or ``package.module:factory``.
 
     Raises:
         UnknownNameError: none of these.
     """
-    if ":" in name:
+    if is_code(name):
         return Backbone(
             f"made by {name}", partial(_factory, name), pretrained=False, preprocessing=_factory_preprocessing
         )
-    library, dot, rest = name.partition(".")
-    if dot and library == "timm":
+    library, rest = _library(name) or ("", name)
+    if library == "timm":
         return Backbone(
             f"timm's {rest}",
             partial(_timm, rest),
             pretrained=True,
             preprocessing=partial(_timm_preprocessing, rest),
         )
-    if dot and library == "hf":
+    if library == "hf":
         return Backbone(
             f"{rest} of Hugging Face",
             partial(_hugging_face, rest),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from robustdml.errors import CheckpointError, RobustDMLError, SpecError
 from robustdml.files import sealed, strict_json, unsealed, write_bytes, write_text
+from robustdml.models.backbones import is_code
 from robustdml.models.embedding import EmbeddingModel, ModelConfig
 from robustdml.models.layout import lay_out
 from robustdml.models.multibn import branch_names, convert_to_multibn, fold
@@ -131,7 +132,7 @@ def load_checkpoint(folder: str | Path, *, trust_code: bool = False) -> Checkpoi
         if about.get(_WEIGHTS, "") not in {"", hashlib.sha256(data).hexdigest()}:
             raise ValueError(f"{WEIGHTS_FILE} was changed since it was written: it does not fit its checksum")
         model_config = ModelConfig(**(_VERSION_1 | about["model"]))
-        if ":" in model_config.backbone and not trust_code:
+        if is_code(model_config.backbone) and not trust_code:
             raise CheckpointError(
                 f"the backbone of '{folder}' is code, '{model_config.backbone}': if you trust it, give --trust-code"
             )

@@ -16,17 +16,7 @@ from robustdml.models.backbones import find_backbone
 from robustdml.models.guard import into_evaluation
 from robustdml.models.outputs import as_matrix, described, remedy
 from robustdml.preprocessing import Interpolation, PerChannel, Preprocessing
-
-
-def check_image_size(image_size: int) -> None:
-    """Refuse a side that no network here can use.
-
-    Raises:
-        SpecError: it is outside 8 to 2048 pixels.
-    """
-    if not 8 <= image_size <= 2048:
-        raise SpecError(f"image_size {image_size} must be between 8 and 2048 pixels")
-
+from robustdml.preprocessing import check_image_size as check_image_size
 
 _LEFT_TO_BACKBONE = ("mean", "std", "resize", "squash", "interpolation")
 
