@@ -17,14 +17,14 @@ from robustdml.threat import ThreatModel
 
 from .. import text
 from ..index import Index
-from .pictures import read_picture
+from .pictures import page_picture
 from .sections import Section
 
-#: What the pictures may add to the page, in bytes. Plotly takes 5 MB; far beyond twice that, phones and mail refuse it.
-PICTURE_BUDGET = 6_000_000
+#: What the pictures may add to the page, in bytes: so much for one model, and for each further one, so that a page of
+#: one model stays below 2 MB and one of three below 4. The charts' script takes 0.7 MB.
+PICTURE_BUDGET, _FURTHER_MODEL = 800_000, 600_000
 #: What the tables and charts of one cell add to the page: large runs have less room for pictures, but always some.
-_CELL_BYTES = 4_500
-_LEAST_BUDGET = 1_000_000
+_CELL_BYTES, _MOST_BUDGET, _LEAST_BUDGET = 4_500, 3_000_000, 500_000
 #: Examples of one outcome that are shown of one attack on one model.
 SHOWN = 4
 
@@ -118,7 +118,9 @@ def examples_section(index: Index, folder: Path) -> Section:
     Raises:
         RunFolderError: as `build_examples`.
     """
-    budget = max(_LEAST_BUDGET, PICTURE_BUDGET - _CELL_BYTES * len(index.results.cells))
+    models, cells = len(index.results.models), len(index.results.cells)
+    room = min(PICTURE_BUDGET + _FURTHER_MODEL * (models - 1), _MOST_BUDGET)
+    budget = max(_LEAST_BUDGET, room - _CELL_BYTES * cells)
     return Section("examples", "Examples", "examples.html.j2", build_examples(index, folder, budget))
 
 
@@ -221,7 +223,7 @@ def _exhibit(told: _Told, index: Index, loader: _Pictures) -> Exhibit:
 
 
 class _Pictures:
-    """Reads each picture of a run folder once."""
+    """Reads and packs each picture of a run folder once."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -229,6 +231,6 @@ class _Pictures:
 
     def uri(self, name: str) -> str:
         if name not in self._uris:
-            data, media_type = read_picture(self._folder, name)
+            data, media_type = page_picture(self._folder, name)
             self._uris[name] = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
         return self._uris[name]

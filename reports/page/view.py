@@ -36,8 +36,8 @@ SECTIONS: tuple[Builder, ...] = (
 )
 
 
-#: Results of more bytes are compressed: a page with many models and attacks would be too large for mail.
-_LARGE_DOWNLOAD = 1_000_000
+#: Results of more bytes are compressed: they would be a large part of the page.
+_LARGE_DOWNLOAD = 50_000
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import base64
 
+import numpy as np
 import pytest
 from described import with_recall
+from pictures import pixels
+from PIL import Image
 
 from robustdml.errors import RunFolderError
 from robustdml.reports import render_report
 from robustdml.reports.index import Index
 from robustdml.reports.page.examples import build_examples, examples_section
+from robustdml.reports.page.pictures import page_picture
 from robustdml.results import Results, pack_hits
 
 
@@ -33,7 +37,7 @@ def test_every_example_shows_its_pictures_and_lists(results, tmp_path, parse):
         hits = (*example.clean_top, *example.adversarial_top, *example.targets)
         paths = [example.image, example.perturbation_image, example.adversarial_image, *(hit.image for hit in hits)]
         shown = [base64.b64decode(image.attributes["src"].partition(",")[2]) for image in article.all("img")]
-        assert shown == [(tmp_path / path).read_bytes() for path in paths]
+        assert [pixels(data) for data in shown] == [pixels((tmp_path / path).read_bytes()) for path in paths]
         assert all(image.attributes["alt"] for image in article.all("img"))
         words = [item.text for item in article.all("li")]
         assert words == [
@@ -192,7 +196,39 @@ def test_a_large_run_has_less_room_for_pictures(results, tmp_path):
     copies = tuple(cell for cell in results.cells for _ in range(30))
     small = examples_section(Index.of(results), tmp_path).data
     large = examples_section(Index.of(results.model_copy(update={"cells": copies})), tmp_path).data
-    assert (small.budget, large.budget) == ("5.8 MB", "1.1 MB")
+    assert (small.budget, large.budget) == ("1.8 MB", "0.5 MB")
+
+
+@pytest.mark.parametrize(("models", "most"), [(("one",), 2_000_000), (("a", "b", "c"), 4_000_000)])
+def test_the_page_stays_small_whatever_the_pictures(sample, tmp_path, models, most):
+    run = sample(tmp_path, models=models)
+    noise = np.random.default_rng(0)
+    for path in (tmp_path / "images").iterdir():
+        # A grainy photo; its perturbation is noise.
+        soft = np.kron(noise.integers(0, 256, (28, 28, 3)), np.ones((8, 8, 1)))
+        grain = noise.normal(0, 80 if "perturbation" in path.name else 8, soft.shape)
+        photo = Image.fromarray((soft + grain).clip(0, 255).astype(np.uint8))
+        photo.resize((96, 96) if "hit" in path.name else (224, 224)).save(path)
+    html = render_report(run, tmp_path)
+    assert len(html.encode()) < most
+    shown = examples_section(Index.of(run), tmp_path).data
+    assert {room.model for room in shown.rooms} == set(models)
+
+
+def test_a_photo_is_packed_and_a_small_picture_is_exact(tmp_path):
+    smooth = np.linspace(0, 255, 224, dtype=np.uint8)[None, :, None].repeat(224, 0).repeat(3, 2)
+    smooth[60:160, 60:160, 0] = 200
+    for size in (64, 224):
+        Image.fromarray(smooth[:size, :size]).save(tmp_path / f"{size}.png")
+        data, media_type = page_picture(tmp_path, f"{size}.png")
+        assert media_type == "image/webp"
+        before = (tmp_path / f"{size}.png").read_bytes()
+        assert len(data) < len(before)
+        found, exact = (np.frombuffer(pixels(each), np.uint8).astype(int) for each in (data, before))
+        assert np.abs(found - exact).mean() < (4 if size > 64 else 1e-9)
+    (tmp_path / "cut.png").write_bytes(before[:200])
+    with pytest.raises(RunFolderError, match="damaged"):
+        page_picture(tmp_path, "cut.png")
 
 
 def _uris(built):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -14,3 +15,8 @@ def paint(path: Path, seed: int = 0, width: int = 6, height: int = 6) -> Path:
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
     return path
+
+
+def pixels(data: bytes) -> bytes:
+    """What a picture shows, whatever its format: one byte a value."""
+    return Image.open(io.BytesIO(data)).convert("RGB").tobytes()

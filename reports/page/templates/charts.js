@@ -40,11 +40,13 @@
     return { data: data.map((trace) => painted(trace, off)), layout };
   }
 
-  // Megabytes of script that take most of the time of opening the page, so they run when the first chart is in view.
-  function loadPlotly() {
-    if (window.Plotly) return;
+  // A large script that takes most of the time of opening the page, so it is unpacked when the first chart is in view.
+  let loading;
+  async function unpackPlotly() {
+    const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent.trim()), (at) => at.charCodeAt(0));
+    const unpacked = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
     const script = document.createElement("script");
-    script.textContent = document.getElementById("plotly").textContent;
+    script.textContent = await new Response(unpacked).text();
     document.head.append(script);
   }
 
@@ -54,6 +56,7 @@
     const off = new Set();
 
     async function draw() {
+      await (loading ??= unpackPlotly());
       const { data, layout } = figure(live, off);
       await Plotly.react(live, data, layout, { displayModeBar: false });
     }
@@ -96,7 +99,6 @@
     (entries) => {
       for (const { isIntersecting, target } of entries) {
         if (!isIntersecting) continue;
-        loadPlotly();
         observer.unobserve(target);
         liven(target.querySelector(".chart-live"));
       }
