@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from robustdml.results import ModelEntry, Score
-from robustdml.threat import NORMS
+from robustdml.threat import format_size
 
 ABSENT = "—"
 MINUS = "\N{MINUS SIGN}"
@@ -59,9 +59,7 @@ def percent(value: float) -> str:
 
 def norm(value: float | None, kind: str) -> str:
     """A norm; L-infinity in grey levels, the unit in which its budgets are given."""
-    if value is None:
-        return ABSENT
-    return f"{255 * value:.2f}/255" if kind == "linf" else f"{NORMS[kind]} {value:.4g}"
+    return ABSENT if value is None else format_size(value, kind)
 
 
 def prepared(model: ModelEntry) -> str:

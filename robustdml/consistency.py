@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from robustdml.results import Cell, EmbeddingMap, Results, Score, WorstCase
+    from robustdml.results import Cell, Curve, EmbeddingMap, Results, Score, WorstCase
 
 #: Of what is computed in another order.
 _SLACK, _ERS_SLACK = 1e-9, 1e-6
@@ -35,6 +35,9 @@ def malformed(results: Results) -> Iterator[str]:
         bits = _bits(changed.hits, queries)
         if bits is None or not _same(bits.bit_count() / queries, changed.value):
             yield f"{changed.model}, {changed.name} {changed.severity}: {changed.value} is not the mean of its hits"
+    for drawn in results.curves:
+        if len(drawn.smallest) != queries:
+            yield f"the curve of '{drawn.model}' in {drawn.norm} is not of the {queries} queries"
 
 
 def contradictions(results: Results) -> Iterator[str]:
@@ -52,6 +55,8 @@ def contradictions(results: Results) -> Iterator[str]:
     for cell in results.cells:
         if (cell.attack, cell.threat.eps) not in budgets:
             yield f"{_place(cell)}: it is not among the attacks of spec"
+    for curve in results.curves:
+        yield from _curve(results, curve)
     for ers in results.ers:
         model = next(model for model in results.models if model.name == ers.model)
         mean = math.fsum(ers.normalised.values()) / max(1, len(ers.normalised))
@@ -90,7 +95,7 @@ def _named(results: Results) -> Iterator[str]:
     yield from _twice("cell", map(_place, results.cells))
     yield from _twice("worst case", map(_place, results.worst))
     models, attacks = {model.name for model in results.models}, {attack.spec for attack in results.attacks}
-    shown = (results.examples, results.maps, results.certified, results.natural)
+    shown = (results.examples, results.maps, results.certified, results.natural, results.curves)
     for kind in (results.cells, results.worst, results.ers, *shown):
         for part in kind:
             attack = getattr(part, "attack", None)
@@ -183,6 +188,19 @@ def _worst(results: Results, worst: WorstCase) -> Iterator[str]:
         yield "a query survives it that is wrong when clean, or under one of its attacks"
     if least & ~survived:
         yield "a query falls that no attack breaks"
+
+
+def _curve(results: Results, curve: Curve) -> Iterator[str]:
+    """What follows from the smallest eps of each query."""
+    place = f"{curve.model}, curve in {curve.norm}"
+    clean = next(model.clean for model in results.models if model.name == curve.model)
+    if not _same(curve.recall(0.0), clean.metrics.recall_at_1):
+        yield f"{place}: it does not begin at the clean R@1"
+    if any(not _same(curve.recall(point.eps), point.recall) for point in curve.points):
+        yield f"{place}: an R@1 does not follow from the smallest eps of the queries"
+    for share, size in ((0.5, curve.median), (clean.metrics.recall_at_1 / 2, curve.half_distortion)):
+        if size is not None and curve.recall(size) > share + _SLACK:
+            yield f"{place}: at {size} R@1 is still above {share}"
 
 
 def _bits(hits: str, count: int) -> int | None:

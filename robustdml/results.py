@@ -514,6 +514,54 @@ class NaturalChange(_Record):
     citations: tuple[str, ...] = ()
 
 
+class CurvePoint(_Record):
+    """R@1 at one eps of a curve, with its 95 % interval (see `Score`)."""
+
+    eps: Amount
+    recall: Share
+    low: Share
+    high: Share
+
+
+class Optimality(_Record):
+    """How near the curve of one attack comes to that of all attacks together (AttackBench's local optimality)."""
+
+    #: The spec of the attack.
+    attack: str
+    #: 1: as good as all of them; 0: it breaks nothing (see `robustdml.evaluation.analyses.curves`).
+    value: Share
+
+
+class Curve(_Record):
+    """One model over eps: for each query the smallest perturbation that any attack of the run found to break it.
+
+    Each is an upper bound of the truly smallest. R@1 at an eps follows from them, and falls with eps by construction.
+    """
+
+    model: str
+    norm: Norm
+    #: The spec of the attack that searched for the smallest perturbation; the images of all others count, too.
+    attack: str
+    #: In the order of `Queries`: 0 where the query is wrong when clean, None where nothing broke it.
+    smallest: tuple[Amount | None, ...]
+    #: The smallest eps at which R@1 is at most one half; None where it stays above.
+    median: Amount | None
+    #: The smallest eps at which R@1 is at most half of the clean one, with its 95 % interval from a bootstrap over
+    #: classes; None where it is beyond all that was found (or nothing is right when clean).
+    half_distortion: Amount | None
+    half_low: Amount | None
+    half_high: Amount | None
+    #: At the budgets of `robustdml.evaluation.analyses.curves.CURVE_BUDGETS`.
+    points: tuple[CurvePoint, ...]
+    #: Of the attacks that have a curve of their own, where there are two or more.
+    optimality: tuple[Optimality, ...] = ()
+
+    def recall(self, eps: float) -> float:
+        """R@1 at a budget, in [0, 1]."""
+        limit = ThreatModel(eps, self.norm).limit
+        return sum(size is None or size > limit for size in self.smallest) / len(self.smallest)
+
+
 class Environment(_Record):
     """Where it ran."""
 
@@ -570,6 +618,7 @@ class Results(_Record):
     maps: tuple[EmbeddingMap, ...] = ()
     certified: tuple[Certified, ...] = ()
     natural: tuple[NaturalChange, ...] = ()
+    curves: tuple[Curve, ...] = ()
     environment: Environment
     #: BibTeX by citation key, of everything that was used.
     citations: dict[str, str]

@@ -115,6 +115,11 @@ def format_eps(eps: float) -> str:
     return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:g}"
 
 
+def format_size(size: float, norm: str) -> str:
+    """Write the length of a perturbation, in grey levels for L-infinity: ``"6.87/255"``, ``"L2 0.97"``."""
+    return f"{255 * size:.2f}/255" if norm == "linf" else f"{NORMS[norm]} {size:.4g}"
+
+
 def headline_eps(budgets: Iterable[float]) -> float | None:
     """The budget that a summary quotes: the largest up to 8/255 (the field's), else the smallest; None of none."""
     ordered = sorted(budgets)

@@ -87,6 +87,7 @@ def merge_runs(runs: Sequence[tuple[Path, Results]]) -> Results:
         maps=tuple(drawn for part in parts for drawn in part.maps),
         certified=tuple(found for part in parts for found in part.certified),
         natural=tuple(found for part in parts for found in part.natural),
+        curves=tuple(curve for part in parts for curve in part.curves),
         environment=_environment([results.environment for results in every]),
         citations={key: entry for results in every for key, entry in results.citations.items()},
         seconds=sum(results.seconds for results in every),
@@ -144,6 +145,7 @@ def _part(run: Run, model: ModelEntry, name: str) -> Results:
                 if example.model == model.name
             ),
             "maps": tuple(drawn.model_copy(update=new) for drawn in results.maps if drawn.model == model.name),
+            "curves": tuple(curve.model_copy(update=new) for curve in results.curves if curve.model == model.name),
             "certified": tuple(own.model_copy(update=new) for own in results.certified if own.model == model.name),
             "natural": tuple(own.model_copy(update=new) for own in results.natural if own.model == model.name),
         }

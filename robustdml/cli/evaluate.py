@@ -11,10 +11,11 @@ import click
 from robustdml.cli.options import HomePath, data_options, read_data, run_options, skip_broken_option, source_options
 from robustdml.cli.thresholds import check_metrics, end_below, fail_under_option, read_thresholds
 from robustdml.config import BRANCH_CHOICES, EFFORTS, BranchChoice, Effort
-from robustdml.threat import parse_budgets
+from robustdml.errors import SpecError
+from robustdml.threat import NORMS, format_size, parse_budgets
 
 if TYPE_CHECKING:
-    from robustdml.results import DatasetEntry, Flag, Results
+    from robustdml.results import Curve, DatasetEntry, Flag, Results
     from robustdml.source_options import SourceOptions
 
 
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     help="Budgets, separated by commas; 0.01/normalised: after ImageNet's normalisation, R:G:B: by channel.",
 )
 @click.option("--effort", type=click.Choice(EFFORTS), default="standard", show_default=True, help="Of each attack.")
+@click.option(
+    "--curve",
+    metavar="NORM,...",
+    help="Also search the smallest eps that breaks each query in linf, l2, l1: R@1 over eps and half-distortion.",
+)
 @click.option("--attack-time-limit", type=float, metavar="SECONDS", help="Per attack, eps and model; slower ones fail.")
 @click.option("--max-queries", type=int, help="Attack a class-stratified sample of this size.")
 @click.option("--out", required=True, type=HomePath(), help="Run folder; repeat the command to resume.")
@@ -65,6 +71,7 @@ def evaluate(
     attacks: str,
     eps: str,
     effort: Effort,
+    curve: str | None,
     attack_time_limit: float | None,
     max_queries: int | None,
     out: Path,
@@ -98,6 +105,9 @@ def evaluate(
     # What is quick to refuse is refused before anything is loaded.
     thresholds = read_thresholds(fail_under)
     suite = build_suite(attacks, budgets, effort)
+    if curve is not None:
+        searches = build_suite(",".join(_searches(curve)), budgets, effort)
+        suite = list(dict.fromkeys([*suite, *searches]))
     panels = [*(build_panel("certify", text) for text in certify), *([build_panel("natural")] if natural else [])]
     dataset = read_data(data, root, skip_broken)
     check_metrics(thresholds, dataset.rules)
@@ -120,6 +130,19 @@ def evaluate(
     end_below(violations(results, thresholds))
 
 
+def _searches(norms: str) -> list[str]:
+    """The attacks that a curve in each of some norms is made of.
+
+    Raises:
+        SpecError: there is no curve in one of them.
+    """
+    named = [part.strip() for part in norms.split(",")]
+    for norm in named:
+        if norm not in {"linf", "l2", "l1"}:
+            raise SpecError(f"--curve '{norm}' is no norm of curves: write one or more of linf, l2, l1")
+    return [f"bisection(norm={norm})" for norm in named]
+
+
 def flag_line(flag: Flag) -> str:
     """A flag as one line of the console."""
     return f"{(flag.grade or 'flag').capitalize()} ({flag.slug}): {flag.title}. {flag.message} {flag.remedy}"
@@ -133,6 +156,12 @@ def data_lines(dataset: DatasetEntry) -> Iterator[str]:
     for part in dataset.remarks:
         names = ", ".join(part.names) + (", ..." if part.count > len(part.names) else "")
         yield f"Data: of {part.count:,} images: {part.what} ({names})."
+
+
+def _half_distortion(curve: Curve | None) -> str:
+    if curve is None:
+        return "-"
+    return "not reached" if curve.half_distortion is None else format_size(curve.half_distortion, curve.norm)
 
 
 def summarise(results: Results) -> None:
@@ -150,12 +179,18 @@ def summarise(results: Results) -> None:
     budgets = list(dict.fromkeys(worst.threat for worst in results.worst))
     for budget in budgets:
         table.add_column(f"worst at {budget.text}", justify="right")
+    curves = {(curve.model, curve.norm): curve for curve in results.curves}
+    drawn = list(dict.fromkeys(curve.norm for curve in results.curves))
+    for norm in drawn:
+        table.add_column(f"half-distortion in {NORMS[norm]}", justify="right")
     for model in results.models:
         own = [item for item in results.worst if item.model == model.name]
         withheld = results.invalid(model.name) is not None
         recalls = {item.threat: "invalid" if withheld else f"{item.score.value:.3f}" for item in own}
         clean = f"{model.clean.value:.3f}"
-        table.add_row(escape(model.name), clean, *(recalls.get(budget, "-") for budget in budgets))
+        own_curves = [curves.get((model.name, norm)) for norm in drawn]
+        sizes = ["invalid" if curve and withheld else _half_distortion(curve) for curve in own_curves]
+        table.add_row(escape(model.name), clean, *(recalls.get(budget, "-") for budget in budgets), *sizes)
     Console().print(table)
     for line in data_lines(results.dataset):
         click.echo(line)

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from robustdml._version import __version__
 from robustdml.citations import citations
 from robustdml.errors import RunFolderError
+from robustdml.evaluation.analyses.curves import CITATIONS, curves
 from robustdml.evaluation.analyses.ers import ers_records
 from robustdml.evaluation.flags import by_grade, flags
 from robustdml.evaluation.measures import described
@@ -42,7 +43,7 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
     run = Path(run)
     plan = Plan.load(run)
     store = Store(run, plan.fingerprint)
-    models, cells, worst, missing = [], [], [], []
+    models, cells, worst, drawn, missing = [], [], [], [], []
     detected = list(plan.flags)
     shown: dict[str, Any] = {"examples": []}
     for name, _ in plan.spec.models:
@@ -58,6 +59,7 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
         cells += own
         random = any(flag.slug == "stochastic" for flag in raised)
         worst += worst_cases(plan, name, clean, attacked, own, random=random)
+        drawn += curves(name, clean, attacked, plan.attacks, seed=plan.spec.seed, random=random)
         for field, parts in store.read_shown(name).items():
             shown.setdefault(field, []).extend(parts)
     if not models:
@@ -75,12 +77,14 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
         measures=described({name for cell in cells for name in cell.measures}),
         worst=tuple(worst),
         ers=ers_records(models, plan.attacks, cells),
+        curves=tuple(drawn),
         flags=by_grade((*map(_not_run, missing), *flags(plan.dataset, models, plan.attacks, cells, worst, detected))),
         environment=plan.environment,
         citations=citations(
             [
                 *(key for entry in plan.attacks for key in entry.citations),
                 *(metric.citation for metric in plan.dataset.metrics),
+                *(CITATIONS if drawn else ()),
                 *(key for parts in shown.values() for part in parts for key in part.get("citations", ())),
             ]
         ),
