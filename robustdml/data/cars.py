@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from robustdml.data.dataset import RetrievalDataset
 from robustdml.data.images import FileImages
-from robustdml.data.official import Publication, folder_with, leave_self_out
+from robustdml.data.official import Publication, by_class_number, class_folders, folder_with, leave_self_out
 from robustdml.errors import DataError
 
 CARS = Publication(
@@ -23,10 +23,14 @@ CARS = Publication(
 )
 TRAIN_CLASSES = 98
 COUNTS = {"training": 8_054, "test": 8_131}
+LISTS = ("cars_annos.mat", "cars_test_annos_withlabels.mat")
 
 
 def load_cars(root: Path, verify: bool = True) -> RetrievalDataset:
     """Photos of 196 car models: trained on classes 1 to 98, tested on 99 to 196, leave-self-out (Song et al., 2016).
+
+    A mirror without the lists, ``images/<class>/…``, is read by the names of its class folders, whose order in ASCII is
+    that of the class ids.
 
     Args:
         root: the folder that holds ``cars_annos.mat``, or ``devkit/`` and ``cars_test_annos_withlabels.mat`` (which may
@@ -37,10 +41,14 @@ def load_cars(root: Path, verify: bool = True) -> RetrievalDataset:
         DataError: a list or an image is missing, a list cannot be read, or there are more or fewer images.
     """
     folder = folder_with(root, "cars_annos.mat")
+    mirror = folder_with(root, "images", "cars196") / "images"
+    lists = folder_with(root, "cars_test_annos_withlabels.mat", "devkit", "stanford_cars")
+    if mirror.is_dir() and not any((place / name).exists() for place in (folder, lists) for name in LISTS):
+        return _from_folders(mirror, verify)
     if (folder / "cars_annos.mat").is_file():
         paths, ids, names = _one_list(folder)
     else:
-        paths, ids, names = _devkit(folder_with(root, "devkit", "stanford_cars"))
+        paths, ids, names = _devkit(folder_with(root, "cars_train", "stanford_cars"))
     images = FileImages(paths)
     present, labels = np.unique(ids, return_inverse=True)
     if present[0] < 1 or present[-1] > len(names):
@@ -72,12 +80,26 @@ def _one_list(folder: Path) -> Listed:
     return [folder / file for file in files], ids, _names(path)
 
 
+def _from_folders(images: Path, verify: bool) -> RetrievalDataset:
+    tree = class_folders(images)
+    numbers = np.repeat(np.arange(1, len(tree) + 1), [len(files) for files in tree.values()])
+    # Of a part of the data set the numbers of its classes cannot be known.
+    trained = TRAIN_CLASSES if verify or len(tree) > TRAIN_CLASSES else (len(tree) + 1) // 2
+    return by_class_number("cars", CARS, trained, tree, numbers, COUNTS if verify else None)
+
+
+def _nested(folder: Path) -> Path:
+    """``cars_train/``, or ``cars_train/cars_train/`` as some mirrors have it."""
+    return folder / folder.name if (folder / folder.name).is_dir() else folder
+
+
 def _devkit(folder: Path) -> Listed:
-    devkit = folder / "devkit"
+    devkit = folder_with(folder, "cars_train_annos.mat", "devkit", "car_devkit/devkit")
     answers = folder_with(folder, "cars_test_annos_withlabels.mat", "devkit") / "cars_test_annos_withlabels.mat"
     train, train_ids = _annotations(devkit / "cars_train_annos.mat", "fname")
     test, test_ids = _annotations(answers, "fname")
-    paths = [*(folder / "cars_train" / file for file in train), *(folder / "cars_test" / file for file in test)]
+    photos = {part: _nested(folder / part) for part in ("cars_train", "cars_test")}
+    paths = [*(photos["cars_train"] / file for file in train), *(photos["cars_test"] / file for file in test)]
     return paths, np.concatenate([train_ids, test_ids]), _names(devkit / "cars_meta.mat")
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 
 from robustdml.data.dataset import RetrievalDataset
 from robustdml.data.images import FileImages
-from robustdml.data.official import Publication, folder_with, leave_self_out
+from robustdml.data.official import Publication, by_class_number, class_folders, folder_with, leave_self_out
 from robustdml.errors import DataError
 
 CUB = Publication(
@@ -17,11 +18,14 @@ CUB = Publication(
     layout="images/, images.txt, image_class_labels.txt and classes.txt",
 )
 TRAIN_CLASSES = 100
+LISTS = ("classes.txt", "image_class_labels.txt", "images.txt")
 COUNTS = {"training": 5_864, "test": 5_924}
 
 
 def load_cub(root: Path, verify: bool = True) -> RetrievalDataset:
     """Birds of 200 species: trained on classes 1 to 100, tested on 101 to 200, leave-self-out (Song et al., 2016).
+
+    A mirror without the lists is read by its class folders, ``images/001.Black_footed_Albatross/`` and so on.
 
     Args:
         root: the unpacked folder ``CUB_200_2011``, or the folder that holds it.
@@ -30,7 +34,11 @@ def load_cub(root: Path, verify: bool = True) -> RetrievalDataset:
     Raises:
         DataError: a list or an image is missing, a list cannot be read, or there are more or fewer images.
     """
-    folder = folder_with(root, "images.txt", "CUB_200_2011")
+    folder = folder_with(root, "images.txt", "CUB_200_2011", "cub200")
+    if not (folder / "images.txt").exists():
+        images = folder_with(root, "images", "CUB_200_2011", "cub200") / "images"
+        if images.is_dir() and not any((images.parent / name).exists() for name in LISTS):
+            return _from_folders(images, verify)
     name_of = _table(folder / "classes.txt", r"(\d+)\s+(\S.*)", "a class id and a name")
     class_of = _table(folder / "image_class_labels.txt", r"(\d+)\s+(\d+)", "an image id and a class id")
     path_of = _table(folder / "images.txt", r"(\d+)\s+(\S.*)", "an image id and a path")
@@ -53,6 +61,20 @@ def load_cub(root: Path, verify: bool = True) -> RetrievalDataset:
         ),
         image_size=224,
     )
+
+
+def _from_folders(images: Path, verify: bool) -> RetrievalDataset:
+    """By the names of the class folders, which begin with the number of the class."""
+    tree = class_folders(images)
+    numbers = [re.match(r"\d+(?=\.)", name) for name in tree]
+    if not all(numbers):
+        wrong = next(name for name, number in zip(tree, numbers, strict=True) if not number)
+        raise DataError(
+            f"the class folder '{wrong}' in '{images}' begins with no class number (001.Black_footed_Albatross): "
+            f"{CUB.fetch}"
+        )
+    ids = np.repeat([int(number[0]) for number in numbers if number], [len(files) for files in tree.values()])
+    return by_class_number("cub", CUB, TRAIN_CLASSES, tree, ids, COUNTS if verify else None)
 
 
 def _table(path: Path, pattern: str, form: str) -> dict[str, str]:

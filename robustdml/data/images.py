@@ -154,9 +154,7 @@ class ArrayImages:
 def _cut(image: Image.Image, box: Box, size: tuple[int, int] | None) -> Image.Image:
     if size is not None and size != image.size:
         if size == image.size[::-1]:
-            raise ValueError(
-                f"its box is counted in {size[0]} by {size[1]} pixels, and upright it is turned against that"
-            )
+            raise ValueError(f"its box is counted in {size[0]} by {size[1]} pixels, and upright it has the other sides")
         across, down = image.width / size[0], image.height / size[1]
         box = (round(box[0] * across), round(box[1] * down), round(box[2] * across), round(box[3] * down))
         if box[0] == box[2] or box[1] == box[3]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from robustdml.data.dataset import RetrievalDataset
 from robustdml.data.images import FileImages
-from robustdml.data.official import Publication, folder_with
+from robustdml.data.official import Publication, folder_with, folders_in
 from robustdml.data.protocol import SameClass
 
 INSHOP = Publication(
@@ -25,20 +25,28 @@ METRICS = (*(f"recall_at_{rank}" for rank in (1, 10, 20, 30)), "map_at_r", "r_pr
 COUNTS = {"train": 25_882, "query": 14_218, "gallery": 12_612}
 
 
+def _list_in(root: Path) -> Path | None:
+    """The folder with the list."""
+    places = (root, root / "Eval", root / "Anno", root / "Anno" / "segmentation")
+    return next((place for place in places if (place / LIST).is_file()), None)
+
+
 def load_inshop(root: Path, verify: bool = True) -> RetrievalDataset:
     """Photos of 7,982 garments: trained on one half, tested on the other with its query and gallery images.
 
     Training garments with a single photo teach a metric nothing: they are left out, and the summary says how many.
 
     Args:
-        root: the folder that holds ``img/`` or ``Img/img/``, and the list, which may lie in ``Eval/`` or ``Anno/``.
+        root: the folder that holds ``img/`` or ``Img/img/``, and the list, which may lie in ``Eval/``, ``Anno/`` or
+            ``Anno/segmentation/``; or the folder that holds that one.
         verify: whether the counts must be those of the published data set.
 
     Raises:
         DataError: the list or an image is missing, the list cannot be read, or there are more or fewer images.
     """
     form = "a path, an item id and one of train, query and gallery, with spaces between"
-    path = folder_with(root, LIST, "Eval", "Anno") / LIST
+    root = next((place for place in (root, *folders_in(root)) if _list_in(place)), root)
+    path = (_list_in(root) or root) / LIST
     # Two lines at the top: how many rows, and their columns.
     listed = INSHOP.rows(path, r"(\S+)\s+(\S+)\s+(train|query|gallery)", form, header=2)
     part = np.array([row[2] for row in listed])

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from robustdml.data.dataset import Integers, RetrievalDataset
-from robustdml.data.images import ImageSource
+from robustdml.data.finding import Finding
+from robustdml.data.images import FileImages, ImageSource
 from robustdml.data.protocol import Protocol, SameClass
 from robustdml.errors import DataError
 
@@ -133,6 +134,63 @@ def leave_self_out(
     )
 
 
+def by_class_number(
+    name: str,
+    published: Publication,
+    train_classes: int,
+    tree: Mapping[str, Sequence[Path]],
+    numbers: npt.NDArray[np.int64],
+    counts: Mapping[str, int] | None,
+) -> RetrievalDataset:
+    """A data set of class folders that trains on the first classes and tests on the others, leave-self-out.
+
+    Args:
+        tree: the images of each class, in the order of the classes.
+        numbers: (N,): the number of the class of each image, from 1 on.
+        counts: how many training and test images there must be; None does not ask.
+
+    Raises:
+        DataError: there are more or fewer, or see `RetrievalDataset`.
+    """
+    is_train = numbers <= train_classes
+    if counts is not None:
+        published.check_counts({"training": int(is_train.sum()), "test": int((~is_train).sum())}, counts)
+    present, labels = np.unique(numbers, return_inverse=True)
+    seen = int((present <= train_classes).sum())
+    return leave_self_out(
+        name=name,
+        images=FileImages([path for files in tree.values() for path in files]),
+        labels=labels,
+        class_names=list(tree),
+        is_train=is_train,
+        protocol=(
+            f"Trained on the first {seen} classes of {published.title} and tested on the {len(present) - seen} "
+            "unseen others"
+        ),
+        image_size=224,
+    )
+
+
 def folder_with(root: Path, marker: str, *inner: str) -> Path:
-    """The folder that holds ``marker``: ``root``, or a folder in it of one of the names ``inner``; else ``root``."""
-    return next((folder for folder in (root, *(root / name for name in inner)) if (folder / marker).exists()), root)
+    """The folder that holds ``marker``: ``root``, one in it of the names ``inner``, or any in it; else ``root``.
+
+    Mirrors pack a data set into folders of other names, and so do programs that unpack it.
+    """
+    named = [root, *(root / name for name in inner)]
+    others = [] if any((folder / marker).exists() for folder in named) else folders_in(root)
+    others += [folder / name for folder in others for name in inner]
+    return next((folder for folder in (*named, *others) if (folder / marker).exists()), root)
+
+
+def class_folders(images: Path) -> dict[str, list[Path]]:
+    """The images of each class folder, both sorted: what mirrors keep that leave the lists out."""
+    return Finding(images).classes(images)
+
+
+def folders_in(root: Path) -> list[Path]:
+    """The folders in a folder, sorted, but for hidden ones."""
+    return (
+        []
+        if not root.is_dir()
+        else sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    )

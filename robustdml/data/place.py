@@ -24,7 +24,7 @@ _PUBLISHED: tuple[tuple[str, tuple[str, ...], Callable[[Path], RetrievalDataset]
     ("cars_annos.mat", (), load_cars),
     ("cars_test_annos_withlabels.mat", ("devkit",), load_cars),
     ("Ebay_train.txt", ("Stanford_Online_Products", "Info_Files"), load_sop),
-    (LIST, ("Eval", "Anno"), load_inshop),
+    (LIST, ("Eval", "Anno", "Anno/segmentation"), load_inshop),
     ("classes.csv", ("dataset",), load_grocery),
 )
 

@@ -25,14 +25,16 @@ def load_sop(root: Path, verify: bool = True) -> RetrievalDataset:
     """Photos of 22,634 products: trained on those of Ebay_train.txt, tested on Ebay_test.txt, leave-self-out.
 
     Args:
-        root: the unpacked folder ``Stanford_Online_Products``, or the folder that holds it.
+        root: the unpacked folder ``Stanford_Online_Products``, or the folder that holds it; or a mirror with
+            ``images/`` and ``Info_Files/``.
         verify: whether the counts must be those of the published data set.
 
     Raises:
         DataError: a list or an image is missing, a list cannot be read, or there are more or fewer images.
     """
-    folder = folder_with(root, "Ebay_train.txt", "Stanford_Online_Products")
-    train, test = (_products(folder / name) for name in ("Ebay_train.txt", "Ebay_test.txt"))
+    lists = folder_with(root, "Ebay_train.txt", "Stanford_Online_Products", "Info_Files")
+    folder = lists.parent / "images" if lists.name == "Info_Files" else lists
+    train, test = (_products(lists / name) for name in ("Ebay_train.txt", "Ebay_test.txt"))
     if verify:
         SOP.check_counts({"training": len(train), "test": len(test)}, COUNTS)
     listed = [*train, *test]

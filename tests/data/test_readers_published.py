@@ -369,3 +369,72 @@ def test_cars_names_a_class_with_one_image(tmp_path):
     savemat(folder / "cars_annos.mat", {"annotations": annotations, "class_names": CAR_NAMES})
     with pytest.raises(DataError, match="training class 'Car 1' has one image, and training needs at least two"):
         load_cars(folder, verify=False).check_trainable()
+
+
+@pytest.mark.compatible("Layouts", "mirrors of CUB, CARS, SOP and In-Shop", "read as the published data set")
+@pytest.mark.parametrize("above", [False, True])
+@pytest.mark.parametrize("name", ["cub", "cars", "sop", "inshop"])
+def test_mirrors_are_the_same_data_set(tmp_path, name, above):
+    """As the readers of MDProp's authors and others take them: other folders, and lists left out or elsewhere."""
+    original = LOADERS[name](MAKERS[name](tmp_path / "one"), verify=False)
+    folder = MAKERS[name](tmp_path / "other")
+    mirror = (
+        tmp_path / "other" / {"cub": "cub200", "cars": "cars196", "sop": "online_products", "inshop": "in-shop"}[name]
+    )
+    folder.rename(mirror)
+    if name == "cub":
+        for path in mirror.glob("*.txt"):
+            path.unlink()
+    if name == "cars":
+        for number, (_, label) in enumerate(CAR_ROWS, start=1):
+            place = mirror / "images" / f"Car {label:03d}" / f"{number:06d}.jpg"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (mirror / "car_ims" / f"{number:06d}.jpg").rename(place)
+        (mirror / "car_ims").rmdir()
+        (mirror / "cars_annos.mat").unlink()
+    if name == "sop":
+        (mirror / "images").mkdir()
+        (mirror / "bicycle_final").rename(mirror / "images" / "bicycle_final")
+        (mirror / "Info_Files").mkdir()
+        for path in mirror.glob("Ebay_*"):
+            path.rename(mirror / "Info_Files" / path.name)
+    if name == "inshop":
+        (mirror / "Anno" / "segmentation").mkdir(parents=True)
+        (mirror / "Eval" / "list_eval_partition.txt").rename(mirror / "Anno/segmentation/list_eval_partition.txt")
+    data = LOADERS[name](mirror.parent if above else mirror, verify=False)
+    assert (len(data.query), len(data.gallery), data.rules.metrics) == (
+        len(original.query),
+        len(original.gallery),
+        original.rules.metrics,
+    )
+    assert len(np.unique(data.labels[data.query])) == len(np.unique(original.labels[original.query]))
+    for row in data.query:
+        assert data.images.load(row).size == (6, 6)
+    if name in {"cub", "sop", "inshop"}:
+        assert len(data.train) == len(original.train)
+        assert sorted(names(data, data.query)) == sorted(names(original, original.query))
+
+
+@pytest.mark.compatible("Layouts", "`cars_train/cars_train/` and `car_devkit/devkit/`, as Kaggle packs CARS196", "read")
+def test_cars_may_be_nested(tmp_path):
+    folder = make_devkit(tmp_path / "cars")
+    for part in ("cars_train", "cars_test"):
+        (folder / part).rename(folder / "moved")
+        (folder / part).mkdir()
+        (folder / "moved").rename(folder / part / part)
+    (folder / "car_devkit").mkdir()
+    (folder / "devkit").rename(folder / "car_devkit" / "devkit")
+    data = load_cars(folder, verify=False)
+    assert (len(data.train), len(data.query)) == (5, 5)
+
+
+@pytest.mark.parametrize("name", ["cub", "cars", "sop", "inshop"])
+def test_a_published_data_set_is_known_by_its_path(tmp_path, name):
+    with pytest.raises(DataError, match=r"images, and .* were found: get"):
+        load_dataset(MAKERS[name](tmp_path))
+
+
+def test_a_cub_mirror_needs_numbers(tmp_path):
+    paint(tmp_path / "cub200" / "images" / "Albatross" / "0.jpg")
+    with pytest.raises(DataError, match=r"the class folder 'Albatross' in .* begins with no class number"):
+        load_cub(tmp_path)
