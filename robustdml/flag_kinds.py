@@ -296,7 +296,8 @@ _ALL: tuple[FlagKind, ...] = (
         "grave",
         "Less knowledge wins",
         "an attack without gradients, or one gradient step, reaches a recall more than half a point below that of the "
-        "stronger gradient attacks; or it breaks queries (more than 1 %, and more than one) that none of them breaks",
+        "stronger gradient attacks; or it breaks queries (more than 1 %, and more than one) that none of them breaks, "
+        "or a stage without gradients breaks as many of those that the gradient stages before it left",
         "What knows less can only do worse, unless gradients mislead: then the worst case is too high.",
         "Do not trust gradient attacks on this model; look for steps without a useful gradient.",
     ),

@@ -31,6 +31,9 @@ VERSION = 1
 # Items that could not win even if leads grew by this share faster than by the linear model are not tried.
 _SLACK = 0.25
 
+# Images that the model is asked about for each query where its gradients cannot be trusted.
+_QUERIES = {"quick": 300, "standard": 1000, "thorough": 5000}
+
 
 @dataclass(frozen=True)
 class Cascade:
@@ -39,7 +42,8 @@ class Cascade:
     The margin is a maximum over foreign items, which a climber of that maximum need not reach: against one item the way
     is plainer, and for a linear embedding concave. So the margin comes first, which breaks most of what can be broken;
     then, one by one, the items that can come ahead by a linear model of the embedding, and, where the margin came near
-    enough, the nearest classes.
+    enough, the nearest classes. Last, squares are asked for by scores alone, of a sample of what is left: where they
+    break any, gradients have misled, and all that is left meets them.
 
     Args:
         eps: budget, in pixels of [0, 1].
@@ -98,6 +102,7 @@ class Cascade:
                 Stage(self._mi(chosen, predict=48, slack=_SLACK)),
                 Stage(self._mi(ClassMargin(4)), closed=0.6),
                 Stage(self._mi(chosen, predict=48, slack=_SLACK, steps=100)),
+                *self._by_scores(sample=16, queries=300),
             )
         return (
             first,
@@ -106,7 +111,12 @@ class Cascade:
             Stage(self._mi(chosen), closed=0.4),
             Stage(self._mi(ItemMargin(20), predict=64, slack=_SLACK, steps=500)),
             Stage(self._mi(Margin(), steps=100, restarts=3), closed=0.4),
+            *self._by_scores(sample=64, queries=1000),
         )
+
+    def _by_scores(self, *, sample: int, queries: int) -> tuple[Stage, ...]:
+        """What gradients break nothing of should not fall to less knowledge; in L-infinity."""
+        return (Stage(Square(self.eps, queries=queries), sample=sample),) if self.norm == "linf" else ()
 
     def _doubtful(self, doubts: Doubts) -> Iterator[Stage]:
         if doubts.draws > 1:
@@ -114,7 +124,7 @@ class Cascade:
         else:
             climbs = [self._mi(Margin())]
         if doubts.trusted:
-            climbed = self._ordinary if doubts.draws == 1 else tuple(map(Stage, climbs))
+            climbed = [stage for stage in self._ordinary if not stage.sample]
             yield from (replace(each, attack=StraightThrough(each.attack, doubts.straight[0])) for each in climbed)
         else:
             if doubts.own:
@@ -123,8 +133,9 @@ class Cascade:
                 yield from (Stage(StraightThrough(each, around)) for each in climbs)
         if doubts.misled:
             yield from (Stage(self._transfer(name, module)) for name, module in doubts.surrogates)
-            if self.norm == "linf":
-                yield Stage(Square(self.eps, queries={"quick": 300, "standard": 1000, "thorough": 5000}[self.strength]))
+            yield from self._by_scores(
+                sample=0, queries={"quick": 300, "standard": 1000, "thorough": 5000}[self.strength]
+            )
 
     def _transfer(self, name: str, module: nn.Module) -> Attack:
         return Transfer(name, self._mi(Margin(), stop=False), module)
@@ -149,11 +160,12 @@ class Cascade:
         for stage in self.stages:
             left = (found.values <= 0) & (found.values >= (1 - stage.closed) * clean)
             rows = torch.nonzero(left).flatten()
-            if not len(rows):
-                continue
-            known = references.rows(rows)
-            sent = stage.attack(model, images[rows], known, seed=seed)
-            with torch.no_grad(), untouched(model):
-                values = judge.objective(known, seed=seed)(model(sent))
-            found.keep(sent, values, rows)
+            for part in rows.split(stage.sample or len(rows) or 1):
+                known = references.rows(part)
+                sent = stage.attack(model, images[part], known, seed=seed)
+                with torch.no_grad(), untouched(model):
+                    values = judge.objective(known, seed=seed)(model(sent))
+                found.keep(sent, values, part)
+                if stage.sample and not bool((values > 0).any()):
+                    break
         return found.images

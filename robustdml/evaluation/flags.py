@@ -46,6 +46,7 @@ def flags(
         *_prepared_otherwise(models),
         *_coverage(queries, on_queries),
         *_masking(dataset, models, queries, on_queries),
+        *_masked_stages(dataset, on_queries),
         *_not_monotone(queries, on_queries),
         *_large_eps(dataset, worst),
         *_budget(cells),
@@ -201,6 +202,20 @@ def _masking(
                         model=model,
                         attack=spec,
                     )
+
+
+def _masked_stages(dataset: DatasetEntry, cells: Sequence[Cell]) -> Iterator[Flag]:
+    """The same of the stages of one attack, each of which meets what those before it left."""
+    for cell in cells:
+        weak = [stage for stage in cell.stages if stage.knowledge != "gradients" and stage.broken]
+        broken = sum(stage.broken for stage in weak)
+        if broken > max(1, _ALONE_SHARE * dataset.queries):
+            yield FLAG_KINDS["gradient-masking"].flag(
+                f"Stages of {cell.attack} at {cell.threat.text} that need no gradient of {cell.model} break {broken} "
+                f"of {dataset.queries} queries, which its gradient stages left: the model's gradients mislead.",
+                model=cell.model,
+                attack=cell.attack,
+            )
 
 
 def _recall(cell: Cell) -> float:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import pairwise
 from operator import add
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,6 +104,32 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def with_rows(self, rows: npt.NDArray[np.int64], other: Records) -> Records:
+        """These records with other ones of the queries at ``rows``, ``(K,)``; costs, measures and stages stay."""
+
+        def put(name: str) -> npt.NDArray[Any]:
+            before: npt.NDArray[Any] = getattr(self, name)
+            return _put(before, rows, getattr(other, name))
+
+        return replace(
+            self,
+            values={name: _put(value, rows, other.values[name]) for name, value in self.values.items()},
+            top=put("top"),
+            norm_returned=put("norm_returned"),
+            norms={name: _put(value, rows, other.norms[name]) for name, value in self.norms.items()},
+            projected=put("projected"),
+            margins=put("margins"),
+            targets=put("targets"),
+            pictures={**self.pictures, **other.pictures},
+            embeddings={**self.embeddings, **other.embeddings},
+        )
+
+
+def _put(values: npt.NDArray[Any], rows: npt.NDArray[np.int64], new: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    changed: npt.NDArray[Any] = values.copy()
+    changed[rows] = new
+    return changed
 
 
 def faults(records: Records, threat: ThreatModel) -> Iterator[str]:

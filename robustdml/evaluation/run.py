@@ -28,6 +28,7 @@ from robustdml.evaluation.analyses.shown import ANALYSES
 from robustdml.evaluation.assemble import assemble, hits, model_cells
 from robustdml.evaluation.attacking.poisoning import Prepared, poison_gallery, prepare
 from robustdml.evaluation.attacking.queries import attack_shard, reason_of
+from robustdml.evaluation.attacking.sampled import sampled_stage, waiting
 from robustdml.evaluation.attacking.staged import staged_shard
 from robustdml.evaluation.checks.copies import embedding_twins
 from robustdml.evaluation.checks.detectors import IMAGES, examine, probe
@@ -388,6 +389,34 @@ class _Evaluation:
                 spent += records.seconds
             done += len(rows)
             advance(len(rows))
+        if isinstance(attack, StagedAttack):
+            judge.model.limit_seconds(None if self.time_limit is None else self.time_limit - spent)
+            try:
+                self._sampled(judge, cell_key, attack, tensors)
+            finally:
+                judge.model.limit_seconds(None)
+
+    def _sampled(self, judge: Judge, cell_key: CellKey, attack: StagedAttack, tensors: ImageTensors) -> None:
+        """The stages on a sample, when all shards are there; one that was stopped in between is done again."""
+
+        def load(rows: Integers) -> Tensor:
+            return tensors.batch(self.dataset.query[rows]).to(self.device)
+
+        for number, stage in enumerate(attack.stages):
+            parts = [self.store.read(cell_key, shard) for shard in self.store.shards(cell_key)] if stage.sample else []
+            missing = waiting(parts, number)
+            if not any(missing):
+                continue
+            kept = {"pictured": self.pictured, "mapped": self.mapped}
+            after = sampled_stage(judge, attack, stage, number, parts, load, seed=self.spec.seed, **kept)
+            for shard, (changed, wanted) in enumerate(zip(after, missing, strict=True)):
+                if not wanted:
+                    continue
+                if self.options.save_images and len(changed.rows):
+                    ids, images = self.kept.read(cell_key, shard)
+                    images[torch.from_numpy(changed.rows)] = changed.images.cpu().to(images)
+                    self.kept.write(cell_key, shard, ids, images)
+                self.store.write(cell_key, shard, changed.records)
 
     def _shard(self, prepared: Prepared, tensors: ImageTensors, rows: Integers, seed: int, draws: int) -> Records:
         images: Tensor = tensors.batch(self.dataset.query[rows]).to(self.device)

@@ -20,6 +20,9 @@ from robustdml.seeding import derive_seed
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+#: Of a stage on a sample, until all shards have met the stages before it.
+NOT_YET = "the evaluation was stopped before it"
+
 
 def staged_shard(
     judge: Judge,
@@ -35,7 +38,8 @@ def staged_shard(
 ) -> Records:
     """Run each stage on what the stages before it left right, and judge of each query the image that hurt it most.
 
-    A query that is wrong when clean is not attacked. A stage that fails is passed over and says so in the records.
+    A query that is wrong when clean is not attacked. A stage that fails is passed over and says so in the records. So
+    does one on a sample, which waits for all shards (see `robustdml.evaluation.attacking.sampled`).
 
     Args:
         stages: of the attack, ready to run.
@@ -59,6 +63,9 @@ def staged_shard(
     for number, stage in enumerate(stages):
         left = np.flatnonzero((right > 0) & (margins >= (1 - stage.closed) * clean))
         entry = stage.attack.entry()
+        if stage.sample:
+            passes.append(StagePass(entry.spec, reason=NOT_YET, knowledge=entry.knowledge))
+            continue
         done = StagePass(entry.spec, entered=len(left), knowledge=entry.knowledge)
         if len(left):
             try:
@@ -84,8 +91,9 @@ def staged_shard(
             done = replace(done, **vars(cost))
             total += cost
         passes.append(done)
-    failed = [done for done in passes if done.reason]
-    if failed and len(failed) == len(passes):
+    run = [done for done, stage in zip(passes, stages, strict=True) if not stage.sample]
+    failed = [done for done in run if done.reason]
+    if failed and len(failed) == len(run):
         raise AttackError(f"every stage failed, the first since {failed[0].reason}")
     attacked = Attacked(worst, returned, projected, total)
     records = judged(judge, attack, images, part, attacked, seed=seed, pictured=pictured, mapped=mapped)
