@@ -26,7 +26,7 @@ from robustdml.results import Results
 from robustdml.threat import format_eps
 from robustdml.training import train
 
-PAGE = Path(__file__).parent / "mdprop.md"
+PAGE = Path(__file__).parents[1] / "docs" / "mdprop.md"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from robustdml.cli.evaluate import evaluate
 from robustdml.cli.export import export
 from robustdml.cli.list import list_
 from robustdml.cli.report import report
+from robustdml.cli.reproduce import reproduce
 from robustdml.cli.train import train
 from robustdml.cli.verify import verify
 from robustdml.errors import EndedElsewhere, RobustDMLError, Terminated
@@ -87,5 +88,5 @@ def main() -> None:
     """
 
 
-for _command in (train, check, evaluate, report, compare, verify, export, list_, demo):
+for _command in (train, check, evaluate, report, compare, verify, export, list_, reproduce, demo):
     main.add_command(_command)

@@ -108,8 +108,9 @@ def torchvision_backbone(
         network = torchvision_models.get_model(name, weights=weights, **options)
     except OSError as error:
         raise SpecError(
-            f"the pretrained weights of '{name}' cannot be downloaded ({error}): connect this machine, copy the file "
-            f"into {torch.hub.get_dir()}/checkpoints, or {otherwise}"
+            f"the pretrained weights of '{name}' cannot be downloaded ({error}): connect this machine, or get "
+            f"{torchvision_models.get_model_weights(name)[str(weights)].url} elsewhere and put it into "
+            f"{torch.hub.get_dir()}/checkpoints, or {otherwise}"
         ) from None
     except (ValueError, AssertionError) as error:
         raise SpecError(f"'{name}' cannot be made for images of {image_size} pixels ({error})") from None

@@ -92,8 +92,11 @@ def test_pretrained_weights_that_cannot_be_downloaded_say_what_to_do(monkeypatch
 
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", offline)
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(SpecError, match=r"weights of 'resnet18' cannot be downloaded \(no route to host\): connect"):
+    with pytest.raises(
+        SpecError, match=r"weights of 'resnet18' cannot be downloaded \(no route to host\): connect"
+    ) as caught:
         EmbeddingModel(ModelConfig("resnet18"), pretrained=True)
+    assert "https://download.pytorch.org/models/resnet18-f37072fd.pth elsewhere and put it into" in str(caught.value)
 
 
 def size_for(name):

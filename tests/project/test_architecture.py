@@ -32,7 +32,8 @@ MAY_IMPORT = {
     "training": {"data", "models", "retrieval"},
     "attacks": {"models"},
     "reports": set(),
-    "cli": {"data", "models", "retrieval", "evaluation", "training", "attacks", "reports"},
+    "papers": {"data", "models", "retrieval", "evaluation", "training", "attacks", "reports"},
+    "cli": {"data", "models", "retrieval", "evaluation", "training", "attacks", "reports", "papers"},
 }
 #: Modules that name every layer and import none of them before they are used.
 ENTRANCES = {"robustdml", "robustdml.__main__"}

@@ -18,6 +18,7 @@ PACKAGES = [
     "robustdml.data",
     "robustdml.evaluation",
     "robustdml.models",
+    "robustdml.papers",
     "robustdml.reports",
     "robustdml.retrieval",
     "robustdml.training",
