@@ -67,6 +67,7 @@ def _eps(config: TrainConfig) -> str:
     return f"{config.eps:g} {'after normalisation' if config.arithmetic == 'published' else 'in pixels'}"
 
 
+_UNADVERSARIAL = "the arithmetic of unadversarial images, on which the paper's text says little, is our own"
 _STATISTICS = f"{IMAGENET_MEAN}, {IMAGENET_STD}"
 
 #: Every setting that the paper, its supplement or its code fixes; the last ones are no options here.
@@ -96,9 +97,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("patience", _said("None"), _form("{0.patience}")),
     Setting("method", lambda row: row.method, _form("{0.method}")),
     Setting("targets T", lambda row: str(row.targets or 5), _form("{0.targets}")),
-    Setting("training eps", _said("0.01 after normalisation"), _eps),
+    Setting("training eps", _said("0.01 after normalisation"), _eps, _UNADVERSARIAL),
     Setting("steps of training examples", _said("1"), _form("{0.attack_steps}")),
-    Setting("their arithmetic", _said("published"), _form("{0.arithmetic}")),
+    Setting("their arithmetic", _said("published"), _form("{0.arithmetic}"), _UNADVERSARIAL),
     Setting(
         "epoch that is kept", _said("the best on the test set"), _said("the last"),
         "choosing by the test set flatters",

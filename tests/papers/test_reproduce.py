@@ -99,7 +99,9 @@ def check(name: str, layout: str, tmp_path: Path) -> None:
             assert f"{each.published:.2f}" in table or f"{each.published:.3f}" in table
     assert read_outcomes(tmp_path / "out", row) == found
     about = json.loads((tmp_path / "out" / name / "seed-0" / "model" / "model.json").read_text())["training"]
-    assert (about["loss"], about["method"], about["arithmetic"]) == (LOSSES[row.loss], row.method, "published")
+    assert (about["loss"], about["method"], about["arithmetic"]) == (
+        LOSSES[row.loss], row.method, row.config.arithmetic
+    )  # fmt: skip
     assert (about["targets"], about["crop_scale"], about["validation_classes"]) == (row.targets or 5, 0.08, 0)
     page = (tmp_path / "out" / name / "seed-0" / "report" / "report.html").read_text()
     assert "0.01/normalised (0.584, 0.571, 0.574 of 255)" in page
