@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from robustdml.results import ModelEntry, Score
-from robustdml.threat import format_size
+from robustdml.results import Curve, ModelEntry, Score
+from robustdml.threat import NORMS, format_size
 
 ABSENT = "—"
 MINUS = "\N{MINUS SIGN}"
@@ -60,6 +60,31 @@ def percent(value: float) -> str:
 def norm(value: float | None, kind: str) -> str:
     """A norm; L-infinity in grey levels, the unit in which its budgets are given."""
     return ABSENT if value is None else format_size(value, kind)
+
+
+def reached(size: float | None, kind: str) -> str:
+    """An eps at which R@1 has fallen so far; None where it never did."""
+    return "not reached" if size is None else format_size(size, kind)
+
+
+def half_interval(curve: Curve) -> str:
+    """The 95 % interval of the half-distortion; nothing where it has no lower end."""
+    if curve.half_low is None:
+        return ""
+    low = format_size(curve.half_low, curve.norm).removeprefix(f"{NORMS[curve.norm]} ").removesuffix("/255")
+    if curve.half_high is None:
+        return f"{low} or more"
+    high = format_size(curve.half_high, curve.norm).removeprefix(f"{NORMS[curve.norm]} ").removesuffix("/255")
+    return f"{low}\N{EN DASH}{high}"
+
+
+def curve(found: Curve) -> str:
+    """The headlines of a curve in one line: "half-distortion in L2 0.97 (0.8 to 1.1), median eps L2 0.95"."""
+    interval = half_interval(found)
+    return (
+        f"half-distortion in {NORMS[found.norm]}: {reached(found.half_distortion, found.norm)}"
+        f"{f' ({interval})' if interval else ''}, median eps {reached(found.median, found.norm)}"
+    )
 
 
 def prepared(model: ModelEntry) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robustdml.files import content_hash, write_text
-from robustdml.results import MetricEntry, ModelEntry, Results, WorstCase
+from robustdml.results import Curve, MetricEntry, ModelEntry, Results, WorstCase
 
 from .. import text
 from ..index import Index
@@ -55,6 +55,7 @@ def card_data(index: Index, model: ModelEntry) -> dict[str, object]:
         "data": results.dataset.model_dump(mode="json"),
         "threat_model": _threat(index, model),
         "worst_cases": [item.model_dump(mode="json", exclude={"hits", "model"}) for item in worst_cases],
+        "curves": [curve.model_dump(mode="json", exclude={"model", "smallest"}) for curve in _curves(index, model)],
         "attacks": [
             {
                 **entry.model_dump(mode="json", exclude={"citations"}),
@@ -122,6 +123,7 @@ def card_markdown(index: Index, model: ModelEntry) -> str:
         *table(("Condition", *heads), [_measured(metrics, item) for item in own if item.condition != "attack"]),
         "",
         *(f"- {escape(metric.title)}: {escape(metric.description)}." for metric in metrics),
+        *(f"- Smallest eps that breaks a query: {escape(text.curve(curve))}." for curve in _curves(index, model)),
         "",
         "## Attacks",
         "",
@@ -177,6 +179,12 @@ def _worst_cases(index: Index, model: ModelEntry) -> list[WorstCase]:
     if index.results.invalid(model.name):
         return []
     return [index.worst[key] for budget in index.budgets if (key := (model.name, budget)) in index.worst]
+
+
+def _curves(index: Index, model: ModelEntry) -> list[Curve]:
+    if index.results.invalid(model.name):
+        return []
+    return [curve for curve in index.results.curves if curve.model == model.name]
 
 
 def _headline_first(index: Index) -> list[MetricEntry]:

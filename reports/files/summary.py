@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robustdml.results import Flag, ModelEntry, Results, WorstCase
+from robustdml.results import Curve, Flag, ModelEntry, Results, WorstCase
 
 from .. import text
 from ..index import Index
@@ -36,6 +36,8 @@ def markdown_summary(results: Results, missed: Sequence[Violation] | None = None
         f"chance {text.fraction(dataset.chance)}; 95 % intervals from a bootstrap over classes. "
         "NMI and π ratio are of the clean gallery. Worst case: each query under the attack that hurts it most.",
     ]
+    if results.curves:
+        lines += ["", *_listed([_curve(results, curve) for curve in results.curves])]
     if missed is not None:
         lines += ["", "**Thresholds:** " + (f"{len(missed)} missed" if missed else "all reached"), ""]
         lines += _listed([escape(violation.sentence) for violation in missed])
@@ -52,6 +54,12 @@ def markdown_summary(results: Results, missed: Sequence[Violation] | None = None
         f"fingerprint {escape(results.fingerprint)}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _curve(results: Results, curve: Curve) -> str:
+    invalid = results.invalid(curve.model)
+    found = f"invalid: {escape(invalid.title)}" if invalid else escape(text.curve(curve))
+    return f"{escape(text.shortened(curve.model, _NAME))}: {found}"
 
 
 def _worst_head(index: Index) -> str:

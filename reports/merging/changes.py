@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,9 @@ from .. import text
 from ..index import Index
 from ..measurements import Measurement, measurements
 from ..statistics import compare_all
+
+#: Searches do not tell sizes apart that are nearer to each other than this.
+_NEAR = 1.01
 
 Verdict = Literal["better", "worse", "unclear"]
 Measured = tuple[Measurement, ...]
@@ -55,6 +59,26 @@ class Change:
 
 
 @dataclass(frozen=True)
+class CurveChange:
+    """The curve of a model in one norm before and after; None where R@1 never fell so far.
+
+    Args:
+        norm: as it is named in results.
+        half: half-distortion before and after.
+        median: median eps before and after.
+        rose: queries that need a larger eps than before, by more than a hundredth; None where the queries are not the
+            same.
+        fell: queries that need a smaller one.
+    """
+
+    norm: str
+    half: tuple[float | None, float | None]
+    median: tuple[float | None, float | None]
+    rose: int | None
+    fell: int | None
+
+
+@dataclass(frozen=True)
 class ModelChanges:
     """One model before, and the one that it is compared with.
 
@@ -64,6 +88,7 @@ class ModelChanges:
         same_weights: whether they are the same by their hash.
         notes: what makes the comparison less than it seems.
         changes: clean first, then budget by budget the worst case and the attacks.
+        curves: those that both have.
     """
 
     before: str
@@ -71,6 +96,7 @@ class ModelChanges:
     same_weights: bool
     notes: tuple[str, ...]
     changes: tuple[Change, ...]
+    curves: tuple[CurveChange, ...] = ()
 
     def count(self, verdict: Verdict) -> int:
         """Conditions with a verdict."""
@@ -134,7 +160,8 @@ def compare_runs(before: str, after: str) -> RunChanges:
     for (one, two), own in zip(pairs, measured, strict=True):
         count = len(_shared(*own))
         same, notes = one.fingerprint == two.fingerprint, (*_prepared(one, two), *_notes(*own))
-        models.append(ModelChanges(one.name, two.name, same, notes, tuple(changes[:count])))
+        drawn = tuple(_curves(first, one.name, second, two.name, paired=unpaired is None))
+        models.append(ModelChanges(one.name, two.name, same, notes, tuple(changes[:count]), drawn))
         changes = changes[count:]
     shared = tuple(metric for metric in first.dataset.metrics if metric.name in names)
     return RunChanges(before, after, first.dataset.headline_metric, shared, unpaired, tuple(models), unmatched)
@@ -197,6 +224,26 @@ def _notes(ours: Measured, theirs: Measured) -> Iterator[str]:
                 f"only judged {where}: {text.named(alone)}; "
                 "the worst cases are over different attacks, so that their difference may come from that alone"
             )
+
+
+def _curves(first: Results, ours: str, second: Results, theirs: str, *, paired: bool) -> Iterator[CurveChange]:
+    after = {curve.norm: curve for curve in second.curves if curve.model == theirs}
+    for one in first.curves:
+        if one.model == ours and one.norm in after:
+            two = after[one.norm]
+            pairs = [_sizes(*sizes) for sizes in zip(one.smallest, two.smallest, strict=True)] if paired else []
+            yield CurveChange(
+                norm=one.norm,
+                half=(one.half_distortion, two.half_distortion),
+                median=(one.median, two.median),
+                rose=sum(new > old * _NEAR for old, new in pairs) if paired else None,
+                fell=sum(old > new * _NEAR for old, new in pairs) if paired else None,
+            )
+
+
+def _sizes(before: float | None, after: float | None) -> tuple[float, float]:
+    """What nothing breaks needs more than any other."""
+    return math.inf if before is None else before, math.inf if after is None else after
 
 
 def _judge_by_test(pairs: Sequence[tuple[Measurement, Measurement]]) -> list[Change]:

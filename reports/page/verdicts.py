@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from robustdml.results import ModelEntry, Score, WorstCase
-from robustdml.threat import ThreatModel
+from robustdml.threat import NORMS, ThreatModel
 
 from .. import text
 from ..index import ANY_SIZE, Index
@@ -46,6 +46,16 @@ class Rank:
 
 
 @dataclass(frozen=True)
+class Half:
+    """The half-distortion of a model in one norm, its interval, and the median eps."""
+
+    norm: str
+    size: str
+    interval: str
+    median: str
+
+
+@dataclass(frozen=True)
 class Verdict:
     """One model in a few numbers; ``worst`` is None where no attack with a budget ran to its end."""
 
@@ -54,6 +64,8 @@ class Verdict:
     clean_interval: str
     clean_bar: Bar
     worst: Worst | None
+    #: One for each norm in which a curve was measured.
+    halves: tuple[Half, ...]
     #: None where fewer than two models can be compared.
     rank: Rank | None
     collapsed: bool
@@ -197,6 +209,16 @@ def _verdict(index: Index, model: ModelEntry, ranking: Ranking) -> Verdict:
         clean_interval=text.interval(model.clean),
         clean_bar=_bar(model.clean, chance),
         worst=None if worst is None else _worst(worst, chance),
+        halves=tuple(
+            Half(
+                NORMS[curve.norm],
+                text.reached(curve.half_distortion, curve.norm),
+                text.half_interval(curve),
+                text.reached(curve.median, curve.norm),
+            )
+            for curve in index.results.curves
+            if curve.model == model.name and invalid is None
+        ),
         rank=Rank(ranking.ranks[model.name], ranking.sharing(model.name)) if ranked else None,
         collapsed=model.health.collapsed,
         effective_rank=f"{model.health.effective_rank:.1f} of {model.embedding_dim}",

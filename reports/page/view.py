@@ -13,6 +13,7 @@ from robustdml.threat import NORMS, ThreatModel
 from .. import text
 from ..index import ANY_SIZE, Index
 from .charts import CHART_SECTIONS
+from .curves import curves_section
 from .data import data_section
 from .examples import examples_section
 from .flags import flags_section
@@ -28,6 +29,7 @@ SECTIONS: tuple[Builder, ...] = (
     flags_section,
     tables_section,
     stages_section,
+    curves_section,
     *CHART_SECTIONS,
     published_measures_section,
     examples_section,

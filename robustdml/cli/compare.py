@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from robustdml.printable import plain
+from robustdml.threat import NORMS, format_size
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from robustdml.reports import Change, ModelChanges, RunChanges
+    from robustdml.reports import Change, CurveChange, ModelChanges, RunChanges
     from robustdml.results import Score
 
 _SIGNS = {"better": "+ better", "worse": "- worse", "unclear": "no clear difference"}
@@ -51,6 +53,7 @@ def _data(changes: RunChanges) -> dict[str, object]:
                 "same_weights": model.same_weights,
                 "notes": list(model.notes),
                 "changes": [_change_data(change) for change in model.changes],
+                "curves": [asdict(curve) for curve in model.curves],
             }
             for model in changes.models
         ],
@@ -88,6 +91,8 @@ def _print(changes: RunChanges) -> None:
         how = f"No test, as {changes.unpaired}: a difference counts where the 95 % intervals do not overlap."
     for model in changes.models:
         _print_model(console, changes, model)
+        for curve in model.curves:
+            say(_curve_line(curve))
         better, worse, unclear = (model.count(verdict) for verdict in ("better", "worse", "unclear"))
         say(f"{changes.metric.title}: {better} better, {worse} worse, {unclear} not clearly different.")
         if model.same_weights:
@@ -98,6 +103,16 @@ def _print(changes: RunChanges) -> None:
     if changes.unmatched:
         say(f"Not in both runs: {', '.join(map(plain, changes.unmatched))}.")
     say(how)
+
+
+def _curve_line(curve: CurveChange) -> str:
+    def pair(sizes: tuple[float | None, float | None]) -> str:
+        return " -> ".join("not reached" if size is None else format_size(size, curve.norm) for size in sizes)
+
+    line = f"{NORMS[curve.norm]}: half-distortion {pair(curve.half)}, median eps {pair(curve.median)}"
+    return (
+        line if curve.rose is None else f"{line}; {curve.rose} queries need a larger eps, {curve.fell} a smaller one."
+    )
 
 
 def _tests(changes: RunChanges) -> int:

@@ -12,6 +12,7 @@ from .chart import Chart
 from .classes import classes_chart
 from .clean_and_worst import clean_and_worst_chart
 from .cost import cost_chart
+from .curves import curves_chart
 from .maps import maps_chart
 from .natural import natural_chart
 from .over_eps import over_eps_chart
@@ -31,6 +32,7 @@ def _section(title: str, chart_of: Callable[[Index], Chart | None]) -> Builder:
 #: In the order of the page, with what the navigation calls them.
 CHART_SECTIONS: tuple[Builder, ...] = (
     _section("Over eps", over_eps_chart),
+    _section("Every eps", curves_chart),
     _section("Certified", certified_chart),
     _section("Attacks", under_attacks_chart),
     _section("Clean and worst", clean_and_worst_chart),
