@@ -45,9 +45,15 @@ _PUBLISHED = (
 def _profile(name: str, *, compat: bool) -> tuple[str, ...]:
     """The attacks of a published score; with ``compat``, with the faults of the published code."""
     profile = PROFILES[name]
-    loop = f"eps={profile.eps!r}, steps={profile.steps}, step={profile.step!r}, start=0, best=false"
-    faulty = {"ltm", "gtm"} if compat else set()
-    return tuple(f"{attack}({loop}{', compat=robrank' if attack in faulty else ''})" for attack in ERS_ATTACKS)
+
+    def spec(attack: str, steps: int = profile.steps, more: str = "") -> str:
+        return f"{attack}(eps={profile.eps!r}, steps={steps}, step={profile.step!r}, start=0, best=false{more})"
+
+    if not compat:
+        return tuple(map(spec, ERS_ATTACKS))
+    faulty = {attack: spec(attack, more=", compat=robrank") for attack in ("ltm", "gtm")} | {"es": spec("es_robrank")}
+    # The shift that it reports is that before the last step.
+    return (*(faulty.get(attack, spec(attack)) for attack in ERS_ATTACKS), spec("es_robrank", profile.steps - 1))
 
 
 #: What each suite runs, in order. A changed suite is a changed claim: changes go into the CHANGELOG.

@@ -382,7 +382,7 @@ class Ers(_Record):
     model: str
     #: The profile of attacks, such as ``robrank-224``.
     profile: str
-    #: Whether GTM and LTM follow RobRank's published code, faults included, instead of their definitions.
+    #: Whether GTM, LTM and ES follow RobRank's published code, faults included, instead of their definitions.
     compat: bool
     #: The ten measured terms as they are published: percentages in [0, 100], a cosine (``tma``), a distance (``es_d``).
     terms: dict[str, float]

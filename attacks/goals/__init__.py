@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .candidate import CAMinus, CAPlus, Hub
-from .first_hit import ES, FOA, GTM, GTT, LTM, TMA
+from .first_hit import ES, FOA, GTM, GTT, LTM, TMA, ESRobRank
 from .query import QAMinus, QAPlus, SPQAMinus, SPQAPlus
 from .rivals import ClassMargin, ItemMargin
 from .targeted import MTAX, STAX, Unadversarial
@@ -21,7 +21,23 @@ if TYPE_CHECKING:
 
 _CLASSES: tuple[type[Goal], ...] = (
     *(Shift, Margin, NearestNegative, STAX, MTAX, Untargeted, ItemMargin, ClassMargin),
-    *(QAPlus, QAMinus, SPQAPlus, SPQAMinus, TMA, ES, LTM, GTM, GTT, FOA, CAPlus, CAMinus, Hub, Unadversarial),
+    *(
+        QAPlus,
+        QAMinus,
+        SPQAPlus,
+        SPQAMinus,
+        TMA,
+        ES,
+        ESRobRank,
+        LTM,
+        GTM,
+        GTT,
+        FOA,
+        CAPlus,
+        CAMinus,
+        Hub,
+        Unadversarial,
+    ),
 )
 
 #: Every goal, by its word in specs; building one needs no argument.

@@ -67,6 +67,22 @@ class ES(PlainGoal):
         return lambda embeddings: ((embeddings - origin).square().sum(1) + 1e-12).sqrt()
 
 
+@dataclass(frozen=True)
+class ESRobRank(ES):
+    """`ES` from where RobRank's published code starts: in the direction of all ones, the same for every query.
+
+    A goal of its own, so that `ES` keeps its spec. That code reports as ES:D the shift before the last step, which
+    is that of an attack of one step less (see `robustdml.evaluation.analyses.ers`).
+    """
+
+    name = "es_robrank"
+
+    def objective(self, references: References, *, seed: int) -> Objective:
+        """The distance, 1e-6 added to every coordinate of the difference."""
+        clean = references.embeddings
+        return lambda embeddings: (embeddings - clean + 1e-6).square().sum(1).sqrt()
+
+
 def _check_compat(compat: str) -> None:
     if compat not in COMPAT:
         raise SpecError(f"compat={compat} is not known: {' or '.join(COMPAT)}")

@@ -163,6 +163,9 @@ FACTORIES: dict[str, AttackFactory] = {
         by_name_only="it is no attack",
     ),
     **{goal: _ranking(goal, effort=_STEPS) for goal in _RANKING},
+    "es_robrank": _ranking(
+        "es_robrank", effort=_STEPS, by_name_only="it is es as RobRank's code starts it, for its tables"
+    ),
     **{goal: _ranking(goal, effort=_ITEMS, side="gallery") for goal in ("ca_plus", "ca_minus")},
     "hub": _ranking("hub", changed={"items": 5}, effort=_STEPS, side="gallery"),
     "universal": _native(

@@ -19,6 +19,7 @@ QUERY_GOALS = [
     *[GOALS[name](candidates=m, balance=3.0) for name in ("spqa_plus", "spqa_minus") for m in (1, 5)],
     GOALS["tma"](),
     GOALS["es"](),
+    GOALS["es_robrank"](),
     GOALS["ltm"](),
     GOALS["ltm"](compat="robrank"),
     GOALS["gtm"](),
@@ -97,7 +98,7 @@ def large(make_references, own):
 
 
 @OWN
-@pytest.mark.parametrize("goal", [goal for goal in QUERY_GOALS if goal.name != "es"], ids=repr)
+@pytest.mark.parametrize("goal", [goal for goal in QUERY_GOALS if goal.name not in ("es", "es_robrank")], ids=repr)
 def test_values_are_those_of_the_definition(make_references, goal, own):
     references = make_references(own=own, classes=4, per_class=6)
     points = attacked(references)
@@ -146,7 +147,7 @@ def test_candidates_are_drawn_from_where_the_papers_draw_them(make_references, g
     for seed in range(30):
         rows = goal.target_rows(references, seed=seed)
         if rows is None:
-            assert goal.name in ("es", "ltm")
+            assert goal.name in ("es", "es_robrank", "ltm")
             return
         for row, aimed in enumerate(rows.tolist()):
             plain = Plain(references, row)
@@ -282,12 +283,14 @@ def test_more_candidates_than_there_are_items_are_refused(make_references):
 @pytest.mark.parametrize("compat", ["", "-compat"])
 def test_profiles_are_the_published_loop(profile, compat):
     attacks = [build_attack(spec, 0.5) for spec in SUITES[profile + compat]]
-    assert [attack.goal.name for attack in attacks] == list(ERS_ATTACKS)
+    expected = [{"es": "es_robrank"}.get(name, name) if compat else name for name in ERS_ATTACKS]
+    assert [attack.goal.name for attack in attacks] == [*expected, *(["es_robrank"] if compat else [])]
+    assert [attack.steps for attack in attacks] == [32] * 9 + ([31] if compat else [])
     levels = 77 if profile == "robrank-28" else 8
     for attack in attacks:
         assert attack.eps == levels / 255
         assert attack.step * attack.eps == pytest.approx(3 / 255)
-        assert (attack.steps, attack.start, attack.best) == (32, 0, False)
+        assert (attack.start, attack.best) == (0, False)
         assert getattr(attack.goal, "candidates", 1) == 1
         assert getattr(attack.goal, "compat", "off") == ("robrank" if compat else "off") or attack.goal.name not in (
             "ltm",
@@ -304,3 +307,47 @@ def test_the_published_loop_raises_the_value(world, spec):
     with torch.no_grad():
         before, after = value(world.references.embeddings), value(world.model(attack(*world.all, seed=3)))
     assert after.mean() > before.mean() + 0.2 * before.mean().abs().clamp_min(0.02)
+
+
+def robrank_es(model, images, eps, alpha, steps):
+    """RobRank's published loop: the shift that it reports is measured before the last step (1.4845 for 1.4983)."""
+    with torch.no_grad():
+        clean = model(images)
+    current, reported = images.clone(), None
+    for _ in range(steps):
+        current = current.detach().requires_grad_()
+        shift = F.pairwise_distance(model(current), clean)
+        (gradient,) = torch.autograd.grad(shift.sum(), current)
+        reported = shift.detach()
+        moved = current.detach() + alpha * gradient.sign()
+        current = moved.clamp(images - eps, images + eps).clamp(0, 1)
+    return current.detach(), reported
+
+
+def test_es_as_robrank_s_code_runs_it_and_the_shift_that_it_reports(world):
+    model, images, references = world.all
+    eps, alpha = 8 / 255, 3 / 255
+    for steps in (1, 2, 5):
+        last, reported = robrank_es(model, images, eps, alpha, steps)
+        ours = build_attack(f"es_robrank(steps={steps}, step={alpha / eps!r}, start=0, best=false)", eps)
+        # A sign may fall the other way where a gradient is next to nothing.
+        assert (ours(*world.all, seed=0) - last).abs().gt(1e-6).float().mean() < 0.01
+        if steps > 1:
+            before = build_attack(f"es_robrank(steps={steps - 1}, step={alpha / eps!r}, start=0, best=false)", eps)
+            with torch.no_grad():
+                shift = (model(before(*world.all, seed=0)) - references.embeddings).norm(dim=1)
+            torch.testing.assert_close(shift, reported, rtol=2e-3, atol=1e-4)
+    with torch.no_grad():
+        after = (model(last) - references.embeddings).norm(dim=1)
+    assert (after > reported).float().mean() > 0.5
+
+
+def test_the_compat_profile_has_es_at_its_last_step_and_at_the_one_before():
+    specs = SUITES["robrank-224-compat"]
+    assert [spec.partition("(")[0] for spec in specs] == [
+        "ca_plus", "ca_minus", "qa_plus", "qa_minus", "tma", "es_robrank", "ltm", "gtm", "gtt", "es_robrank",
+    ]  # fmt: skip
+    assert "steps=32" in specs[5]
+    assert "steps=31" in specs[-1]
+    assert not any("robrank" in spec for spec in SUITES["robrank-224"])
+    assert not any(spec.startswith("es_robrank") for spec in SUITES["all"])

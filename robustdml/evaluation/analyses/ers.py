@@ -30,6 +30,11 @@ _SOURCES: Mapping[str, tuple[str, str | None, float]] = {
 }
 
 
+#: RobRank's code reports as ES:D the shift before the last step, and as ES:R the recall after it.
+_BEFORE = "es, one step less"
+_COMPAT_SOURCES: Mapping[str, tuple[str, str | None, float]] = {"es_d": (_BEFORE, "embedding_shift", 1.0)}
+
+
 def normalised(terms: Mapping[str, float]) -> dict[str, float]:
     """The terms on one scale, 0 for a model that is broken and 100 for one that is untouched.
 
@@ -77,17 +82,19 @@ def ers_records(models: Sequence[ModelEntry], attacks: Sequence[AttackEntry], ce
 def _record(
     model: ModelEntry, name: str, profile: Profile, compat: bool, attacks: Sequence[AttackEntry], cells: Sequence[Cell]
 ) -> Iterator[Ers]:
-    specs = {entry.spec: entry.goal for entry in attacks if _belongs(entry, profile, compat)}
+    keys = {entry.spec: _key(entry, profile, compat) for entry in attacks}
+    specs = {spec: key for spec, key in keys.items() if key}
     judged = {
         specs[cell.attack]: cell
         for cell in cells
         if cell.attack in specs and cell.score and cell.threat.channels is None
         if math.isclose(cell.threat.eps or 0.0, profile.eps)
     }
-    if set(judged) != set(ERS_ATTACKS):
+    sources = {**_SOURCES, **(_COMPAT_SOURCES if compat else {})}
+    if set(judged) != {attack for attack, _, _ in sources.values()}:
         return
     terms = {}
-    for term, (attack, measure, factor) in _SOURCES.items():
+    for term, (attack, measure, factor) in sources.items():
         cell = judged[attack]
         recall = cell.score.metrics.recall_at_1 if cell.score else math.nan  # every judged cell has a score
         terms[term] = factor * (recall if measure is None else cell.measures[measure])
@@ -103,16 +110,24 @@ def _record(
     )
 
 
-def _belongs(entry: AttackEntry, profile: Profile, compat: bool) -> bool:
-    """Whether an attack is the one of its kind in the profile, run as the profile says."""
-    if entry.library != "robustdml" or entry.kind not in ERS_ATTACKS:
-        return False
-    wanted: dict[str, object] = {"steps": profile.steps, "start": 0, "best": False, "candidates": 1}
+def _key(entry: AttackEntry, profile: Profile, compat: bool) -> str | None:
+    """What an attack is in the profile, run as the profile says; None where it is no part of it."""
+    kinds = {attack: attack for attack in ERS_ATTACKS}
+    if compat:
+        del kinds["es"]
+        kinds["es_robrank"] = "es"
+    if entry.library != "robustdml" or entry.kind not in kinds:
+        return None
+    key, steps = kinds[entry.kind], profile.steps
+    if entry.kind == "es_robrank" and entry.params.get("steps") == steps - 1:
+        key, steps = _BEFORE, steps - 1
+    wanted: dict[str, object] = {"steps": steps, "start": 0, "best": False, "candidates": 1}
     if entry.kind in {"ltm", "gtm"}:
         wanted["compat"] = "robrank" if compat else "off"
     step = entry.params.get("step")
-    return (
+    runs_so = (
         isinstance(step, float)
         and math.isclose(step, profile.step)
         and all(entry.params.get(name, value) == value for name, value in wanted.items())
     )
+    return key if runs_so else None
