@@ -2,9 +2,9 @@
 
     python experiments/stages.py st=runs/st mdprop=runs/mdprop [--data digits] [--eps 8/255] [--queries 64]
 
-Each stage of the cascade is run on every query, as an attack by itself and with the same random draws. A query holds
-that no stage breaks. What that costs is told twice: of attacks that leave a query alone once it is broken, as the
-stages do, and of attacks that make all their steps (which breaks the same, but for other random draws).
+Each stage of the cascade that follows gradients is run on every query, as an attack by itself and with the same random
+draws. A query holds that no stage breaks. What that costs is told twice: of attacks that leave a query alone once it is
+broken, as the stages do, and of attacks that make all their steps (which breaks the same, but for other random draws).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main(models: tuple[str, ...], data: str, root: Path | None, eps: str, querie
     """Measure, and print the table."""
     dataset, cascade = load_dataset(data, root), build_attack("cascade", parse_eps(eps))
     assert isinstance(cascade, StagedAttack), "the cascade has stages"
-    alone = [stage.attack for stage in cascade.stages]
+    alone = [stage.attack for stage in cascade.stages if not stage.sample]
     to_the_end = [replace(attack, stop=False) for attack in alone if isinstance(attack, Momentum)]
     heads = ["model", "R@1, cascade", "R@1, each stage on all", "verdicts that differ", "gradients a query: cascade"]
     print(f"| {' | '.join([*heads, 'each stage on all', 'each stage on all, to its last step'])} |")

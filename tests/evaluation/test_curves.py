@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from squares import QUIET, FakeAttack, SmallNet, make_dataset
 
 from robustdml.attacks import build_suite
+from robustdml.cli.main import main
 from robustdml.evaluation import assemble, evaluate
 from robustdml.evaluation.analyses.curves import CURVE_BUDGETS, local_optimality
 from robustdml.evaluation.plan import Plan
@@ -160,6 +162,28 @@ def test_an_edited_curve_is_refused(run, tmp_path, change, sentence):
     edited.save(tmp_path)
     with pytest.raises(Exception, match=sentence):
         Results.load(tmp_path)
+
+
+@pytest.mark.parametrize("norms", ["l3", "linf,l0", ""])
+def test_there_are_no_curves_in_other_norms(norms):
+    shown = CliRunner().invoke(main, ["evaluate", "none", "--data", "digits", "--out", "none", "--curve", norms])
+    assert shown.exit_code == 2
+    assert "is no norm of curves: write one or more of linf, l2, l1" in " ".join(shown.output.split())
+
+
+@pytest.mark.slow
+def test_the_command_searches_where_it_is_asked_to(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text("import torch\n\ndef net():\n    return torch.nn.Flatten()\n")
+    monkeypatch.chdir(tmp_path)
+    asked = (
+        "evaluate mine:net --data digits --max-queries 6 --attacks noise --effort quick --curve l2 --quiet --out run"
+    )
+    shown = CliRunner().invoke(main, asked.split(), catch_exceptions=False)
+    assert shown.exit_code == 0, shown.output
+    (curve,) = Results.load(tmp_path / "run").curves
+    assert (curve.norm, curve.model) == ("l2", "net")
+    assert f"L2 {curve.half_distortion:.4g}" in shown.output
+    assert curve.attack.startswith("bisection(steps=10, rounds=10, items=0")
 
 
 def test_a_budget_at_which_something_lies_counts_as_broken(run):
