@@ -59,13 +59,13 @@ def reproduce(
         raise SpecError(f"--seeds {seeds} must be different whole numbers, such as 0,1,2")
     from robustdml.config import RunOptions
     from robustdml.papers import reproduce as run
-    from robustdml.papers.reproduce import TABLE_FILE, table
+    from robustdml.papers.reproduce import TABLE_FILE, folder_of, table
 
     options = RunOptions(device=device, progress=not quiet)
     seeds_read = [int(part) for part in numbers]
     found = run(wanted, root, out, seeds=seeds_read, max_queries=max_queries, small=miniature, options=options)
     click.echo(table(wanted, found, small=miniature))
-    click.echo(f"Table: {out / wanted.name / TABLE_FILE}")
+    click.echo(f"Table: {folder_of(wanted, out, small=miniature) / TABLE_FILE}")
 
 
 def _list(rows: list[Row], out: Path) -> None:

@@ -92,7 +92,7 @@ def reproduce(
     Args:
         row: of the paper.
         root: the folder of its data set.
-        out: the folder of the paper; the row has its own in it.
+        out: the folder of the paper; the row has its own in it, and so has its miniature.
         seeds: a training each.
         max_queries: attack a class-stratified sample; None takes all, as the paper does.
         small: see `miniature`; the counts of the data set are not checked, and few queries are attacked.
@@ -109,7 +109,7 @@ def reproduce(
     if not Path(root).is_dir():
         raise DataError(f"the folder '{root}' does not exist, or is a file: {fetch}")
     dataset = load(Path(root), verify=not small)
-    folder, found = Path(out) / row.name, list[Results]()
+    folder, found = folder_of(row, out, small=small), list[Results]()
     for seed in seeds:
         config = replace(miniature(row.config) if small else row.config, seed=seed)
         find_backbone(config.backbone).named_weights(config.weights or False)
@@ -134,13 +134,18 @@ def reproduce(
     return outcomes
 
 
-def read_outcomes(out: str | Path, row: Row) -> list[Outcome]:
-    """What `reproduce` wrote of a row; nothing where it was not run.
+def folder_of(row: Row, out: str | Path, *, small: bool = False) -> Path:
+    """The folder of a row, or of its miniature, whose figures must not be taken for it."""
+    return Path(out) / f"{row.name}{'-miniature' if small else ''}"
+
+
+def read_outcomes(out: str | Path, row: Row, *, small: bool = False) -> list[Outcome]:
+    """What `reproduce` wrote of a row, or of its miniature; nothing where it was not run.
 
     Raises:
         RunFolderError: the file is damaged.
     """
-    path = Path(out) / row.name / OUTCOMES_FILE
+    path = folder_of(row, out, small=small) / OUTCOMES_FILE
     if not path.is_file():
         return []
     try:
@@ -232,8 +237,8 @@ def written(value: float | None, of: Outcome, spread: float | None = None) -> st
     """A figure in the paper's form, or a dash."""
     if value is None:
         return "—"
-    text = f"{value:.3f}" if of.metric == "pi_ratio" else f"{value:.2f}"
-    return text if spread is None else f"{text} ± {spread:.2f}"
+    digits = 3 if of.metric == "pi_ratio" else 2
+    return f"{value:.{digits}f}" if spread is None else f"{value:.{digits}f} ± {spread:.{digits}f}"
 
 
 def ours_written(found: Outcome) -> str:

@@ -93,17 +93,19 @@ def check(name: str, layout: str, tmp_path: Path) -> None:
         assert 0 <= each.low <= each.ours <= each.high <= 100
         assert each.published == row.published.get(protocol, {}).get("recall_at_1")
     assert by_key["standard", "recall_at_1"].ours <= by_key["clean", "recall_at_1"].ours
-    table = (tmp_path / "out" / name / "reproduction.md").read_text()
+    folder = tmp_path / "out" / f"{name}-miniature"
+    table = (folder / "reproduction.md").read_text()
     for each in found:
         if each.published is not None:
             assert f"{each.published:.2f}" in table or f"{each.published:.3f}" in table
-    assert read_outcomes(tmp_path / "out", row) == found
-    about = json.loads((tmp_path / "out" / name / "seed-0" / "model" / "model.json").read_text())["training"]
+    assert read_outcomes(tmp_path / "out", row, small=True) == found
+    assert read_outcomes(tmp_path / "out", row) == []  # a miniature is not taken for the row
+    about = json.loads((folder / "seed-0" / "model" / "model.json").read_text())["training"]
     assert (about["loss"], about["method"], about["arithmetic"]) == (
         LOSSES[row.loss], row.method, row.config.arithmetic
     )  # fmt: skip
     assert (about["targets"], about["crop_scale"], about["validation_classes"]) == (row.targets or 5, 0.08, 0)
-    page = (tmp_path / "out" / name / "seed-0" / "report" / "report.html").read_text()
+    page = (folder / "seed-0" / "report" / "report.html").read_text()
     assert "0.01/normalised (0.584, 0.571, 0.574 of 255)" in page
 
 
