@@ -110,9 +110,14 @@ def parse_eps_list(text: str) -> tuple[float, ...]:
 
 
 def format_eps(eps: float) -> str:
-    """Write a budget as grey levels where it is a whole number of them: ``"8/255"``, else as a decimal."""
+    """Write a budget as grey levels where it is a whole number of them: ``"8/255"``, else as a decimal.
+
+    Below two grey levels quarters are written so, too: ``"0.25/255"``.
+    """
     levels = eps * 255
-    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 else f"{eps:g}"
+    parts = 4 if levels < 2 else 1
+    nearest = round(levels * parts) / parts
+    return f"{nearest:g}/255" if abs(levels - nearest) < 1e-6 else f"{eps:g}"
 
 
 def format_size(size: float, norm: str) -> str:

@@ -59,7 +59,16 @@ def test_parse_eps_list_refuses_one_bad_part():
 
 @pytest.mark.parametrize(
     ("eps", "text"),
-    [(8 / 255, "8/255"), (1 / 255, "1/255"), (1.0, "255/255"), (0.03, "0.03"), (0.5 / 255, "0.00196078"), (0.5, "0.5")],
+    [
+        (8 / 255, "8/255"),
+        (1 / 255, "1/255"),
+        (1.0, "255/255"),
+        (0.03, "0.03"),
+        (0.5 / 255, "0.5/255"),
+        (1.25 / 255, "1.25/255"),
+        (2.5 / 255, "0.00980392"),
+        (0.5, "0.5"),
+    ],
 )
 def test_format_eps_writes_grey_levels_where_they_are_whole(eps, text):
     assert format_eps(eps) == text

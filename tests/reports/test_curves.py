@@ -66,6 +66,8 @@ def written(size, norm):
 
 def test_the_page_has_every_number_of_the_curves(drawn, tmp_path, parse):
     page = parse(render_report(drawn, tmp_path))
+    heads = [head.text for head in page.one("curves-1").all("th")[4:11]]
+    assert heads == [f"R@1 at {level:g}/255" for level in LEVELS]
     for number, norm in enumerate(("linf", "l2"), start=1):
         rows = [
             [cell.text for cell in row.all("th") + row.all("td")] for row in page.one(f"curves-{number}").all("tr")[1:]
