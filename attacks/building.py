@@ -119,14 +119,12 @@ def _with_budget(make: Callable[[float], Attack], threat: ThreatModel) -> Attack
     assert threat.eps is not None
     if threat.channels is None:
         return make(threat.eps)
-    from robustdml.contracts import StagedAttack  # torch is not needed to list attacks
-
-    from .native.per_channel import PerChannel, StagedPerChannel
+    from .native.per_channel import per_channel  # torch is not needed to list attacks
 
     attack = make(min(threat.channels))
     if attack.threat != ThreatModel(min(threat.channels)):  # one with a budget of its own
         return attack
-    return StagedPerChannel(attack, threat) if isinstance(attack, StagedAttack) else PerChannel(attack, threat)
+    return per_channel(attack, threat)
 
 
 def _budget(text: str, factory: AttackFactory, params: Mapping[str, object], threat: ThreatModel) -> ThreatModel | None:

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from robustdml.contracts import (
+    AdaptableAttack,
     Attack,
+    Doubts,
     FittedAttack,
     IdentifiedAttack,
     References,
@@ -21,6 +23,9 @@ from robustdml.contracts import (
 from robustdml.errors import AttackSkipped
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
+
+from .straight_through import StraightThrough
+from .transfer import Transfer
 
 
 class _Clamped(torch.autograd.Function):
@@ -127,4 +132,26 @@ class StagedPerChannel(PerChannel):
     def stages(self) -> tuple[Stage, ...]:
         """See `robustdml.contracts.StagedAttack`."""
         assert isinstance(self.attack, StagedAttack)
-        return tuple(replace(stage, attack=PerChannel(stage.attack, self.threat)) for stage in self.attack.stages)
+        return tuple(replace(stage, attack=per_channel(stage.attack, self.threat)) for stage in self.attack.stages)
+
+
+@dataclass(frozen=True)
+class AdaptablePerChannel(StagedPerChannel):
+    """`StagedPerChannel` of an attack that goes other ways on models whose gradients cannot be trusted."""
+
+    def adapted(self, doubts: Doubts) -> StagedPerChannel:
+        """See `robustdml.contracts.AdaptableAttack`."""
+        assert isinstance(self.attack, AdaptableAttack)
+        return StagedPerChannel(self.attack.adapted(doubts), self.threat)
+
+
+def per_channel(attack: Attack, threat: ThreatModel) -> Attack:
+    """An attack with the smallest budget of the channels, made one with the whole budget.
+
+    What runs another attack on another model, or on this one with other gradients, runs it so itself.
+    """
+    if isinstance(attack, StraightThrough | Transfer):
+        return replace(attack, attack=per_channel(attack.attack, threat))
+    if isinstance(attack, AdaptableAttack):
+        return AdaptablePerChannel(attack, threat)
+    return StagedPerChannel(attack, threat) if isinstance(attack, StagedAttack) else PerChannel(attack, threat)

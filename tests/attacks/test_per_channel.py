@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -9,7 +11,7 @@ from torch.nn import functional as F
 
 from robustdml.attacks import build_attack, build_suite
 from robustdml.attacks.native.per_channel import PerChannel, StagedPerChannel
-from robustdml.contracts import Gallery, References, StagedAttack
+from robustdml.contracts import AdaptableAttack, Doubts, Gallery, References, StagedAttack
 from robustdml.errors import AttackSkipped, BudgetError
 from robustdml.threat import TOLERANCE, ThreatModel, parse_budget
 
@@ -114,6 +116,21 @@ def test_stages_have_the_budget_per_channel_too():
     assert isinstance(cascade, StagedAttack)
     assert {stage.attack.threat for stage in cascade.stages} == {THREAT}
     assert not isinstance(build_attack("mi", THREAT), StagedAttack)
+
+
+def test_models_whose_gradients_cannot_be_trusted_are_attacked_per_channel_too(world):
+    cascade = build_attack("cascade", THREAT)
+    assert isinstance(cascade, AdaptableAttack)
+    surrogate = copy.deepcopy(world.model)
+    doubts = Doubts(misled=True, straight=(False,), surrogates=(("other", surrogate),))
+    stages = cascade.adapted(doubts).stages
+    kinds = [stage.attack.entry().spec.partition("(")[0] for stage in stages]
+    assert kinds == ["mi", "straight", "transfer", "square"]
+    for stage in stages:
+        assert stage.attack.threat == THREAT
+        sent = stage.attack(*world.all, seed=2)
+        assert THREAT.allows(sent, world.images).all()
+        assert ((sent - world.images).abs().amax((0, 2, 3)) > 0.9 * torch.tensor(RADII)).all()
 
 
 @pytest.mark.parametrize("spec", ["universal", "qa_plus(candidates=1)", "minimum", "mi(norm=l2)", "mi(eps=4/255)"])
