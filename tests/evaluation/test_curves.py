@@ -12,7 +12,7 @@ from squares import QUIET, FakeAttack, SmallNet, make_dataset
 from robustdml.attacks import build_suite
 from robustdml.cli.main import main
 from robustdml.evaluation import assemble, evaluate
-from robustdml.evaluation.analyses.curves import CURVE_BUDGETS, local_optimality
+from robustdml.evaluation.analyses.curves import CURVE_BUDGETS, curves, local_optimality
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.store import CellKey, Store
 from robustdml.results import Results
@@ -63,6 +63,24 @@ def test_the_smallest_eps_is_that_of_all_images_which_break_the_query(run):
             by_hand.append((min(sizes) if sizes else None) if right[query] else 0.0)
         assert list(curve.smallest) == by_hand
         assert by_hand.count(0.0) == (~right).sum()
+
+
+def test_of_a_model_that_draws_at_random_the_images_of_the_search_alone_count(run):
+    out, results = run
+    records, clean = records_of(out, results), Store(out, Plan.load(out).fingerprint).read_model("net")[1]
+    spec = results.curves[0].attack
+    (own,) = (found for (attack, _), found in records.items() if attack == spec)
+    # An image of another attack that breaks the first query which held, by nothing.
+    other = next(key for key in records if key[0] != spec)
+    place = int(np.flatnonzero(np.array(results.curves[0].smallest) != 0)[0])
+    lucky = {**records[other].values, "recall_at_1": records[other].values["recall_at_1"].copy()}
+    lucky["recall_at_1"][place] = 0.0
+    norms = {name: values.copy() for name, values in records[other].norms.items()}
+    norms["linf"][place] = 1e-6
+    records = {**records, other: replace(records[other], values=lucky, norms=norms)}
+    plain, random = (curves("net", clean, records, results.attacks, seed=0, random=each)[0] for each in (False, True))
+    assert plain.smallest[place] == 1e-6
+    assert random.smallest[place] == own.norms["linf"][place] > 1e-6
 
 
 def test_r_at_1_falls_from_the_clean_one_and_is_the_worst_case_at_every_budget(run):
