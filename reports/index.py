@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from robustdml.results import Cell, EmbeddingMap, Example, MetricEntry, Results, WorstCase
 from robustdml.threat import ThreatModel, headline_eps
+
+if TYPE_CHECKING:
+    from .thresholds import Threshold
 
 #: What no budget binds, whatever the norm that it is measured in: such attacks stand together.
 ANY_SIZE = ThreatModel(None)
@@ -23,6 +28,7 @@ class Index:
         cells: by model name, attack spec and budget.
         worst: by model name and budget, except where every attack failed: such a worst case says nothing.
         attack_names: the short name of each attack spec.
+        bars: what the models were asked to reach.
     """
 
     results: Results
@@ -31,9 +37,10 @@ class Index:
     cells: dict[tuple[str, str, ThreatModel], Cell]
     worst: dict[tuple[str, ThreatModel], WorstCase]
     attack_names: dict[str, str]
+    bars: tuple[Threshold, ...] = ()
 
     @classmethod
-    def of(cls, results: Results) -> Index:
+    def of(cls, results: Results, bars: Sequence[Threshold] = ()) -> Index:
         """Index a whole run."""
         threats = [*(cell.threat for cell in results.cells), *(worst.threat for worst in results.worst)]
         found = set(map(_budget, threats))
@@ -54,6 +61,7 @@ class Index:
                 )
             },
             attack_names={attack.spec: attack.name for attack in results.attacks},
+            bars=tuple(bars),
         )
 
     @property

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from robustdml.results import Curve, ModelEntry, Score
-from robustdml.threat import NORMS, format_size
+from robustdml.threat import NORMS, ThreatModel, format_size
 
 ABSENT = "—"
 MINUS = "\N{MINUS SIGN}"
@@ -50,6 +51,34 @@ def difference(value: float) -> str:
 def p_value(value: float) -> str:
     """The p-value of a test, as an equation or a bound."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
+
+
+_LEVELS = {0.25: "a quarter of a grey level", 0.5: "half a grey level", 1.0: "one grey level"}
+
+
+def grey_levels(eps: float) -> str:
+    """A change of a pixel value in words: "half a grey level", "8 grey levels"."""
+    levels = round(255 * eps, 6)
+    return _LEVELS.get(levels, f"{levels:.3g} grey levels")
+
+
+def in_words(threat: ThreatModel, side: int) -> str:
+    """What a fixed budget allows, as the end of a sentence; ``side`` of the images in pixels."""
+    eps = threat.eps or 0.0
+    if threat.channels is not None:
+        return (
+            f"no pixel changes by more than {', '.join(map(grey_levels, threat.channels))} (of 255) in red, green, blue"
+        )
+    if threat.norm == "linf":
+        return f"no value of a pixel changes by more than {grey_levels(eps)} of 255"
+    if threat.norm == "l2":
+        return (
+            f"the changes of all pixel values have the length {eps:g} together, which is "
+            f"{grey_levels(eps / math.sqrt(3 * side**2))} of 255 each where they are spread evenly"
+        )
+    if threat.norm == "l1":
+        return f"the changes of all pixel values sum to {grey_levels(eps)} of 255 at most"
+    return f"at most {counted(round(eps), 'pixel')} of {count(side**2)} change, each as far as it can"
 
 
 def percent(value: float) -> str:

@@ -4,7 +4,8 @@ The form is ``WHAT[@EPS]:METRIC=NUMBER``. WHAT is ``clean``, ``worst`` (the wors
 spec of an attack; METRIC is one that the data set's protocol asks for, by its spelling or its title (``recall@1`` or
 ``R@1``, ``map@r``, ``mAP``); NUMBER is a share in [0, 1]. EPS is written as budgets are (``8/255``, or with its norm:
 ``l2 0.5``). Without it, the budget is the one that the report quotes first; an attack that has none of that norm is
-held to the bar at all of its budgets. Every model of the run must reach every bar.
+held to the bar at all of its budgets. Every model of the run must reach every bar. ``WHAT:METRIC=NUMBER at EPS`` says
+the same.
 """
 
 from __future__ import annotations
@@ -79,6 +80,9 @@ def parse_threshold(text: str) -> Threshold:
     left, equals, number = text.rpartition("=")
     what, colon, name = left.rpartition(":")
     what, name = what.strip(), name.strip().lower()
+    number, at, eps = number.partition(" at ")
+    if at:
+        what = f"{what}@{eps.strip()}"
     if not (equals and colon and what and name):
         raise SpecError(f"cannot read the threshold '{text}': {_FORM}")
     try:

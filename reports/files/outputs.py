@@ -59,7 +59,7 @@ def write_outputs(
     with open_runs(folders) as (results, home):
         place = (home if len(folders) == 1 else Path()) / REPORT_FILE
         missed = violations(results, thresholds)
-        written = write_text(Path(page) if page else place, render_report(results, home))
+        written = write_text(Path(page) if page else place, render_report(results, home, thresholds))
     others: list[Path] = []
     if markdown:
         others.append(write_text(Path(markdown), markdown_summary(results, missed if thresholds else None)))

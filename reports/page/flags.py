@@ -53,12 +53,14 @@ class FlagsView:
 
     Args:
         remedy: what to do about failures; empty where the run does not say.
+        alarming: whether there is more than notes.
     """
 
     groups: tuple[FlagGroup, ...]
     failed: tuple[Missing, ...]
     skipped: tuple[Missing, ...]
     remedy: str
+    alarming: bool
 
 
 def flags_section(index: Index, folder: Path) -> Section | None:
@@ -70,7 +72,8 @@ def flags_section(index: Index, folder: Path) -> Section | None:
     if not (groups or failed or skipped):
         return None
     remedy = repeated[0].remedy if repeated else ""
-    return Section("flags-title", "Flags", "flags.html.j2", FlagsView(groups, failed, skipped, remedy))
+    alarming = bool(failed) or any(group.grade != "note" for group in groups)
+    return Section("flags-title", "Flags", "flags.html.j2", FlagsView(groups, failed, skipped, remedy, alarming))
 
 
 def _groups(index: Index, flags: list[Flag]) -> tuple[FlagGroup, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from markupsafe import Markup
 
 from robustdml.results import Results
 
+from ..thresholds import Threshold
 from .view import build_page
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -19,15 +21,20 @@ TEMPLATES = Path(__file__).with_name("templates")
 _PLOTLY = "plotly-cartesian-4.1.1.min.js.gz"
 
 
-def render_report(results: Results, folder: str | Path) -> str:
+def render_report(results: Results, folder: str | Path, bars: Sequence[Threshold] = ()) -> str:
     """Render results into one HTML page, with the pictures of ``folder``; the same results give the same text.
+
+    Args:
+        results: of one run, or of several merged.
+        folder: the run folder.
+        bars: whether each model reaches them is said first.
 
     Raises:
         RunFolderError: a picture of the results is missing from the folder, or is none.
     """
     template = _environment().get_template("report.html.j2")
     return template.render(
-        page=build_page(results, Path(folder)),
+        page=build_page(results, Path(folder), bars),
         css=_verbatim("report.css"),
         charts_css=_verbatim("charts.css"),
         js=_verbatim("report.js"),

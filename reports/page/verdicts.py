@@ -10,6 +10,7 @@ from robustdml.threat import NORMS, ThreatModel
 
 from .. import text
 from ..index import ANY_SIZE, Index
+from ..thresholds import violations
 from .ranking_tables import Answers, Pair, Ranking, rank
 from .sections import Section
 
@@ -143,17 +144,64 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Sole:
+    """What is said of a model that stands alone.
+
+    Args:
+        at_chance: whether its worst case is no more than chance.
+        uncertain: whether the interval of its worst case begins there.
+        smaller: smaller budgets of the same norm, the largest first, and its worst case at each.
+    """
+
+    model: str
+    clean: str
+    recall: str
+    lost: str
+    at_chance: bool
+    uncertain: bool
+    smaller: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Whether a model reaches a bar; ``problems`` says why not."""
+
+    bar: str
+    model: str
+    passed: bool
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class FlagLine:
+    """A kind of flag in one line."""
+
+    title: str
+    slug: str
+    alarming: bool
+
+
+@dataclass(frozen=True)
 class Verdicts:
-    """What the section of verdicts prints; ``headline`` is None where nothing with a budget was attacked."""
+    """What the section of verdicts prints; ``headline`` is None where nothing with a budget was attacked.
+
+    Args:
+        allowed: what the headline budget allows, in words.
+        outcomes: each bar that was asked for, for each model.
+        sole: None unless there is one model, and it has a worst case.
+        flags: each kind once, the gravest first.
+    """
 
     headline: str | None
+    allowed: str
+    outcomes: tuple[Outcome, ...]
+    sole: Sole | None
     #: Whether attacks were run, if only such without a budget.
     attacked: bool
     chance: str
     verdicts: tuple[Verdict, ...]
     comparison: Comparison | None
-    #: The slugs of the flags, each once.
-    flags: tuple[str, ...]
+    flags: tuple[FlagLine, ...]
 
 
 def verdict_section(index: Index, folder: Path) -> Section:
@@ -162,13 +210,54 @@ def verdict_section(index: Index, folder: Path) -> Section:
     ranking = _ranking(index)
     data = Verdicts(
         headline=headline(index),
+        allowed=text.in_words(index.headline, results.dataset.image_size) if headline(index) and index.headline else "",
+        outcomes=_outcomes(index),
+        sole=_sole(index, ranking),
         attacked=bool(results.cells),
         chance=text.fraction(results.dataset.chance),
         verdicts=verdicts(index, ranking),
         comparison=compare(index, ranking),
-        flags=tuple(dict.fromkeys(flag.slug for flag in results.flags)),
+        flags=_flags(index),
     )
     return Section("verdict", "Verdict", "verdict.html.j2", data)
+
+
+def _flags(index: Index) -> tuple[FlagLine, ...]:
+    kinds = {flag.slug: flag for flag in reversed(index.results.flags)}
+    order = dict.fromkeys(flag.slug for flag in index.results.flags)
+    return tuple(FlagLine(kinds[slug].title or slug, slug, kinds[slug].grade != "note") for slug in order)
+
+
+def _outcomes(index: Index) -> tuple[Outcome, ...]:
+    missed = violations(index.results, index.bars)
+    return tuple(
+        Outcome(bar.text, model.name, not problems, problems)
+        for bar in index.bars
+        for model in index.results.models
+        for problems in [tuple(it.problem for it in missed if (it.model, it.threshold) == (model.name, bar))]
+    )
+
+
+def _sole(index: Index, ranking: Ranking) -> Sole | None:
+    model = index.results.models[0]
+    worst = _headline_worst(index, model.name) if model.name in ranking.order else None
+    if len(index.results.models) > 1 or worst is None:
+        return None
+    smaller = [
+        (budget.text, text.fraction(found.score.value))
+        for budget in reversed(index.budgets)
+        if budget.norm == worst.threat.norm and budget != ANY_SIZE and (budget.eps or 0.0) < (worst.threat.eps or 0.0)
+        if (found := index.worst.get((model.name, budget)))
+    ]
+    return Sole(
+        model=model.name,
+        clean=text.fraction(model.clean.value),
+        recall=text.fraction(worst.score.value),
+        lost=text.percent(1 - worst.relative_recall) if worst.relative_recall is not None else "",
+        at_chance=worst.score.value <= index.results.dataset.chance,
+        uncertain=worst.score.low <= index.results.dataset.chance,
+        smaller=tuple(smaller),
+    )
 
 
 def headline(index: Index) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from robustdml.threat import NORMS, ThreatModel
 
 from .. import text
 from ..index import ANY_SIZE, Index
+from ..thresholds import Threshold
 from .charts import CHART_SECTIONS
 from .curves import curves_section
 from .data import data_section
@@ -63,13 +65,13 @@ class Page:
     download: Download
 
 
-def build_page(results: Results, folder: Path) -> Page:
-    """Turn results into a page, with the pictures of ``folder``.
+def build_page(results: Results, folder: Path, bars: Sequence[Threshold] = ()) -> Page:
+    """Turn results into a page, with the pictures of ``folder`` and whether the models reach the bars.
 
     Raises:
         RunFolderError: a picture of the results is missing from the folder, or is none.
     """
-    index = Index.of(results)
+    index = Index.of(results, bars)
     return Page(
         subject=_subject(results.models),
         dataset=results.dataset.name,

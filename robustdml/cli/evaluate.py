@@ -100,7 +100,7 @@ def evaluate(
     from robustdml.config import RunOptions
     from robustdml.evaluation import build_panel, load_subjects
     from robustdml.evaluation import evaluate as run
-    from robustdml.reports import violations, write_report
+    from robustdml.reports import write_outputs
 
     # What is quick to refuse is refused before anything is loaded.
     thresholds = read_thresholds(fail_under)
@@ -126,8 +126,9 @@ def evaluate(
         options=RunOptions(device=device, progress=not quiet, save_images=save_images),
     )
     summarise(results)
-    click.echo(f"Report: {write_report(out)}")
-    end_below(violations(results, thresholds))
+    written = write_outputs([out], thresholds=thresholds)
+    click.echo(f"Report: {written.page}")
+    end_below(written.violations)
 
 
 def _searches(norms: str) -> list[str]:

@@ -18,12 +18,15 @@ BELOW = 3
 
 
 def fail_under_option(command: F) -> F:
-    """``--fail-under``, which may be given several times."""
+    """``--fail-under`` or ``--bar``, which may be given several times."""
     return click.option(
         "--fail-under",
+        "--bar",
+        "fail_under",
         multiple=True,
         metavar="WHAT[@EPS]:METRIC=NUMBER",
-        help="End with exit code 3 if a model is below, e.g. 'worst:recall@1=0.30'. WHAT: clean, worst or an attack; "
+        help="Say on the page whether each model reaches this, and end with exit code 3 if one does not, e.g. "
+        "'worst:recall@1=0.30' or 'worst:recall@1=0.3 at 1/255'. WHAT: clean, worst or an attack; "
         "METRIC: one of 'robustdml list metrics' that the data set asks for. Repeatable.",
     )(command)
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from described import with_recall
 
-from robustdml.reports import render_report
+from robustdml.flag_kinds import FLAG_KINDS
+from robustdml.reports import parse_threshold, render_report, violations
 from robustdml.reports.index import Index
 from robustdml.reports.page.ranking_tables import Answers, rank
 from robustdml.reports.page.verdicts import verdict_section
+from robustdml.reports.text import in_words
 from robustdml.results import Results, pack_hits
 from robustdml.threat import ThreatModel
 
@@ -211,3 +213,57 @@ def test_where_all_are_broken_the_verdict_points_to_the_smaller_eps_that_tells_t
 
 def test_a_model_that_is_above_chance_needs_no_smaller_eps(with_budgets):
     assert comparison(with_budgets({2: (800, 500), 8: (21, 0)})).smaller is None
+
+
+@pytest.mark.parametrize(
+    ("threat", "words"),
+    [
+        (ThreatModel(0.25 / 255), "changes by more than a quarter of a grey level of 255"),
+        (ThreatModel(0.5 / 255), "changes by more than half a grey level of 255"),
+        (ThreatModel(1 / 255), "changes by more than one grey level of 255"),
+        (ThreatModel(8 / 255), "changes by more than 8 grey levels of 255"),
+        (ThreatModel(0.5, "l2"), "have the length 0.5 together, which is 2.3 grey levels of 255 each"),
+        (ThreatModel(2.0, "l1"), "sum to 510 grey levels of 255 at most"),
+        (ThreatModel(12, "l0"), "at most 12 pixels of 1,024 change"),
+    ],
+)
+def test_a_budget_is_said_in_words(threat, words):
+    assert words in in_words(threat, 32)
+
+
+def test_a_model_alone_has_a_verdict_too(sample, tmp_path, parse):
+    results = sample(tmp_path, models=("only",), eventful=False)
+    page = parse(render_report(results, tmp_path))
+    verdict = page.all("section")[0].text
+    at = {worst.threat.eps: f"{worst.score.value:.3f}" for worst in results.worst}
+    clean = f"{results.models[0].clean.value:.3f}"
+    assert f"only has a worst-case R@1 of {at[8 / 255]}, of {clean} when nothing is attacked" in verdict
+    assert f"At smaller budgets it keeps {at[2 / 255]} at 2/255." in verdict
+    assert "At this budget no value of a pixel changes by more than 8 grey levels of 255." in verdict
+    assert "random ranking may" not in verdict
+
+
+def test_bars_are_said_first_for_each_model(results, tmp_path, parse):
+    bars = [parse_threshold("worst:recall@1=0.3 at 2/255"), parse_threshold("clean:recall@1=0.8")]
+    assert bars[0].what == "worst@2/255"
+    page = parse(render_report(results, tmp_path, bars))
+    lines = [item.text for item in page.one("bars").all("li")]
+    assert len(lines) == 6
+    missed = {(found.model, found.threshold.text): found.problem for found in violations(results, bars)}
+    assert missed
+    for line, (bar, model) in zip(lines, [(bar, model) for bar in bars for model in results.models], strict=True):
+        problem = missed.get((model.name, bar.text))
+        assert line.startswith(f"{'✗ fail' if problem else '✓ pass'} {model.name}: {bar.text}")
+        assert problem is None or problem in line
+    assert "pass" not in parse(render_report(results, tmp_path)).all("section")[0].text
+
+
+def test_notes_alone_alarm_nobody(sample, tmp_path, parse):
+    results = sample(tmp_path, eventful=False)
+    note, grave = FLAG_KINDS["sampled-queries"].flag("a sample"), FLAG_KINDS["gradient-masking"].flag("masked")
+    for flags, heading in (((note,), "To know about"), ((note, grave), "Before you believe")):
+        page = parse(render_report(results.model_copy(update={"flags": flags}), tmp_path))
+        assert page.one("flags-title").text == f"{heading} these numbers"
+        links = [link.text for link in page.all("section")[0].all("a")]
+        assert f"{heading} these numbers" in links
+        assert flags[-1].title in page.all("section")[0].text
