@@ -55,6 +55,8 @@ class MethodFacts:
     goals: tuple[text.Fact, ...]
     attacks: tuple[AttackRow, ...]
     record: tuple[text.Fact, ...]
+    #: Empty where it is not known.
+    command: str
     citations: str
 
 
@@ -75,6 +77,7 @@ def method_section(index: Index, folder: Path) -> Section:
         goals=_goals(results.attacks),
         attacks=tuple(_attack(attack) for attack in results.attacks),
         record=_record(results),
+        command=results.command,
         citations="\n\n".join(entry.strip() for entry in results.citations.values()),
     )
     return Section("method", "Method", "method.html.j2", data)

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from robustdml.cli.options import HomePath, data_options, read_data, run_options, skip_broken_option, source_options
+from robustdml.cli.options import (
+    HomePath,
+    command_line,
+    data_options,
+    read_data,
+    run_options,
+    skip_broken_option,
+    source_options,
+)
 from robustdml.cli.thresholds import check_metrics, end_below, fail_under_option, read_thresholds
 from robustdml.config import BRANCH_CHOICES, EFFORTS, BranchChoice, Effort
 from robustdml.errors import SpecError
@@ -123,7 +131,7 @@ def evaluate(
         attack_time_limit=attack_time_limit,
         skip_broken=skip_broken,
         leave_out_copies=leave_out_copies,
-        options=RunOptions(device=device, progress=not quiet, save_images=save_images),
+        options=RunOptions(device=device, progress=not quiet, command=command_line(), save_images=save_images),
     )
     summarise(results)
     written = write_outputs([out], thresholds=thresholds)

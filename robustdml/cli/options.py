@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from fractions import Fraction
 from functools import wraps
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+from click.core import ParameterSource
 
 from robustdml.launcher import is_first
 from robustdml.source_options import SourceOptions
@@ -29,6 +31,24 @@ class HomePath(click.Path):
         """See `click.ParamType.convert`."""
         text = str(value)
         return super().convert(str(Path(text).expanduser()) if text.startswith("~") else value, param, ctx)
+
+
+def command_line() -> str:
+    """The running command with all that was given to it, as a shell takes it."""
+    context = click.get_current_context()
+    words = ["robustdml", context.info_name or ""]
+    for parameter in context.command.params:
+        if context.get_parameter_source(parameter.name or "") is not ParameterSource.COMMANDLINE:
+            continue
+        value = context.params[parameter.name or ""]
+        each = value if parameter.multiple or parameter.nargs != 1 else [value]
+        if isinstance(parameter, click.Argument):
+            words += map(str, each)
+        elif isinstance(parameter, click.Option) and parameter.is_flag:
+            words.append(parameter.opts[0])
+        else:
+            words += [word for item in each for word in (parameter.opts[0], str(item))]
+    return shlex.join(words)
 
 
 def data_options(command: F) -> F:

@@ -80,6 +80,7 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
         curves=tuple(drawn),
         flags=by_grade((*map(_not_run, missing), *flags(plan.dataset, models, plan.attacks, cells, worst, detected))),
         environment=plan.environment,
+        command=plan.command,
         citations=citations(
             [
                 *(key for entry in plan.attacks for key in entry.citations),

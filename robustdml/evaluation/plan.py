@@ -29,6 +29,8 @@ class Plan(BaseModel):
     environment: Environment
     #: About the data.
     flags: tuple[Flag, ...] = ()
+    #: See `robustdml.config.RunOptions`.
+    command: str = ""
 
     def cells(self, model: str) -> list[CellKey]:
         """What is run on a model, in order."""

@@ -205,6 +205,7 @@ class _Evaluation:
             attacks=tuple(attack_entries(attack.entry() for attack in attacks)),
             budgets=tuple(keys),
             environment=environment(self.device),
+            command=options.command,
             flags=tuple(data.copies.flags()),
         )
         count = len(self.dataset.query)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -182,3 +184,20 @@ def test_a_tilde_is_the_home_folder_also_where_no_shell_expands_it(tmp_path, mon
     monkeypatch.setenv("HOME", str(tmp_path))
     for path, expected in (("~/x", tmp_path / "x"), ("~", tmp_path), ("./~/x", Path("~/x")), ("run:1", Path("run:1"))):
         assert HomePath().convert(path, None, None) == expected
+
+
+def test_the_page_has_the_command_that_made_it_and_it_can_be_typed(tmp_path):
+    out = tmp_path / "a run"
+    command = (
+        "evaluate", "mine=squares:SmallNet", "--data", "digits", "--attacks", "noise,pgd(goal=margin, steps=2)",
+        "--max-queries", 5, "--out", out, "--quiet", "--bar", "clean:recall@1=0", "--bar", "clean:map@r=0",
+    )  # fmt: skip
+    assert cli(*command).exit_code == 0
+    results = Results.load(out)
+    written = shlex.split(results.command)
+    assert written[0] == "robustdml"
+    assert sorted(written[1:]) == sorted(word if word != "--bar" else "--fail-under" for word in map(str, command))
+    assert results.command in html.unescape((out / "report.html").read_text(encoding="utf-8"))
+    again = Results.load(out)
+    assert cli(*written[1:]).exit_code == 0
+    assert Results.load(out).cells == again.cells
