@@ -415,6 +415,10 @@ class Hit(_Record):
     class_name: str
     relevant: bool
     image: str
+    #: What a person calls the image, such as its file; empty in results from before this was kept.
+    name: str = ""
+    #: Cosine similarity to the query, clean or attacked as the list is; None where the embedding was not kept.
+    similarity: float | None = None
 
 
 class Example(_Record):

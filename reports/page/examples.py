@@ -38,12 +38,16 @@ class Picture:
 
     Args:
         target: whether the attack tried to bring the query here.
+        name: of the photo; empty where that is not known.
+        similarity: to the query; empty where that is not known.
     """
 
     uri: str
     class_name: str
     relevant: bool
     target: bool
+    name: str
+    similarity: str
 
 
 @dataclass(frozen=True)
@@ -202,7 +206,17 @@ def _exhibit(told: _Told, index: Index, loader: _Pictures) -> Exhibit:
     aims = {hit.id for hit in example.targets}
 
     def pictures(hits: tuple[Hit, ...]) -> tuple[Picture, ...]:
-        return tuple(Picture(loader.uri(hit.image), hit.class_name, hit.relevant, hit.id in aims) for hit in hits)
+        return tuple(
+            Picture(
+                uri=loader.uri(hit.image),
+                class_name=hit.class_name,
+                relevant=hit.relevant,
+                target=hit.id in aims,
+                name=hit.name,
+                similarity="" if hit.similarity is None else f"{hit.similarity:.3f}",
+            )
+            for hit in hits
+        )
 
     judged = told.attacks and told.outcome != "wrong already"
     return Exhibit(

@@ -260,6 +260,11 @@ def test_examples_show_what_the_records_say(squares, tmp_path):
         for hit in (*example.clean_top, *example.adversarial_top, *example.targets):
             assert hit.relevant == (hit.class_name == example.class_name)
             assert (tmp_path / hit.image).is_file()
+            assert hit.name == squares.images.name(hit.id)
+        for hits in (example.clean_top, example.adversarial_top):
+            near = [hit.similarity for hit in hits]
+            assert None not in near
+            assert near == sorted(near, reverse=True)
         for path in (example.image, example.adversarial_image, example.perturbation_image):
             assert (tmp_path / path).is_file()
         assert all(not hit.relevant for hit in example.targets)

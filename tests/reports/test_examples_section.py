@@ -236,3 +236,13 @@ def _uris(built):
         for exhibit in room.exhibits:
             yield from (exhibit.image, exhibit.perturbation, exhibit.adversarial)
             yield from (hit.uri for hit in (*exhibit.clean_top, *exhibit.adversarial_top, *exhibit.targets))
+
+
+def test_hits_have_the_name_of_their_photo_and_their_similarity(results, tmp_path, parse):
+    example = results.examples[0]
+    named = example.clean_top[0].model_copy(update={"name": "photos/tram <7>.jpg", "similarity": 0.8764})
+    changed = example.model_copy(update={"clean_top": (named, *example.clean_top[1:])})
+    page = parse(render_report(results.model_copy(update={"examples": (changed,)}), tmp_path))
+    first, second, *_ = exhibits(page)[0].all("li")
+    assert first.text == f"✓ right {named.class_name} 0.876 photos/tram <7>.jpg"
+    assert second.text == f"✓ right {example.clean_top[1].class_name}"

@@ -71,11 +71,13 @@ class _Writer:
 
     def __init__(self, run: ModelRun) -> None:
         self._run, self._dataset, self._tensors = run, run.dataset, run.tensors
+        self._places = {item: place for place, item in enumerate(run.judge.split.gallery.tolist())}
 
     def example(self, attack: AttackEntry, threat: ThreatModel, records: Records, row: int) -> Example:
         """One query under one attack."""
         item = int(records.ids[row])
         adversarial, perturbation = records.pictures[item]
+        before, after = self._run.judge.query_embeddings[row], records.embeddings.get(item)
         return Example(
             model=self._run.model,
             attack=attack.spec,
@@ -86,18 +88,32 @@ class _Writer:
             adversarial_image=self._write(adversarial),
             perturbation_image=self._write(perturbation),
             amplification=amplification(threat, float(records.norms["linf"][row])),
-            clean_top=self._hits(self._run.clean.top[row][:_HITS], item),
-            adversarial_top=self._hits(records.top[row][:_HITS], item),
-            targets=self._hits(records.targets[row][:_TARGETS], item),
+            clean_top=self._hits(self._run.clean.top[row][:_HITS], item, before),
+            adversarial_top=self._hits(records.top[row][:_HITS], item, after),
+            targets=self._hits(records.targets[row][:_TARGETS], item, after),
         )
 
-    def _hits(self, ids: npt.NDArray[np.int64], query: int) -> tuple[Hit, ...]:
+    def _hits(
+        self, ids: npt.NDArray[np.int64], query: int, embedding: npt.NDArray[np.float32] | None
+    ) -> tuple[Hit, ...]:
         relevant = self._dataset.rules.relevant(np.full(len(ids), query), ids)
         return tuple(
-            Hit(id=item, class_name=self._class(item), relevant=right, image=self._item(item))
+            Hit(
+                id=item,
+                class_name=self._class(item),
+                relevant=right,
+                image=self._item(item),
+                name=self._dataset.images.name(item),
+                similarity=self._similarity(item, embedding),
+            )
             for item, right in zip(ids.tolist(), relevant.tolist(), strict=True)
             if item >= 0
         )
+
+    def _similarity(self, item: int, embedding: npt.NDArray[np.float32] | None) -> float | None:
+        if embedding is None or item not in self._places:
+            return None
+        return round(float(self._run.judge.gallery_embeddings[self._places[item]] @ embedding), 4)
 
     def _class(self, item: int) -> str:
         return self._dataset.class_names[int(self._dataset.labels[item])]
