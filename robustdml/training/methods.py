@@ -14,6 +14,7 @@ _CLEAN = Branch("clean")
 _FIRST, _SECOND = (0.0, 0.5), (0.5, 1.0)
 _MDPROP = (_CLEAN, Branch("stax", "stax", _FIRST), Branch("mtax", "mtax", _SECOND))
 _ROBUST = tuple(replace(branch, eps_factor=4.0) if branch.kind != "clean" else branch for branch in _MDPROP)
+_ROBUST_FROZEN = tuple(replace(branch, batchnorm="clean") for branch in _ROBUST)
 _FOUR = (
     _CLEAN,
     Branch("stax", "stax", (0.0, 1 / 3)),
@@ -32,6 +33,11 @@ for _name, _method in {
     ),
     "mp3": Method("MP''': clean, STAX, MTAX with T = 3 and with T = 5 (a third each), four BatchNorms", _FOUR),
     "robust": Method("MDProp with its images made at four times --eps (docs/mdprop.md)", _ROBUST),
+    "robust-frozen": Method(
+        "MDProp's images made at four times --eps, with frozen BatchNorm, which from scratch is none (docs/mdprop.md)",
+        _ROBUST_FROZEN,
+        True,
+    ),
     "unadversarial": Method(
         "clean images and images pushed towards their own class, a BatchNorm each",
         (_CLEAN, Branch("unadversarial", "unadversarial")),

@@ -58,7 +58,7 @@ def test_a_method_may_do_without_clean_images():
 def test_the_paper_s_methods_have_the_batchnorms_that_it_says():
     assert {name: len(METHODS[name].batchnorms) for name in METHODS} == {
         "st": 1, "at": 1, "advprop": 2, "mp1": 2, "mdprop": 3, "robust": 3, "mp3": 4, "unadversarial": 2,
-        "unadversarial-shared": 1, "st-frozen": 1, "at-frozen": 1,
+        "unadversarial-shared": 1, "robust-frozen": 1, "st-frozen": 1, "at-frozen": 1,
     }  # fmt: skip
 
 
@@ -69,6 +69,13 @@ def test_robust_is_mdprop_with_images_made_at_four_times_the_eps_of_the_run():
     strip = [dataclasses.replace(branch, eps_factor=1.0) for branch in METHODS["robust"].branches]
     assert tuple(strip) == METHODS["mdprop"].branches
     assert METHODS["robust"].branches[1].budget(0.5) == 1.0  # no pixel moves further than from black to white
+
+
+def test_robust_frozen_is_robust_through_one_batchnorm_that_stays_as_it_is():
+    found, robust = METHODS["robust-frozen"], METHODS["robust"]
+    assert [dataclasses.replace(branch, batchnorm="clean") for branch in robust.branches] == list(found.branches)
+    assert found.frozen_batchnorm
+    assert found.branches[1].budget(8 / 255) == 32 / 255
 
 
 def test_parts_of_a_batch_meet_without_a_gap_whatever_its_size():

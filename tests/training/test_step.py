@@ -95,6 +95,7 @@ def test_mdprop_equals_a_loop_over_its_branches(model, size):
         ("mdprop", {"clean": 16, "stax": 8, "mtax": 8}),
         ("mp1", {"clean": 16, "mtax": 16}),
         ("robust", {"clean": 16, "stax": 8, "mtax": 8}),
+        ("robust-frozen", {"clean": 32}),
         ("mp3", {"clean": 16, "stax": 5, "mtax3": 6, "mtax5": 5}),
         ("unadversarial", {"clean": 16, "unadversarial": 16}),
         ("unadversarial-shared", {"clean": 32}),
