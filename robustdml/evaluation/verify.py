@@ -84,7 +84,7 @@ def _identity(run: Path, plan: Plan) -> Iterator[str]:
 
 
 def _keys(plan: Plan) -> list[CellKey]:
-    return [key for name, _ in plan.spec.models for key in plan.cells(name)]
+    return [key for name, _ in plan.spec.models for key in (clean_key(name), *plan.cells(name))]
 
 
 def _files(plan: Plan, store: Store, problems: list[str]) -> Iterator[Path]:

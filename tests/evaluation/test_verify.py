@@ -16,7 +16,7 @@ from squares import QUIET, SmallNet, make_dataset
 from robustdml.attacks import build_suite
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import RunFolderError
-from robustdml.evaluation import evaluate
+from robustdml.evaluation import build_panel, evaluate
 from robustdml.evaluation.checks.rejudging import rejudge
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.store import Store
@@ -177,3 +177,9 @@ def test_images_asked_for_later_are_made_and_change_no_record(tmp_path):
     assert len(list((tmp_path / "adversarial").rglob("*.safetensors"))) == 2
     assert [cell.score for cell in after.cells] == [cell.score for cell in before.cells]
     assert not verify(tmp_path).problems
+
+
+def test_a_run_without_attacks_or_with_panels_has_no_problem(tmp_path):
+    panels = [build_panel("certify", "sigma=0.1,samples=20"), build_panel("natural")]
+    evaluate({"net": SmallNet()}, make_dataset(), [], out=tmp_path, panels=panels, options=QUIET)
+    assert verify(tmp_path).problems == ()
