@@ -58,16 +58,17 @@ def linear_setting(seed: int, classes: int, per_class: int) -> LinearSetting:
 
 @pytest.mark.parametrize(("classes", "per_class", "certificate"), [(2, 2, "vote"), (8, 2, "vote"), (5, 4, "embedding")])
 def test_no_certificate_is_above_the_exact_truth(classes, per_class, certificate, drawn_seed):
-    setting = linear_setting(drawn_seed, classes, per_class)
-    run = run_of(setting.judge(), ImageTensors(setting.split.images, SIZE), drawn_seed)
-    found = certified(Certify(sigma=0.05, samples=1000), run)[certificate]
-    radii = np.array(found.radii)
     above = 0
-    for eps in np.linspace(0.005, 0.1, 20):
-        truth = LinearSetting(setting.model, setting.split, ThreatModel(eps, "l2"), SIZE).truth()
-        assert not (truth.broken & (radii > eps)).any()
-        assert found.recall(eps) == (radii > eps).mean() <= truth.recall
-        above += (radii > eps).sum()
+    for seed in range(drawn_seed, drawn_seed + 4):  # of one draw in fifty every query is too near to certify
+        setting = linear_setting(seed, classes, per_class)
+        run = run_of(setting.judge(), ImageTensors(setting.split.images, SIZE), seed)
+        found = certified(Certify(sigma=0.05, samples=400, confidence=0.99999), run)[certificate]
+        radii = np.array(found.radii)
+        for eps in np.linspace(0.005, 0.1, 20):
+            truth = LinearSetting(setting.model, setting.split, ThreatModel(eps, "l2"), SIZE).truth()
+            assert not (truth.broken & (radii > eps)).any()
+            assert found.recall(eps) == (radii > eps).mean() <= truth.recall
+            above += (radii > eps).sum()
     assert above, "nothing was certified: the comparison says nothing"
 
 
