@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from robustdml.cli.options import (
     HomePath,
@@ -98,9 +99,10 @@ def evaluate(
     """Attack models and compare clean and adversarial recall.
 
     MODEL is timm:NAME, torchvision:NAME, hf:ORG/NAME, open_clip:ARCH/WEIGHTS (each with ?pretrained=false behind for
-    random weights), the --out folder of 'robustdml train', or file.py:build or package.module:build for a torch module
-    of your own that maps images (N, 3, H, W) in [0, 1] to embeddings (N, D); its attribute preprocessing may say how
-    they are to be prepared: {"size": 224, "resize": 256, "interpolation": "bicubic"}. NAME=MODEL calls it so.
+    random weights), the --out folder of 'robustdml train', a file (TorchScript, torch.export, ONNX; weights with
+    --arch), or file.py:build or package.module:build for a torch module of your own that maps images (N, 3, H, W) in
+    [0, 1] to embeddings (N, D); its attribute preprocessing may say how they are to be prepared: {"size": 224,
+    "resize": 256, "interpolation": "bicubic"}. NAME=MODEL calls it so (docs/sources.md).
     Writes results.json, per-query records and report.html.
     """
     budgets = parse_budgets(eps)
@@ -119,8 +121,13 @@ def evaluate(
     panels = [*(build_panel("certify", text) for text in certify), *([build_panel("natural")] if natural else [])]
     dataset = read_data(data, root, skip_broken)
     check_metrics(thresholds, dataset.rules)
+    subjects = load_subjects(models, branches=branches, options=options)
+    closed = [subject for subject in subjects if subject.black_box]
+    if closed and click.get_current_context().get_parameter_source("attacks") == ParameterSource.DEFAULT:
+        click.echo(f"{closed[0].name} gives no gradients ({closed[0].black_box}): attacked by the suite blackbox.")
+        suite = build_suite("blackbox", budgets, effort)
     results = run(
-        load_subjects(models, branches=branches, options=options),
+        subjects,
         dataset,
         suite,
         out=out,

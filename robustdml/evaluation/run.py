@@ -110,7 +110,8 @@ def evaluate(
 
     Raises:
         DataError: images cannot be read, and ``skip_broken`` is not set; or too little is left of the data set.
-        SpecError: no model, equal names, a panel twice, models of different sizes under a budget that grows with the
+        SpecError: no model, equal names, a model without gradients under an attack that needs them,
+            a panel twice, models of different sizes under a budget that grows with the
             size, or something that is no attack.
         RunFolderError: ``out`` holds another run.
         CheckpointError: a model gives no finite embeddings.
@@ -119,6 +120,13 @@ def evaluate(
     for attack in attacks:
         if isinstance(attack, str):
             raise SpecError(f"'{attack}' is a name, not an attack: build it with robustdml.attacks.build_suite")
+    for subject in subjects:
+        needing = next((attack for attack in attacks if attack.entry().knowledge == "gradients"), None)
+        if subject.black_box and needing is not None:
+            raise SpecError(
+                f"'{subject.name}' gives no gradients ({subject.black_box}), and '{needing.entry().name}' needs them: "
+                "give --attacks blackbox, or others that ask for scores or hits alone"
+            )
     if attack_time_limit is not None and not attack_time_limit > 0:
         raise SpecError(f"attack_time_limit={attack_time_limit} must be above 0 seconds")
     if len({panel.spec for panel in panels}) < len(panels):

@@ -22,6 +22,7 @@ from robustdml.models import (
     check_image_size,
     check_present,
     fold,
+    folder_kind,
     load_checkpoint,
     load_model,
     parse_source,
@@ -57,6 +58,11 @@ class Subject:
     def published(self) -> Preprocessing | None:
         """The same before the user said otherwise."""
         return self.module.published if isinstance(self.module, SourcedModel) else self.preprocessing
+
+    @property
+    def black_box(self) -> str:
+        """Why no gradient leads through it; empty where one may."""
+        return self.module.black_box if isinstance(self.module, SourcedModel) else ""
 
     @property
     def architecture(self) -> str:
@@ -118,7 +124,7 @@ def load_subjects(
     subjects = []
     for (name, source), path in zip(named, paths, strict=True):
         parsed = parse_source(source)
-        if parsed.kind == "run":
+        if parsed.kind == "run" and not folder_kind(path):
             checkpoint = load_checkpoint(path, trust_code=options.trust_code)
             module, model = cast(nn.Module, checkpoint.model), checkpoint.deployed()
             deployed = Subject(name or _short_name(path, paths), model, source, checkpoint.training.get("method"))

@@ -25,6 +25,7 @@ from robustdml.models.multibn import fold as fold
 from robustdml.models.multibn import freeze_batchnorm as freeze_batchnorm
 from robustdml.models.sources import SourcedModel as SourcedModel
 from robustdml.models.sources import SourceOptions as SourceOptions
+from robustdml.models.sources import folder_kind as folder_kind
 from robustdml.models.sources import load_model as load_model
 from robustdml.models.sources import parse_source as parse_source
 from robustdml.models.straight import Straightened as Straightened
@@ -55,6 +56,7 @@ __all__ = [
     "export",
     "find_backbone",
     "fold",
+    "folder_kind",
     "freeze_batchnorm",
     "into_evaluation",
     "kept_randomness",

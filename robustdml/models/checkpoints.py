@@ -113,7 +113,10 @@ def load_checkpoint(folder: str | Path, *, trust_code: bool = False) -> Checkpoi
     """
     folder = Path(folder)
     if not folder.exists():
-        raise CheckpointError(f"no checkpoint at '{folder}': give the --out folder of 'robustdml train'")
+        raise CheckpointError(
+            f"no checkpoint at '{folder}': give the --out folder of 'robustdml train', or a model by name, such as "
+            "timm:resnet50 (docs/sources.md)"
+        )
     config, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     if (folder / STATE_FILE).is_file() and not config.is_file():
         raise CheckpointError(f"the training in '{folder}' is not finished: repeat its command to go on with it")

@@ -37,7 +37,7 @@ def package(name: str, extra: str) -> Any:
         return importlib.import_module(name)
     except ImportError as error:
         raise MissingPackageError(
-            f"models '{extra}:…' need the package {name} ({error}): pip install 'robustdml[{extra}]'"
+            f"this model needs the package {name} ({error}): pip install 'robustdml[{extra}]'"
         ) from None
 
 

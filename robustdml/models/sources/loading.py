@@ -12,9 +12,11 @@ from robustdml.errors import CheckpointError, SpecError
 from robustdml.importing import call_factory
 from robustdml.models.checkpoints import load_checkpoint
 from robustdml.models.sources.agreement import check_agreement
+from robustdml.models.sources.files import load_file
+from robustdml.models.sources.kinds import folder_kind
 from robustdml.models.sources.libraries import LIBRARIES
 from robustdml.models.sources.sourced import Found, SourcedModel
-from robustdml.preprocessing import declared
+from robustdml.preprocessing import Preprocessing, declared
 from robustdml.source_options import SourceOptions
 
 _DEFAULT = SourceOptions()
@@ -72,8 +74,9 @@ def load_model(source: str | Path | nn.Module, options: SourceOptions = _DEFAULT
     Args:
         source: ``timm:NAME``, ``torchvision:NAME`` or ``torchvision:NAME/WEIGHTS``, ``hf:ORG/NAME`` or ``hf:FOLDER``,
             ``open_clip:ARCH/WEIGHTS``, each with ``?pretrained=false`` behind for random weights; the folder of
-            ``robustdml train``; ``file.py:build`` or ``package.module:build``, a function without arguments that
-            returns a module; or a module.
+            ``robustdml train``; a file of weights, with ``options.arch``; TorchScript, torch.export or ONNX;
+            ``file.py:build`` or ``package.module:build``, a function without arguments that returns a module; or a
+            module.
         options: what the source does not say itself.
 
     Returns:
@@ -91,7 +94,12 @@ def load_model(source: str | Path | nn.Module, options: SourceOptions = _DEFAULT
         return _prepared(source, type(source).__name__, options)
     text = str(source)
     parsed = parse_source(text)
+    if parsed.kind == "file":
+        return sourced(text, load_file(Path(text).expanduser(), options, _architecture), options)
     if parsed.kind == "run":
+        known = folder_kind(Path(text).expanduser())
+        if known is not None:
+            raise CheckpointError(f"'{text}' is {known[0]}: {known[1]}")
         return load_checkpoint(text, trust_code=options.trust_code).deployed()
     if parsed.kind == "code":
         module = call_factory(text, "the model")
@@ -99,6 +107,19 @@ def load_model(source: str | Path | nn.Module, options: SourceOptions = _DEFAULT
             raise CheckpointError(f"'{text}' returned {type(module).__name__}: it must return a torch module")
         return _prepared(module, text, options)
     return sourced(text, LIBRARIES[parsed.kind](parsed.name, parsed.pretrained, 0), options)
+
+
+def _architecture(source: str, outputs: int) -> Found:
+    """The network that ``--arch`` names, its weights random."""
+    parsed = parse_source(source)
+    if parsed.kind in LIBRARIES:
+        return LIBRARIES[parsed.kind](parsed.name, False, outputs)
+    if parsed.kind != "code":
+        raise SpecError(f"--arch {source} is no network: write timm:NAME, torchvision:NAME, hf:FOLDER or file.py:build")
+    module = call_factory(source, "the network")
+    if not isinstance(module, nn.Module):
+        raise CheckpointError(f"'{source}' returned {type(module).__name__}: it must return a torch module")
+    return Found(module, source, declared(module))
 
 
 def _prepared(module: nn.Module, name: str, options: SourceOptions) -> nn.Module:
@@ -118,7 +139,14 @@ def sourced(name: str, found: Found, options: SourceOptions) -> SourcedModel:
     """
     if found.own is not None and found.preprocessing is not None:
         check_agreement(name, SourcedModel(found, found.preprocessing), found.preprocessing, found.own)
-    preprocessing = options.completed(found.preprocessing, name)
-    if preprocessing is None:
-        raise SpecError(f"'{name}' does not say how its images are prepared: give --size, --mean and --std")
+    own = found.preprocessing
+    if own is None and found.size is not None and options.mean is not None:
+        own = Preprocessing(found.size)
+    preprocessing = options.completed(own, name)
+    if preprocessing is None or preprocessing.mean is None:
+        size = "" if found.size or (preprocessing is not None) else "--size, "
+        raise SpecError(
+            f"'{name}' does not say how its images are prepared: give {size}--mean and --std (--mean 0 --std 1 where "
+            "it takes images in [0, 1] and normalises them itself)"
+        )
     return SourcedModel(found, preprocessing).eval()

@@ -21,6 +21,7 @@ class Found:
         architecture: for tables.
         preprocessing: how its images are prepared, as its library says; None where nobody says it.
         own: the embedding ``(1, D)`` of an image by the library's own processor; None where it has none.
+        size: S, where the source says that and no more of the preprocessing.
         opaque: the layers inside cannot be seen, so that a classifier left on cannot either.
         black_box: why no gradient leads through it; empty where one does.
     """
@@ -29,6 +30,7 @@ class Found:
     architecture: str
     preprocessing: Preprocessing | None = None
     own: Callable[[Image.Image], Tensor] | None = None
+    size: int | None = None
     opaque: bool = False
     black_box: str = ""
 
