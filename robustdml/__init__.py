@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from robustdml.models import EmbeddingModel as EmbeddingModel
     from robustdml.models import convert_to_multibn as convert_to_multibn
     from robustdml.models import load_checkpoint as load_checkpoint
+    from robustdml.models import load_model as load_model
     from robustdml.results import Results as Results
     from robustdml.training import train as train
 
@@ -31,6 +32,7 @@ _HOMES = {
     "evaluate": "robustdml.evaluation",
     "load_checkpoint": "robustdml.models",
     "load_dataset": "robustdml.data",
+    "load_model": "robustdml.models",
     "train": "robustdml.training",
 }
 

@@ -643,6 +643,17 @@ class Results(_Record):
             raise ValueError(found)
         return self
 
+    def __repr__(self) -> str:
+        """What was measured, in a line: `model_dump` has all of it."""
+        clean = ", ".join(f"{model.name} {model.clean.value:.3f}" for model in self.models[:4])
+        more = ", ..." if len(self.models) > 4 else ""
+        return (
+            f"Results({len(self.models)} models ({clean}{more} clean), {len(self.attacks)} attacks, "
+            f"{self.dataset.queries} queries of {self.dataset.name}, {len(self.flags)} flags)"
+        )[:599]
+
+    __str__ = __repr__
+
     def invalid(self, model: str) -> Flag | None:
         """The first flag for which no headline is given of a model under attack; None where one is given."""
         return next((flag for flag in self.flags if flag.grade == "invalid" and flag.model == model), None)

@@ -73,6 +73,13 @@ def test_timm(tmp_path):
     assert (entry.preprocessing.size, entry.declared.size) == (48, 160)
 
 
+def test_results_are_shown_in_a_line(tmp_path):
+    results = runs("squares:SmallNet", tmp_path)
+    assert repr(results) == str(results)
+    assert len(repr(results)) < 600
+    assert f"SmallNet {results.models[0].clean.value:.3f}" in repr(results)
+
+
 def test_torchvision(tmp_path):
     from torchvision import models
 
