@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from robustdml.source_options import SourceOptions
 
 
+#: The exit code of an evaluation in which no attack could be judged.
+UNJUDGED = 4
+
+
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @data_options
@@ -144,6 +148,9 @@ def evaluate(
     written = write_outputs([out], thresholds=thresholds)
     click.echo(f"Report: {written.page}")
     end_below(written.violations)
+    if results.cells and all(cell.score is None for cell in results.cells):
+        click.echo("No attack was judged: nothing is known of the models under attack.", err=True)
+        click.get_current_context().exit(UNJUDGED)
 
 
 def _searches(norms: str) -> list[str]:

@@ -117,6 +117,13 @@ def test_a_module_of_ones_own(tree, tmp_path, monkeypatch):
     assert not (tmp_path / "f").exists()
 
 
+def test_an_evaluation_in_which_no_attack_is_judged_ends_with_4(tree, tmp_path):
+    common = ("--data", "folder", "--root", tree, "--image-size", "16", "--attacks", "margin", "--quiet")
+    result = cli("evaluate", "own_backbones:Own", *common, "--attack-time-limit", "1e-9", "--out", tmp_path / "e")
+    assert result.exit_code == 4, result.output
+    assert "No attack was judged" in result.output
+
+
 @pytest.mark.parametrize("what", ["attacks", "goals", "datasets", "backbones", "losses", "methods", "metrics"])
 def test_lists_are_the_same_as_text_and_as_json(what):
     text, rows = cli("list", what), json.loads(cli("list", what, "--json").output)
