@@ -171,21 +171,32 @@ def _foreign(text: str, eps: float) -> Attack:
     spec = parse_spec(call)
     try:
         make = load_object(f"{path.strip()}:{spec.name}")
-    except (ImportError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # Foreign code may raise anything.
         raise SpecError(
-            f"'{text}': cannot import '{spec.name}' from '{path.strip()}' ({error}): write package.module:Name(x=1) "
-            "with a package that Python finds"
+            f"'{text}': cannot import '{spec.name}' from '{path.strip()}' ({_said(error)}): write "
+            "package.module:Name(x=1) with a package that Python finds"
         ) from None
     try:
         attack: Attack = make(**{"eps": eps, **spec.params})
-    except TypeError as error:
-        raise SpecError(f"'{text}': {error}: it must take eps and the parameters given") from None
-    for part in ("threat", "entry", "target_rows", "__call__"):
-        if not hasattr(attack, part):
-            raise SpecError(f"'{text}' is no attack, it has no '{part}': see robustdml.contracts.Attack")
-    if not isinstance(attack.entry(), AttackEntry):
-        raise SpecError(f"entry() of '{text}' must return a robustdml.results.AttackEntry")
+    except (Exception, SystemExit) as error:
+        raise SpecError(f"'{text}': {_said(error)}: it must take eps and the parameters given") from None
+    try:
+        for part in ("threat", "entry", "target_rows", "__call__"):
+            if not hasattr(attack, part):
+                raise SpecError(f"'{text}' is no attack, it has no '{part}': see robustdml.contracts.Attack")
+        entry, threat = attack.entry(), attack.threat
+    except SpecError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise SpecError(f"'{text}' does not say what it is ({_said(error)}): see robustdml.contracts.Attack") from None
+    if not isinstance(entry, AttackEntry) or not isinstance(threat, ThreatModel):
+        raise SpecError(f"entry() of '{text}' must return a robustdml.results.AttackEntry, and threat a ThreatModel")
     return attack
+
+
+def _said(error: BaseException) -> str:
+    text = " ".join(str(error).split())[:160]
+    return text if isinstance(error, ImportError | TypeError) else f"{type(error).__name__}: {text}"
 
 
 def spec_name(text: str) -> str:

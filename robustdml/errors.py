@@ -12,6 +12,7 @@
     ├── ProcessLost                another of several processes that train together is gone
     ├── EndedElsewhere             another of several processes ended the training and says why; silent
     ├── AttackError                an attack broke its contract; recorded for its cell, never stops a run
+    │   ├── AttackUnsound          it changed what is not its own, or tried to end the program
     │   ├── AttackSkipped          it was not tried, for a reason known before (too large an image, say)
     │   └── AttackTimeout          it ran longer than it was given
     └── MissingPackageError        a package that is absent, or does not fit the installed torch
@@ -114,6 +115,10 @@ class EndedElsewhere(RobustDMLError):  # noqa: N818 -- no fault of this process
 
 class AttackError(RobustDMLError):
     """An attack that broke its contract (wrong shape, not finite, touched the model)."""
+
+
+class AttackUnsound(AttackError):  # noqa: N818
+    """An attack that changed what is not its own (the model, the gallery, the process), or tried to end the program."""
 
 
 class AttackSkipped(AttackError):  # noqa: N818 -- no fault of anyone

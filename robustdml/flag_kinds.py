@@ -252,6 +252,14 @@ _ALL: tuple[FlagKind, ...] = (
     ),
     # Of the attacks.
     FlagKind(
+        "unsound-attack",
+        "grave",
+        "An attack changed what is not its own",
+        "an attack changed the model, the gallery, this program or the state of its process, or tried to end it",
+        "What it changed was restored, so that no other attack met it; nothing of this attack is counted.",
+        "Do not use that attack, or mend it: an attack returns images and leaves everything else alone.",
+    ),
+    FlagKind(
         "attack-failed",
         "grave",
         "An attack failed",

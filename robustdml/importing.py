@@ -104,9 +104,10 @@ def call_factory(source: str, what: str) -> Any:
     """
     try:
         return load_object(source)()
-    except Exception as error:  # Foreign code may raise anything.
+    except (Exception, SystemExit) as error:  # Foreign code may raise anything, and "sys:exit" is a factory, too.
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         raise CheckpointError(
-            f"{what} '{source}' cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())}): it must "
+            f"{what} '{source}' cannot be loaded ({said}): it must "
             "name a module and a function without arguments that returns a torch module"
         ) from error
 

@@ -307,6 +307,8 @@ class Cell(_Record):
     status: Literal["ok", "failed", "skipped"]
     #: Why there is no score; None exactly when there is one.
     reason: str | None = None
+    #: Whether it failed for what it did to the model, the data or the process, instead of to images.
+    unsound: bool = False
     #: None exactly when the status is not ok.
     score: Score | None = None
     #: Bits of the headline per query; None exactly when the status is not ok.

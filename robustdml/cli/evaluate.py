@@ -19,17 +19,17 @@ from robustdml.cli.options import (
     source_options,
 )
 from robustdml.cli.thresholds import check_metrics, end_below, fail_under_option, read_thresholds
+from robustdml.cli.verify import UNSOUND
 from robustdml.config import BRANCH_CHOICES, EFFORTS, BranchChoice, Effort
 from robustdml.errors import SpecError
 from robustdml.threat import NORMS, format_size, parse_budgets
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from robustdml.contracts import Attack
     from robustdml.results import Curve, DatasetEntry, Flag, Results
     from robustdml.source_options import SourceOptions
-
-
-#: The exit code of an evaluation in which no attack could be judged.
-UNJUDGED = 4
 
 
 @click.command()
@@ -118,7 +118,7 @@ def evaluate(
 
     # What is quick to refuse is refused before anything is loaded.
     thresholds = read_thresholds(fail_under)
-    suite = build_suite(attacks, budgets, effort)
+    suite = _suite(attacks, lambda: build_suite(attacks, budgets, effort), device)
     if curve is not None:
         searches = build_suite(",".join(_searches(curve)), budgets, effort)
         suite = list(dict.fromkeys([*suite, *searches]))
@@ -150,7 +150,11 @@ def evaluate(
     end_below(written.violations)
     if results.cells and all(cell.score is None for cell in results.cells):
         click.echo("No attack was judged: nothing is known of the models under attack.", err=True)
-        click.get_current_context().exit(UNJUDGED)
+        click.get_current_context().exit(UNSOUND)
+    failed = sum(cell.status == "failed" for cell in results.cells)
+    if failed:
+        click.echo(f"Not all was done: {failed} attack runs failed. Repeat the command to try them again.", err=True)
+        click.get_current_context().exit(UNSOUND)
 
 
 def _searches(norms: str) -> list[str]:
@@ -164,6 +168,21 @@ def _searches(norms: str) -> list[str]:
         if norm not in {"linf", "l2", "l1"}:
             raise SpecError(f"--curve '{norm}' is no norm of curves: write one or more of linf, l2, l1")
     return [f"bisection(norm={norm})" for norm in named]
+
+
+def _suite(text: str, build: Callable[[], list[Attack]], device: str) -> list[Attack]:
+    """The attacks; those of strangers in a process of their own, where there can be one."""
+    if ":" not in text:
+        return build()
+    from robustdml.contracts import foreign_code
+    from robustdml.devices import choose_device
+    from robustdml.evaluation.attacking.apart import apart, possible, survives
+
+    ended = survives(build)
+    if ended:
+        raise SpecError(f"the attacks '{text[:80]}' cannot be built: one of them does this: {ended}")
+    suite, alone = build(), possible(choose_device(device))
+    return [apart(attack) if alone and foreign_code(attack) else attack for attack in suite]
 
 
 def flag_line(flag: Flag) -> str:

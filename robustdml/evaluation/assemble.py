@@ -117,6 +117,7 @@ def _without_score(store: Store, key: CellKey, records: Records | None, queries:
         threat=key.threat,
         status="skipped" if failure is None else failure.status,
         reason=reason if failure is None else failure.reason,
+        unsound=failure is not None and failure.unsound,
     )
 
 

@@ -65,7 +65,7 @@ def by_grade(found: Iterable[Flag]) -> tuple[Flag, ...]:
 def _failed(cells: Sequence[Cell]) -> Iterator[Flag]:
     for cell in cells:
         if cell.status == "failed":
-            yield FLAG_KINDS["attack-failed"].flag(
+            yield FLAG_KINDS["unsound-attack" if cell.unsound else "attack-failed"].flag(
                 f"{cell.attack} at {cell.threat.text} failed on {cell.model}: {cell.reason}",
                 model=cell.model,
                 attack=cell.attack,

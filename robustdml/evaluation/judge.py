@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from torch import Tensor
 from robustdml.contracts import Gallery, References
 from robustdml.data import RetrievalSplit, SameClass
 from robustdml.data.tensors import ImageTensors
-from robustdml.errors import AttackError, CheckpointError
+from robustdml.errors import AttackError, AttackUnsound, CheckpointError
 from robustdml.evaluation.measures import AttackedEmbeddings, Points, Values, measured
 from robustdml.evaluation.records import TOP, Records, totals
 from robustdml.models import KeptWeights, copied, into_evaluation, untouched
@@ -98,6 +99,23 @@ class Judge:
         other._gallery = replace(self._gallery, rules=copy.deepcopy(self._gallery.rules))
         return other
 
+    @property
+    def models(self) -> list[Embedder]:
+        """What judges: no attack is handed it, and one that looks around may find it."""
+        return [self._own]
+
+    @property
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The data that judge, as an attack that looks around may find them."""
+        split = self.split
+        return {
+            "the gallery": self.gallery_embeddings,
+            "the queries": self.query_embeddings,
+            "the ids of the gallery": split.gallery,
+            "the ids of the queries": split.query,
+            "the labels": split.labels,
+        }
+
     def restore(self) -> None:
         """Put back the weights of the model that attacks are handed, which one that failed may have changed."""
         if self._kept:
@@ -119,7 +137,8 @@ class Judge:
         """Put back what an attack has changed of its copies of the gallery and the queries.
 
         Raises:
-            AttackError: it had changed something: what it returned cannot be trusted, and nobody after it may see that.
+            AttackUnsound: it had changed something: what it returned cannot be trusted, and nobody after it may see
+                that.
         """
         split, changed = self.split, False
         for copy_, embeddings, rows in (
@@ -136,7 +155,7 @@ class Judge:
                     changed = True
                     tensor.set_(genuine)  # type: ignore[call-overload]
         if changed:
-            raise AttackError(
+            raise AttackUnsound(
                 "the attack changed the gallery or the queries that it was shown: it must leave them alone"
             )
 

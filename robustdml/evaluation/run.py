@@ -19,17 +19,19 @@ from robustdml.contracts import AdaptableAttack, Attack, Doubts, GalleryAttack, 
 from robustdml.data import RetrievalDataset
 from robustdml.data.tensors import ImageTensors
 from robustdml.devices import choose_device
-from robustdml.errors import AttackSkipped, AttackTimeout, RunFolderError, SpecError
+from robustdml.errors import AttackSkipped, AttackTimeout, AttackUnsound, RunFolderError, SpecError
 from robustdml.evaluation.analyses.examples import pictured_queries, shown_attacks
 from robustdml.evaluation.analyses.maps import mapped_queries
 from robustdml.evaluation.analyses.model_run import ModelRun
 from robustdml.evaluation.analyses.panel import Panel, PanelRun
 from robustdml.evaluation.analyses.shown import ANALYSES
 from robustdml.evaluation.assemble import assemble, hits, model_cells
+from robustdml.evaluation.attacking.apart import ApartAttack
 from robustdml.evaluation.attacking.poisoning import Prepared, poison_gallery, prepare
 from robustdml.evaluation.attacking.queries import attack_shard, reason_of
 from robustdml.evaluation.attacking.sampled import sampled_stage, waiting
 from robustdml.evaluation.attacking.staged import staged_shard
+from robustdml.evaluation.attacking.watch import is_trusted, watched
 from robustdml.evaluation.checks.copies import embedding_twins
 from robustdml.evaluation.checks.detectors import IMAGES, examine, probe
 from robustdml.evaluation.checks.doubts import answered, doubts_of
@@ -257,13 +259,16 @@ class _Evaluation:
                 key = CellKey(name, attack.entry().spec, attack.threat)
                 advance(0, f"{name}: {attack.entry().name}")
                 try:
-                    self._attack(judge.fresh(), key, attack, doubts, tensors, advance)
+                    self._safely(judge, key, attack, doubts, tensors, advance)
                 except RunFolderError:  # A damaged record is the run folder's fault, not the attack's.
                     raise
-                except Exception as error:  # A foreign attack may raise anything; its cell says so, the rest goes on.
+                except (Exception, SystemExit) as error:  # Foreign code may raise anything; its cell says so.
                     weights.restore()
                     status: Literal["failed", "skipped"] = "skipped" if isinstance(error, AttackSkipped) else "failed"
-                    self.store.write_failure(key, Failure(status, reason_of(error)))
+                    unsound = isinstance(error, AttackUnsound | SystemExit)
+                    if unsound:
+                        self.store.drop(key)
+                    self.store.write_failure(key, Failure(status, reason_of(error), unsound))
             looked, failed = self._look(PanelRun(name, judge, tensors, clean, self.spec.seed), advance)
             self.store.write_flags(name, [*examined, *failed])
         weights.restore()  # of what the model counts by itself, too: the same call again meets the same model
@@ -346,6 +351,23 @@ class _Evaluation:
         run = ModelRun(name, self.out, self.dataset, tensors, judge, queries, clean, shown, attacked, seed)
         self.store.write_shown(name, {**looked, **{field: analysis(run) for field, analysis in ANALYSES.items()}})
 
+    def _safely(
+        self,
+        judge: Judge,
+        key: CellKey,
+        attack: Attack,
+        doubts: Doubts | None,
+        tensors: ImageTensors,
+        advance: Advance,
+    ) -> None:
+        """Attack with copies of what the judge has; of code that is not ours, see what else it touches."""
+        own = judge.fresh()
+        if is_trusted(attack) or isinstance(attack, ApartAttack):
+            self._attack(own, key, attack, doubts, tensors, advance)
+            return
+        with watched([own.model, *judge.models], judge.arrays):
+            self._attack(own, key, attack, doubts, tensors, advance)
+
     def _attack(
         self,
         judge: Judge,
@@ -388,6 +410,8 @@ class _Evaluation:
                         if self.options.save_images and prepared.judge.judged is not None:
                             self.kept.write(cell_key, shard, records.ids, prepared.judge.judged)
                 except AttackTimeout:
+                    if self.time_limit is None:  # of one call in a process of its own
+                        raise
                     raise AttackTimeout(
                         f"stopped after the limit of {self.time_limit:g} s, with {done} of {len(whole)} queries done: "
                         "raise --attack-time-limit"

@@ -67,10 +67,12 @@ class Failure:
     Args:
         status: failed: it raised, ran out of time or returned no image; skipped: it was not tried.
         reason: one sentence.
+        unsound: whether it failed for what it did to the model, the data or the process.
     """
 
     status: Literal["failed", "skipped"]
     reason: str
+    unsound: bool = False
 
 
 class Store:
@@ -136,6 +138,11 @@ class Store:
         except (ValueError, KeyError) as error:
             raise RunFolderError(f"the shards in '{self._folder(cell)}' do not fit each other ({error})") from None
 
+    def drop(self, cell: CellKey) -> None:
+        """Take away the records of a cell that cannot be believed."""
+        for shard in self.shards(cell):
+            self.path(cell, shard).unlink()
+
     def write_failure(self, cell: CellKey, failure: Failure) -> None:
         """Keep why a cell has no records; the next run tries it again."""
         _write(self._folder(cell) / FAILURE_FILE, self.identity(cell), asdict(failure))
@@ -147,7 +154,7 @@ class Store:
             RunFolderError: the file is damaged, was changed, or belongs to another run or cell.
         """
         found = _read(self._folder(cell) / FAILURE_FILE, self.identity(cell))
-        return None if found is None else Failure(found["status"], found["reason"])
+        return None if found is None else Failure(found["status"], found["reason"], found.get("unsound", False))
 
     def write_model(self, entry: ModelEntry, clean: Records) -> None:
         """Keep a model's description and the records of its clean queries."""

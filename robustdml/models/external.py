@@ -307,7 +307,7 @@ def factory_backbone(path: str, pretrained: bool, image_size: int) -> tuple[nn.M
         raise SpecError(f"'{path}' brings its own weights: leave --pretrained out")
     try:
         network = load_object(path)()
-    except Exception as error:  # Foreign code may raise anything.
+    except (Exception, SystemExit) as error:  # Foreign code may raise anything.
         raise SpecError(f"cannot make the backbone '{path}' ({line(error)}): write package.module:factory") from None
     features = getattr(network, "num_features", None)
     if not isinstance(network, nn.Module) or not isinstance(features, int):
@@ -323,7 +323,7 @@ def factory_backbone(path: str, pretrained: bool, image_size: int) -> tuple[nn.M
     return network, features
 
 
-def line(error: Exception) -> str:
+def line(error: BaseException) -> str:
     """An error of a library on one line, cut where it is long."""
     if type(error).__name__ in _OFFLINE or "couldn't connect to" in str(error):
         return "it is not in this machine's cache, and the hub cannot be reached"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustdml.errors import AttackError
+from robustdml.errors import AttackUnsound
 
 
 def into_evaluation(model: nn.Module) -> None:
@@ -86,7 +86,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
     and nobody is blamed for it.
 
     Raises:
-        AttackError: the block changed a buffer (restored first) or a weight (the caller must reload the weights).
+        AttackUnsound: the block changed a buffer (restored first) or a weight (the caller must reload the weights).
     """
     versions = [(parameter, parameter._version) for parameter in model.parameters()]
     buffers = _Buffers(model)
@@ -101,7 +101,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
             if buffers.restore():
                 changed = "buffers (BatchNorm statistics)"
     if changed:
-        raise AttackError(f"the attack changed the model's {changed}: its images cannot be trusted")
+        raise AttackUnsound(f"the attack changed the model's {changed}: its images cannot be trusted")
 
 
 class _Buffers:

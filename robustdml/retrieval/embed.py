@@ -35,6 +35,11 @@ class Embedder(nn.Module):
         """From now on, allow calls for so many seconds; None takes the limit away."""
         self._deadline = None if seconds is None else time.monotonic() + seconds
 
+    @property
+    def seconds_left(self) -> float | None:
+        """Of the time of `limit_seconds`; None where there is no limit."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
     def forward(self, images: Tensor) -> Tensor:
         """Embeddings ``(N, D)`` float32 of length 1.
 

@@ -18,6 +18,7 @@ from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.pictures import amplification, perturbation_picture, picture
 from robustdml.evaluation.records import Records
 from robustdml.models import untouched
+from robustdml.printable import plain
 from robustdml.retrieval.embed import Embedder
 
 Integers = npt.NDArray[np.int64]
@@ -26,6 +27,8 @@ Integers = npt.NDArray[np.int64]
 _NO_GRADIENT = (
     "the model gives no gradient: take @torch.no_grad(), torch.inference_mode() and .detach() out of its forward pass"
 )
+#: Characters of a reason.
+_LONGEST = 600
 #: What torch says then; quantised layers, too, have no backward pass.
 _WITHOUT_GRADIENT = ("does not require grad", "appears to not have been used in the graph")
 
@@ -97,9 +100,11 @@ def run_attack(model: Embedder, attack: Attack, images: Tensor, references: Refe
     return Attacked(attacked, threat.distance(returned, images), ~threat.allows(returned, images), cost)
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Why an attack failed, in one sentence."""
-    text = " ".join(str(error).split()) or "no message"
+    if isinstance(error, SystemExit):
+        return "it tried to end the program (SystemExit)"
+    text = plain(str(error))[:_LONGEST] or "no message"
     if isinstance(error, RuntimeError) and any(sign in text for sign in _WITHOUT_GRADIENT):
         return f"{_NO_GRADIENT} ({text})"
     return text if isinstance(error, AttackError | SpecError) else f"{type(error).__name__}: {text}"

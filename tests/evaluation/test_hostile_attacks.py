@@ -1,0 +1,270 @@
+"""Attacks that do what they must not: all others have the records of a run without them, and the culprit is named."""
+
+from __future__ import annotations
+
+import gc
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from squares import QUIET, FakeAttack, SmallNet, make_dataset
+from torch import nn
+from torch.nn import functional as F
+
+from robustdml.attacks import build_suite
+from robustdml.evaluation import evaluate
+from robustdml.evaluation.attacking import queries
+from robustdml.evaluation.attacking.apart import ApartAttack, possible
+from robustdml.evaluation.judge import Judge
+from robustdml.evaluation.plan import Plan
+from robustdml.evaluation.store import Store
+from robustdml.retrieval import metrics
+from robustdml.threat import ThreatModel
+
+WITNESSES = "noise,margin,stax"
+
+
+def weight(model):
+    return next(model.parameters())
+
+
+def every(kind):
+    return [found for found in gc.get_objects() if isinstance(found, kind)]
+
+
+def everywhere(change):
+    """Done to every judge there is, as an attack finds it that looks around."""
+
+    def hostile(model, references):
+        for judge in every(Judge):
+            change(judge)
+
+    return hostile
+
+
+def swap(holder, name, value):
+    setattr(holder, name, value)
+
+
+def replaced(model, references):
+    model.module.head.weight = nn.Parameter(torch.zeros_like(model.module.head.weight))
+
+
+def by_numpy(model, references):
+    weight(model).detach().numpy()[...] = 0.0
+
+
+def by_storage(model, references):
+    weight(model).untyped_storage().fill_(0)
+
+
+def code_of(function, other):
+    def hostile(model, references):
+        function.__code__ = other.__code__
+
+    return hostile
+
+
+#: By what they are named in the reason: (model, references) -> None.
+INSIDE = {
+    "weights in place": lambda m, r: weight(m).data.add_(1.0),
+    "weights zeroed": lambda m, r: weight(m).data.zero_(),
+    "weights by NumPy": by_numpy,
+    "weights by storage": by_storage,
+    "weights set": lambda m, r: swap(weight(m), "data", torch.zeros_like(weight(m))),
+    "weights replaced": replaced,
+    "a weight removed": lambda m, r: m.module.conv._parameters.__setitem__("bias", None),
+    "buffers in place": lambda m, r: m.module.norm.running_mean.data.add_(1.0),
+    "buffers set": lambda m, r: swap(m.module.norm, "running_var", torch.ones(12)),
+    "a module exchanged": lambda m, r: swap(m.module, "head", nn.Linear(12, 8)),
+    "the class": lambda m, r: swap(m.module.head, "__class__", nn.Identity),
+    "the class's forward": lambda m, r: swap(SmallNet, "forward", lambda self, x: x.flatten(1)[:, :8]),
+    "the forward": lambda m, r: swap(m.module, "forward", lambda x: x.flatten(1)[:, :8]),
+    "a hook": lambda m, r: m.module.head.register_forward_hook(lambda *_: None),
+    "a pre-hook": lambda m, r: m.module.register_forward_pre_hook(lambda *_: None),
+    "a hook of all modules": lambda m, r: nn.modules.module.register_module_forward_hook(lambda *_: None),
+    "the judge's weights": everywhere(lambda judge: weight(judge._own).data.zero_()),
+    "the judge's forward": everywhere(lambda judge: swap(judge._own.module, "forward", lambda x: x.flatten(1)[:, :8])),
+    "the judge's gallery": everywhere(lambda judge: judge.gallery_embeddings.fill(0.5)),
+    "the judge's queries": everywhere(lambda judge: judge.query_embeddings.__setitem__(0, 0.5)),
+    "the gallery": lambda m, r: r.gallery.embeddings.zero_(),
+    "the gallery's labels": lambda m, r: r.gallery.labels.zero_(),
+    "the gallery's ids": lambda m, r: r.gallery.ids.add_(1),
+    "the default type": lambda m, r: torch.set_default_dtype(torch.float64),
+    "the default device": lambda m, r: torch.set_default_device("meta"),
+    "gradients off": lambda m, r: torch.set_grad_enabled(False),
+    "autocast": lambda m, r: torch.set_autocast_enabled("cpu", True),
+    "deterministic algorithms": lambda m, r: torch.use_deterministic_algorithms(True),
+    "precision of products": lambda m, r: torch.set_float32_matmul_precision("medium"),
+    "flushed numbers": lambda m, r: torch.set_flush_denormal(True),
+    "cuDNN": lambda m, r: swap(torch.backends.cudnn, "benchmark", not torch.backends.cudnn.benchmark),
+    "anomaly": lambda m, r: torch.autograd.set_detect_anomaly(True),
+    "chdir": lambda m, r: os.chdir("/"),
+    "a signal handler": lambda m, r: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
+    "the search path": lambda m, r: sys.path.insert(0, "/nowhere"),
+    "the recursion limit": lambda m, r: sys.setrecursionlimit(5000),
+    "stdout closed": lambda m, r: os.close(1),
+    "stdout replaced": lambda m, r: swap(sys, "stdout", None),
+    "normalize": lambda m, r: swap(F, "normalize", lambda x, **_: x * 0),
+    "torch's clone": lambda m, r: swap(torch, "isfinite", lambda x: x == x),
+    "numpy": lambda m, r: swap(np, "concatenate", lambda *_: None),
+    "the judge": lambda m, r: swap(Judge, "records", lambda *_, **__: None),
+    "the budget": lambda m, r: swap(ThreatModel, "allows", lambda self, one, other: torch.ones(len(one)).bool()),
+    "the projection": lambda m, r: swap(ThreatModel, "project", lambda self, one, other: one),
+    "the recall": code_of(metrics._recall, lambda rank, relevant, counts: relevant[:, 0] * 0.0 + 1.0),
+    "a function of the evaluation": lambda m, r: swap(queries, "run_attack", None),
+    "SystemExit": lambda m, r: sys.exit(0),
+    "exit": lambda m, r: exit(0),
+    "a thread": lambda m, r: threading.Thread(target=time.sleep, args=(1.0,), daemon=True).start(),
+}
+
+
+def hostile(name, change):
+    def attack(model, images):
+        change(model, attack.references)
+        return images
+
+    class Hostile(FakeAttack):
+        def __call__(self, model, images, references, *, seed):
+            attack.references = references
+            return super().__call__(model, images, references, seed=seed)
+
+    return Hostile(attack, name=name)
+
+
+def witnesses(out):
+    plan = Plan.load(out)
+    store = Store(out, plan.fingerprint)
+    kept = {}
+    for key in plan.cells("net"):
+        if "(" in key.attack:
+            kept[key.attack] = vars(store.read_all(key)) | {"seconds": 0}
+    return kept
+
+
+@pytest.fixture(scope="module")
+def peaceful(tmp_path_factory):
+    out = tmp_path_factory.mktemp("peace") / "out"
+    results = evaluate({"net": SmallNet()}, make_dataset(), build_suite(WITNESSES, "8/255"), out=out, options=QUIET)
+    return results, witnesses(out)
+
+
+def run_among(attacks, out, peaceful):
+    """Run them before the witnesses, and say which failed how; the witnesses are as they are without."""
+    suite = [*attacks, *build_suite(WITNESSES, "8/255")]
+    before = Path.cwd(), torch.get_default_dtype(), sys.stdout, nn.Module.__call__, len(threading.enumerate())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of those that set what torch is giving up
+        results = evaluate({"net": SmallNet()}, make_dataset(), suite, out=out, options=QUIET)
+    assert (Path.cwd(), torch.get_default_dtype(), sys.stdout, nn.Module.__call__) == before[:4]
+    expected, records = peaceful
+    np.testing.assert_equal(witnesses(out), records)
+    assert [cell.score for cell in results.cells if cell.score] == [cell.score for cell in expected.cells]
+    assert [worst.score for worst in results.worst] == [worst.score for worst in expected.worst]
+    assert results.models[0].clean == expected.models[0].clean
+    return {cell.attack: cell for cell in results.cells if cell.attack in {each.name_ for each in attacks}}, results
+
+
+def test_attacks_that_change_what_is_not_theirs_spoil_no_other(tmp_path, peaceful):
+    attacks = [hostile(name, change) for name, change in INSIDE.items()]
+    for attack in attacks:
+        object.__setattr__(attack, "name_", attack.name)
+    found, results = run_among(attacks, tmp_path / "out", peaceful)
+    believed = {name for name, cell in found.items() if not cell.unsound or cell.score}
+    assert not believed
+    assert {flag.attack for flag in results.flags if flag.slug == "unsound-attack"} == set(found)
+
+
+def kill(number):
+    return lambda m, r: os.kill(os.getpid(), number)
+
+
+def fork_and_stay(model, references):
+    if os.fork() == 0:
+        time.sleep(600)
+
+
+def grow(model, references):
+    held = []
+    while True:
+        held.append(np.ones(1 << 22))
+
+
+def spin(model, references):
+    while True:
+        pass
+
+
+def reach(model, references):
+    """All that an attack within the process would be caught at, at once."""
+    for judge in every(Judge):
+        judge.gallery_embeddings.fill(0.5)
+    weight(model).data.zero_()
+    Judge.records = None
+    torch.set_default_dtype(torch.float64)
+    os.chdir("/")
+
+
+def unprintable(model, references):
+    raise ValueError("\ud800 \x1b[31m no \n text")
+
+
+#: What is done in a process of its own, and how that is told.
+APART = {
+    "sys.exit": (lambda m, r: sys.exit(0), r"tried to end the program \(SystemExit\)"),
+    "os._exit 0": (lambda m, r: os._exit(0), r"without an answer \(exit code 0\)"),
+    "os._exit 3": (lambda m, r: os._exit(3), r"without an answer \(exit code 3\)"),
+    "KeyboardInterrupt": (lambda m, r: (_ for _ in ()).throw(KeyboardInterrupt), "tried to end the program"),
+    **{
+        f"signal {number.name}": (kill(number), rf"without an answer \(signal {int(number)} \({number.name}\)\)")
+        for number in (signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGABRT)
+    },
+    "abort": (lambda m, r: os.abort(), r"without an answer \(signal 6"),
+    "its group": (lambda m, r: os.killpg(0, signal.SIGKILL), r"without an answer \(signal 9"),
+    "closed files": (lambda m, r: os.closerange(0, 256), "without an answer"),
+    "a hang": (spin, "more than 1 seconds for one call"),
+    "sleep": (lambda m, r: time.sleep(60), "more than 1 seconds for one call"),
+    "stopped": (kill(signal.SIGSTOP), "more than 1 seconds for one call"),
+    "memory": (grow, "MemoryError|more memory than there is|allocate memory"),
+    "recursion": (lambda m, r: (lambda f: f(f))(lambda f: f(f)), "RecursionError"),
+    "an error": (unprintable, "ValueError"),
+}
+#: What harms nobody when it is done there.
+HARMLESS = {
+    "everything at once": reach,
+    "a process that stays": fork_and_stay,
+    "threads": lambda m, r: threading.Thread(target=time.sleep, args=(600,)).start(),
+    "closed stdout": lambda m, r: os.close(1),
+}
+
+
+@pytest.mark.skipif(not possible(torch.device("cpu")), reason="processes are copied on Linux, and beside no GPU")
+def test_attacks_in_a_process_of_their_own_end_alone(tmp_path, peaceful):
+    attacks = []
+    for name, change in {**{name: change for name, (change, _) in APART.items()}, **HARMLESS}.items():
+        inside = hostile(name, change)
+        attacks.append(ApartAttack(inside, longest=1.0, memory=256 << 20))
+        attacks[-1].name_ = name
+    suite = [*attacks, *build_suite(WITNESSES, "8/255")]
+    results = evaluate({"net": SmallNet()}, make_dataset(), suite, out=tmp_path / "out", options=QUIET)
+    np.testing.assert_equal(witnesses(tmp_path / "out"), peaceful[1])
+    found = {cell.attack: cell for cell in results.cells}
+    for name, (_, pattern) in APART.items():
+        assert found[name].status == "failed", name
+        assert re.search(pattern, found[name].reason), (name, found[name].reason)
+    assert {found[name].status for name in HARMLESS} == {"ok"}
+
+
+@pytest.mark.skipif(not possible(torch.device("cpu")), reason="processes are copied on Linux, and beside no GPU")
+def test_an_honest_attack_has_the_same_records_and_costs_in_a_process_of_its_own(tmp_path, peaceful):
+    suite = [ApartAttack(attack) for attack in build_suite(WITNESSES, "8/255")]
+    evaluate({"net": SmallNet()}, make_dataset(), suite, out=tmp_path / "out", options=QUIET)
+    np.testing.assert_equal(witnesses(tmp_path / "out"), peaceful[1])
