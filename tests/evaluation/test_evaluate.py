@@ -130,7 +130,8 @@ def test_an_attack_that_fails_is_recorded_and_stops_nothing(squares, tmp_path, c
     assert judged.score == alone.cells[0].score
     assert results.worst[0].attacks == 1
     assert results.worst[0].attacks_failed == 1
-    assert "attack-failed" in {flag.slug for flag in results.flags}
+    slug = "unsound-attack" if "changed the model" in reason else "attack-failed"
+    assert slug in {flag.slug for flag in results.flags}
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -349,6 +350,7 @@ def test_results_from_before_a_field_was_measured_are_still_read(squares, tmp_pa
     assert written["models"][0].pop("nmi") > 0
     assert written["models"][0].pop("nmi_spread") >= 0
     assert written["models"][0].pop("pi_ratio") > 0
+    del written["checksum"]
     (tmp_path / "results.json").write_text(sealed(written))
     entry = Results.load(tmp_path).models[0]
     assert (entry.nmi, entry.nmi_spread, entry.pi_ratio) == (None, None, None)

@@ -8,6 +8,7 @@ takes too much memory. It is no jail: it may write files as its user may.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import select
@@ -157,7 +158,8 @@ def _child(work: Callable[[], dict[str, Tensor | None]], writing: int, allowed: 
     import resource  # there is none on Windows
 
     os.setsid()  # what it starts ends with it, and what it sends to its group does not come here
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    faulthandler.disable()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS):
         signal.signal(number, signal.SIG_DFL)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     most = _memory(os.getpid(), "VmData") + allowed
