@@ -254,13 +254,15 @@ def test_attacks_in_a_process_of_their_own_end_alone(tmp_path, peaceful):
         attacks.append(ApartAttack(inside, longest=1.0, memory=256 << 20))
         attacks[-1].name_ = name
     suite = [*attacks, *build_suite(WITNESSES, "8/255")]
-    results = evaluate({"net": SmallNet()}, make_dataset(), suite, out=tmp_path / "out", options=QUIET)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, where all there is is looked at
+        results = evaluate({"net": SmallNet()}, make_dataset(), suite, out=tmp_path / "out", options=QUIET)
     np.testing.assert_equal(witnesses(tmp_path / "out"), peaceful[1])
     found = {cell.attack: cell for cell in results.cells}
     for name, (_, pattern) in APART.items():
         assert found[name].status == "failed", name
         assert re.search(pattern, found[name].reason), (name, found[name].reason)
-    assert {found[name].status for name in HARMLESS} == {"ok"}
+    assert {name: found[name].reason for name in HARMLESS} == dict.fromkeys(HARMLESS)
 
 
 @pytest.mark.skipif(not possible(torch.device("cpu")), reason="processes are copied on Linux, and beside no GPU")

@@ -204,7 +204,7 @@ def _answer(process: int, reading: int, deadline: float, most: int) -> tuple[byt
             parts.append(part)
         if _memory(process) > most:
             return b"", "it took more memory than there is for it: its process was ended"
-        if not parts and os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             return b"".join([*parts, *_rest(reading)]), ""
 
 
