@@ -16,6 +16,14 @@ SPEC_FILE, PLAN_FILE = "spec.json", "plan.json"
 _CHECKSUM = "checksum"
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; no name that the system would refuse is one."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that is too long, or holds a zero
+        return False
+
+
 def write_bytes(path: Path, data: bytes) -> Path:
     """Write a file under a temporary name and rename it, so that a reader never sees half of it; return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,7 +109,8 @@ def claim_run_folder(folder: Path, spec: dict[str, Any]) -> str:
     path = folder / SPEC_FILE
     if folder.exists() and not folder.is_dir():
         raise RunFolderError(f"'{folder}' is a file, not a folder: choose another --out")
-    others = [item for item in folder.iterdir() if item != path] if folder.is_dir() else []
+    # Folders that a file manager, git or a synchronising program has seen are empty all the same.
+    others = [item for item in folder.iterdir() if item != path and item.name[0] != "."] if folder.is_dir() else []
     if path.is_file():
         try:
             found = json.loads(path.read_text())

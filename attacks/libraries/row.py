@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import random
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -94,7 +97,7 @@ def factories(library: str, adapter: str, rows: Mapping[str, LibraryRow]) -> dic
     def maker(kind: str) -> Callable[..., Attack]:
         def make(*, goal: Any, eps: float | None = None, **params: object) -> Attack:
             module, _, name = adapter.rpartition(".")
-            with global_state_kept():
+            with global_state_kept(), a_home():
                 made = getattr(importlib.import_module(f".{module}", __package__), name)
             attack: Attack = made.of(kind, goal, eps, params)
             return attack
@@ -117,6 +120,24 @@ def factories(library: str, adapter: str, rows: Mapping[str, LibraryRow]) -> dic
         )
         for kind, row in rows.items()
     }
+
+
+@contextlib.contextmanager
+def a_home() -> Iterator[None]:
+    """A home folder for a library that writes into it when it is imported, where there is none, as for services."""
+    if Path("~").expanduser().is_dir():
+        yield
+        return
+    before = os.environ.get("HOME")
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["HOME"] = home
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["HOME"]
+            else:
+                os.environ["HOME"] = before
 
 
 @contextlib.contextmanager

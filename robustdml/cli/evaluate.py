@@ -216,11 +216,11 @@ def summarise(results: Results) -> None:
         f"{results.dataset.headline_metric.title} on {escape(results.dataset.name)}, {results.dataset.queries} queries"
     )
     table = Table(title=title, title_justify="left")
-    table.add_column("model", overflow="fold")
-    table.add_column("clean", justify="right")
+    table.add_column("model", overflow="fold", min_width=4)
+    table.add_column("clean", justify="right", min_width=5)
     budgets = list(dict.fromkeys(worst.threat for worst in results.worst))
     for budget in budgets:
-        table.add_column(f"worst at {budget.text}", justify="right")
+        table.add_column(f"worst at {budget.text}", justify="right", min_width=5)
     curves = {(curve.model, curve.norm): curve for curve in results.curves}
     drawn = list(dict.fromkeys(curve.norm for curve in results.curves))
     for norm in drawn:

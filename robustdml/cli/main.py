@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from robustdml.cli.train import train
 from robustdml.cli.verify import verify
 from robustdml.errors import EndedElsewhere, RobustDMLError, Terminated
 from robustdml.launcher import is_first
+from robustdml.printable import shown
 
 _TORCH_PAIR = (
     "torch and torchvision do not fit each other on this machine: install a matching pair from one source, for example "
@@ -42,6 +45,13 @@ class _Ended(click.ClickException):
 class _Group(click.Group):
     """A group that turns the package's own errors into one sentence and exit code 2."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """See `click.Command.main`; what a terminal has no character for is written as its number."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+        return super().main(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -56,7 +66,7 @@ class _Group(click.Group):
         except Terminated as error:
             raise _Ended(str(error)) from error
         except RobustDMLError as error:
-            raise _Failure(str(error)) from error
+            raise _Failure(shown(str(error))) from error
         except (RuntimeError, ImportError) as error:
             # torchvision registers its operators when it is imported; beside a torch of another build that fails.
             if "torchvision" in str(error):

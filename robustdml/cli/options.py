@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from robustdml.launcher import is_first
+from robustdml.printable import shown
 from robustdml.source_options import SourceOptions
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def command_line() -> str:
             words.append(parameter.opts[0])
         else:
             words += [word for item in each for word in (parameter.opts[0], str(item))]
-    return shlex.join(words)
+    return shown(shlex.join(words))
 
 
 def data_options(command: F) -> F:

@@ -16,6 +16,7 @@ from robustdml.data.official import folder_with
 from robustdml.data.sop import load_sop
 from robustdml.data.tables import is_table
 from robustdml.errors import DataError
+from robustdml.files import is_there
 from robustdml.printable import shown
 
 #: What tells a published data set from a folder of one's own: a file of it, where that may lie, and its reader.
@@ -31,7 +32,7 @@ _PUBLISHED: tuple[tuple[str, tuple[str, ...], Callable[[Path], RetrievalDataset]
 
 def looks_like_a_place(text: str) -> bool:
     """Whether a text is a path and no name: it exists, or it is written as only a path is."""
-    return "/" in text or "\\" in text or text.startswith(("~", ".")) or Path(text).exists()
+    return "/" in text or "\\" in text or text.startswith(("~", ".")) or is_there(Path(text))
 
 
 def load_place(path: Path, images: Path | None = None, *, skip_missing: bool = False) -> RetrievalDataset:
@@ -46,11 +47,11 @@ def load_place(path: Path, images: Path | None = None, *, skip_missing: bool = F
         DataError: nothing is there, or nothing that could be read; see the readers.
     """
     name = shown(str(path))
-    if path.is_file():
+    if is_there(path) and path.is_file():
         if not is_table(path):
             raise DataError(f"'{name}' is a file and no table: give a folder of images, or a table (.csv, .parquet)")
         return load_manifest(path, images, skip_missing=skip_missing)
-    if not path.is_dir():
+    if not is_there(path) or not path.is_dir():
         raise DataError(
             f"there is no folder or file '{name}', and no data set of that name: check the path, or see "
             "'robustdml list datasets'"

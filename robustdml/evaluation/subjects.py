@@ -13,6 +13,7 @@ from torch import nn
 from robustdml.config import BRANCH_CHOICES, BranchChoice
 from robustdml.contracts import Attack
 from robustdml.errors import SpecError
+from robustdml.files import is_there
 from robustdml.models import (
     Checkpoint,
     EmbeddingModel,
@@ -28,6 +29,7 @@ from robustdml.models import (
     parse_source,
 )
 from robustdml.preprocessing import IMAGENET_STD, Preprocessing, declared
+from robustdml.printable import shown
 from robustdml.threat import NORMS
 
 _DEFAULT = SourceOptions()
@@ -132,6 +134,8 @@ def load_subjects(
             module = load_model(source, options)
             deployed = Subject(name or parsed.short, module, source)
         subjects += _through_each_branch(deployed, module) if branches == "all" else [deployed]
+    # Where the terminal's language is none that holds them, names come as bytes in disguise.
+    subjects = [replace(found, name=shown(found.name), source=shown(found.source)) for found in subjects]
     return subjects_from_modules(subjects)
 
 
@@ -196,7 +200,7 @@ def _through_each_branch(deployed: Subject, module: nn.Module) -> list[Subject]:
 def _split_name(source: str) -> tuple[str, str]:
     """``("mine", "runs/a")`` of ``mine=runs/a``; no name where there is none, or where the ``=`` is another's."""
     name, equals, rest = source.partition("=")
-    named = equals and rest and not set("/:?") & set(name) and not Path(source).exists()
+    named = equals and rest and not set("/:?") & set(name) and not is_there(Path(source))
     return (name, rest) if named else ("", source)
 
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 from torch import nn
 
 from robustdml.errors import CheckpointError, SpecError
+from robustdml.files import is_there
 from robustdml.importing import call_factory
 from robustdml.models.checkpoints import load_checkpoint
 from robustdml.models.sources.agreement import check_agreement
@@ -56,7 +57,7 @@ def parse_source(source: str) -> Parsed:
     dotted, dot, _ = source.partition(".")
     known = library if colon and library in LIBRARIES else dotted if dot and dotted in {"timm", "hf"} else ""
     path = Path(source).expanduser()
-    if path.exists() or (not known and (not colon or "/" in source.rpartition(":")[2])):
+    if is_there(path) or (not known and (not colon or "/" in source.rpartition(":")[2])):
         return Parsed("run" if path.is_dir() or not path.suffix else "file", source)
     if not known:
         return Parsed("code", source)
