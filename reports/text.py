@@ -62,8 +62,9 @@ def grey_levels(eps: float) -> str:
     return _LEVELS.get(levels, f"{levels:.3g} grey levels")
 
 
-def in_words(threat: ThreatModel, side: int) -> str:
-    """What a fixed budget allows, as the end of a sentence; ``side`` of the images in pixels."""
+def in_words(threat: ThreatModel, sides: tuple[int, int]) -> str:
+    """What a fixed budget allows, as the end of a sentence; ``sides`` of the images in pixels."""
+    pixels = sides[0] * sides[1]
     eps = threat.eps or 0.0
     if threat.channels is not None:
         return (
@@ -74,11 +75,11 @@ def in_words(threat: ThreatModel, side: int) -> str:
     if threat.norm == "l2":
         return (
             f"the changes of all pixel values have the length {eps:g} together, which is "
-            f"{grey_levels(eps / math.sqrt(3 * side**2))} of 255 each where they are spread evenly"
+            f"{grey_levels(eps / math.sqrt(3 * pixels))} of 255 each where they are spread evenly"
         )
     if threat.norm == "l1":
         return f"the changes of all pixel values sum to {grey_levels(eps)} of 255 at most"
-    return f"at most {counted(round(eps), 'pixel')} of {count(side**2)} change, each as far as it can"
+    return f"at most {counted(round(eps), 'pixel')} of {count(pixels)} change, each as far as it can"
 
 
 def percent(value: float) -> str:

@@ -22,6 +22,10 @@ IMAGENET_MEAN: PerChannel = (0.485, 0.456, 0.406)
 IMAGENET_STD: PerChannel = (0.229, 0.224, 0.225)
 
 
+#: The side of a square in pixels, or height and width.
+Sides = int | tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """What is done to an 8-bit image before a network sees it.
@@ -29,12 +33,15 @@ class Preprocessing:
     The normalisation is the model's own work (images outside of it are in [0, 1]); it is named here for those who read.
 
     Args:
-        size: S, the side in pixels of the square that the model gets, cut out of the centre; at least 1.
-        resize: to what the shorter side is brought before, at least S; 0 stands for S.
+        size: S, the side in pixels of the square that the model gets, cut out of the centre; at least 1. With a height
+            it is the width.
+        resize: to what the shorter side is brought before, at least S; 0 stands for S. With a height it is the width
+            that is covered, or filled, before the cut, the height in proportion.
         squash: bring both sides to ``resize``, whatever that does to the proportions.
         interpolation: of the resize.
         mean: which the model takes away; None where it is not known.
         std: by which it then divides; None where it is not known.
+        height: of what the model gets, where that is no square (re-identification takes 256 x 128); 0 for a square.
 
     Raises:
         SpecError: a value out of its range.
@@ -46,10 +53,12 @@ class Preprocessing:
     interpolation: Interpolation = "bilinear"
     mean: PerChannel | None = None
     std: PerChannel | None = None
+    height: int = 0
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise SpecError(f"the image size must be at least 1 pixel, and it is {self.size}")
+        if self.size < 1 or self.height < 0:
+            raise SpecError(f"the image size must be at least 1 pixel, and it is {min(self.sides)}")
+        object.__setattr__(self, "height", 0 if self.height == self.size else self.height)
         object.__setattr__(self, "resize", self.resize or self.size)
         if self.resize < self.size:
             raise SpecError(f"resize={self.resize} must be at least the {self.size} pixels that are cut out of it")
@@ -66,9 +75,20 @@ class Preprocessing:
                     f"{name}={tuple(values)} must be three numbers, one for each channel, in [{least:g}, 1]"
                 )
 
-    def at(self, size: int) -> Preprocessing:
-        """The same for inputs of another side: the share that the crop leaves out is kept."""
-        return replace(self, size=size, resize=self.resize * size // self.size)
+    @classmethod
+    def plain(cls, size: Sides) -> Preprocessing:
+        """The view of a model that says nothing of it: the centre of a square, and all of other sides."""
+        return cls(size) if isinstance(size, int) else cls(size[1], squash=size[0] != size[1], height=size[0])
+
+    def at(self, size: Sides) -> Preprocessing:
+        """The same for inputs of other sides: the share that the crop leaves out is kept."""
+        height, width = (0, size) if isinstance(size, int) else size
+        return replace(self, size=width, resize=self.resize * width // self.size, height=height)
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Height and width of what the model gets."""
+        return self.height or self.size, self.size
 
     @property
     def interpolation_mode(self) -> InterpolationMode:
@@ -78,21 +98,32 @@ class Preprocessing:
         return InterpolationMode("nearest-exact" if self.interpolation == "nearest" else self.interpolation)
 
     def square(self, image: Tensor) -> Tensor:
-        """The square that the model gets of an image: uint8, ``(3, H, W)`` to ``(3, S, S)``."""
-        if tuple(image.shape[1:]) == (self.size, self.size) == (self.resize, self.resize):
+        """What the model gets of an image, a square but for a height: uint8, ``(3, H, W)`` to ``(3, *sides)``."""
+        if tuple(image.shape[1:]) == self.sides and self.resize == self.size:
             return image
         from torchvision.transforms.v2 import functional  # slow to import, and small images need none of it
 
-        sides = [self.resize, self.resize] if self.squash else [self.resize]
-        resized = functional.resize(image, sides, interpolation=self.interpolation_mode, antialias=True)
-        square: Tensor = functional.center_crop(resized, [self.size, self.size])
+        tall = round(self.resize * self.sides[0] / self.size)
+        if self.squash:
+            target = [tall, self.resize]
+        elif self.height:
+            height, width = image.shape[1:]
+            scale = max(tall / height, self.resize / width)
+            target = [max(tall, round(height * scale)), max(self.resize, round(width * scale))]
+        else:
+            target = [self.resize]
+        resized = functional.resize(image, target, interpolation=self.interpolation_mode, antialias=True)
+        square: Tensor = functional.center_crop(resized, list(self.sides))
         return square
 
     @property
     def view(self) -> str:
         """What is done outside of the model, in words: ``shorter side to 232 (bicubic), centre crop 224``."""
-        resized = f"{'both sides' if self.squash else 'shorter side'} to {self.resize} ({self.interpolation})"
-        return resized if self.squash and self.resize == self.size else f"{resized}, centre crop {self.size}"
+        cut = in_pixels(self.sides) if self.height else f"{self.size}"
+        whole = in_pixels((round(self.resize * self.sides[0] / self.size), self.resize)) if self.height else self.resize
+        verb = "both sides" if self.squash else "enough to cover" if self.height else "shorter side"
+        resized = f"{verb}{'' if verb.endswith('cover') else ' to'} {whole} ({self.interpolation})"
+        return resized if self.squash and self.resize == self.size else f"{resized}, centre crop {cut}"
 
     def __str__(self) -> str:
         """All of it: the `view`, then ``mean 0.485 / 0.456 / 0.406, std 0.229 / 0.224 / 0.225``."""
@@ -103,14 +134,20 @@ class Preprocessing:
         return ", ".join(parts)
 
 
-def check_image_size(image_size: int) -> None:
+def in_pixels(size: Sides) -> str:
+    """``224``, or height and width as ``256 x 128``."""
+    return str(size) if isinstance(size, int) else f"{size[0]} x {size[1]}"
+
+
+def check_image_size(image_size: Sides) -> None:
     """Refuse a side that no network here can use.
 
     Raises:
         SpecError: it is outside 8 to 2048 pixels.
     """
-    if not 8 <= image_size <= 2048:
-        raise SpecError(f"image_size {image_size} must be between 8 and 2048 pixels")
+    sides = (image_size,) if isinstance(image_size, int) else image_size
+    if len(sides) > 2 or not all(isinstance(side, int) and 8 <= side <= 2048 for side in sides):
+        raise SpecError(f"image_size {in_pixels(image_size)} must be between 8 and 2048 pixels")
 
 
 def three(values: Sequence[float]) -> PerChannel:

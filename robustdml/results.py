@@ -634,6 +634,13 @@ class Results(_Record):
     seconds: Amount
 
     @property
+    def image_sides(self) -> tuple[int, int]:
+        """Height and width of the images, of the largest where models have their own."""
+        own = [model.preprocessing.sides for model in self.models if model.preprocessing]
+        side = self.dataset.image_size
+        return max(own, key=lambda sides: sides[0] * sides[1]) if own else (side, side)
+
+    @property
     def warnings(self) -> tuple[Flag, ...]:
         """The flags, by the name that programs of before know."""
         return self.flags

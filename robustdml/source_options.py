@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from robustdml.errors import SpecError
-from robustdml.preprocessing import Interpolation, PerChannel, Preprocessing, check_image_size, three
+from robustdml.preprocessing import Interpolation, PerChannel, Preprocessing, Sides, check_image_size, three
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class SourceOptions:
     Args:
         arch: the network of which a file holds the weights: another source, such as ``timm:resnet50``.
         mean, std: of the pixels of each channel, in [0, 1]; given together.
-        size: S, the side in pixels of the square that the model gets. Alone it changes no module of the user's own, to
-            which an evaluation gives images of any ``image_size``.
+        size: S, the side in pixels of the square that the model gets, or height and width. Alone it changes no module
+            of the user's own, to which an evaluation gives images of any ``image_size``.
         crop: the share of the resized image's shorter side that the square keeps, in (0, 1], such as 0.875.
         interpolation: of the resize.
         keep_head: leave the last layer of the weights on, where it would be taken off as a classifier.
@@ -34,7 +34,7 @@ class SourceOptions:
     arch: str | None = None
     mean: PerChannel | None = None
     std: PerChannel | None = None
-    size: int | None = None
+    size: Sides | None = None
     crop: float | None = None
     interpolation: Interpolation | None = None
     keep_head: bool = False
@@ -51,7 +51,7 @@ class SourceOptions:
                 object.__setattr__(self, name, three(getattr(self, name)))
         if self.size is not None:
             check_image_size(self.size)
-        self.completed(Preprocessing(self.size or 224), "the model")  # refuses what cannot be
+        self.completed(Preprocessing.plain(self.size or 224), "the model")  # refuses what cannot be
 
     @property
     def prepares(self) -> bool:
@@ -68,7 +68,7 @@ class SourceOptions:
             return own
         if own is None and self.size is None:
             raise SpecError(f"'{name}' does not say what size its images have: give --size too")
-        found = own or Preprocessing(self.size or 0)
+        found = own or Preprocessing.plain(self.size or 0)
         found = found if self.size is None else found.at(self.size)
         changes: dict[str, Any] = {
             key: getattr(self, key) for key in ("mean", "std", "interpolation") if getattr(self, key) is not None

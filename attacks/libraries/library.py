@@ -147,13 +147,18 @@ class LibraryAttack(ABC):
         """See `robustdml.contracts.Attack`.
 
         Raises:
-            AttackSkipped: the images are too large for this attack.
+            AttackSkipped: the images are too large for this attack, or no squares where it takes squares alone.
         """
         images, row, side = images.detach(), self.row, max(images.shape[2:])
         if row.largest_side is not None and side > row.largest_side:
             raise AttackSkipped(
                 f"images of {side} pixels are too large for {self.library}.{self.kind}, whose cost grows steeply with "
                 f"the side: choose --image-size {row.largest_side} or less, or leave it out"
+            )
+        if row.square_only and images.shape[2] != images.shape[3]:
+            raise AttackSkipped(
+                f"{self.library}.{self.kind} takes square images alone, and these are {images.shape[2]} x "
+                f"{images.shape[3]} pixels: leave it out"
             )
         result = images.clone()
         if self.eps == 0:

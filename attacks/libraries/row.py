@@ -50,6 +50,7 @@ class LibraryRow:
         most_rows: queries per problem; 1 for attacks that go image by image anyway.
         most_classes: classes per problem, where the memory or the time needed grows with their number.
         largest_side: of images, in pixels; larger ones are skipped.
+        square_only: the library takes height and width for the same; images of other sides are skipped.
         needs: a package that the library does not install with itself.
     """
 
@@ -73,6 +74,7 @@ class LibraryRow:
     most_rows: int | None = None
     most_classes: int | None = None
     largest_side: int | None = None
+    square_only: bool = False
     needs: str | None = None
 
     @property

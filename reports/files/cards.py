@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from robustdml.files import content_hash, write_text
+from robustdml.preprocessing import in_pixels
 from robustdml.results import Curve, MetricEntry, ModelEntry, Results, WorstCase
 
 from .. import text
@@ -84,7 +85,7 @@ def card_markdown(index: Index, model: ModelEntry) -> str:
     """The card of a model as Markdown."""
     results, dataset = index.results, index.results.dataset
     own = measurements(index, model)
-    size = model.preprocessing.size if model.preprocessing else dataset.image_size
+    size = in_pixels(model.preprocessing.sides if model.preprocessing else results.image_sides)
     metrics = _headline_first(index)
     heads = [metric.title for metric in metrics]
     heads.insert(1, "95 % interval")
@@ -102,7 +103,7 @@ def card_markdown(index: Index, model: ModelEntry) -> str:
         ("Protocol", dataset.protocol),
         ("Queries", f"{text.count(dataset.queries)} of {text.count(dataset.queries_available)}"),
         ("Gallery", text.counted(dataset.gallery, "image")),
-        ("Image size", f"{size} x {size} pixels"),
+        ("Image size", f"{size} pixels"),
         ("Input", text.prepared(model)),
         ("Chance", f"{index.metric.title} {text.fraction(dataset.chance)}"),
         ("Threat model", _threat(index, model)),

@@ -210,7 +210,7 @@ def verdict_section(index: Index, folder: Path) -> Section:
     ranking = _ranking(index)
     data = Verdicts(
         headline=headline(index),
-        allowed=text.in_words(index.headline, results.dataset.image_size) if headline(index) and index.headline else "",
+        allowed=text.in_words(index.headline, results.image_sides) if headline(index) and index.headline else "",
         outcomes=_outcomes(index),
         sole=_sole(index, ranking),
         attacked=bool(results.cells),

@@ -90,8 +90,8 @@ def _subject(models: tuple[ModelEntry, ...]) -> str:
 def _facts(index: Index) -> tuple[text.Fact, ...]:
     results = index.results
     dataset = results.dataset
-    own = {model.preprocessing.size for model in results.models if model.preprocessing} or {dataset.image_size}
-    size = ", ".join(f"{side} \N{MULTIPLICATION SIGN} {side}" for side in sorted(own)) + " pixels"
+    own = {model.preprocessing.sides for model in results.models if model.preprocessing} or {results.image_sides}
+    size = ", ".join(f"{height} \N{MULTIPLICATION SIGN} {width}" for height, width in sorted(own)) + " pixels"
     return (
         text.Fact("Data set", f"{dataset.name}: {text.counted(dataset.classes, 'class', 'classes')}, {size}"),
         text.Fact("Queries", f"{text.count(dataset.queries)} of {text.count(dataset.queries_available)} available"),

@@ -52,6 +52,22 @@ def command_line() -> str:
     return shown(shlex.join(words))
 
 
+class SidesType(click.ParamType[Any]):
+    """A side in pixels, or height and width: ``224``, ``256x128``."""
+
+    name = "sides"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.ParamType.convert`."""
+        if not isinstance(value, str):
+            return value
+        parts = value.lower().replace("\N{MULTIPLICATION SIGN}", "x").split("x")
+        if len(parts) > 2 or not all(part.strip().isdecimal() for part in parts):
+            self.fail(f"'{value}' is no side in pixels, nor height and width, as in 224 or 256x128", param, ctx)
+        sides = [int(part) for part in parts]
+        return sides[0] if len(set(sides)) == 1 else tuple(sides)
+
+
 def data_options(command: F) -> F:
     """``--data`` and ``--root``."""
     root = click.option(
@@ -102,7 +118,11 @@ def source_options(command: F) -> F:
     @click.option("--mean", callback=_numbers, help="Of the pixels, in [0, 1], which is taken away: 0.485,0.456,0.406.")
     @click.option("--std", callback=_numbers, help="By which is then divided: 0.229,0.224,0.225, or 1/255.")
     @click.option(
-        "--image-size", "--size", type=int, help="Side of the images in pixels for all models [default: each its own]."
+        "--image-size",
+        "--size",
+        type=SidesType(),
+        metavar="S|HxW",
+        help="Side of the images in pixels for all models, or 256x128 (height, width) [default: each its own].",
     )
     @click.option("--crop", type=float, help="Share of the shorter side that the square keeps, such as 0.875.")
     @click.option("--interpolation", type=click.Choice(["nearest", "bilinear", "bicubic"]), help="Of the resize.")

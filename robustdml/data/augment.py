@@ -79,7 +79,7 @@ def _crop(preprocessing: Preprocessing, scale: float | None) -> View:
     from torchvision.transforms import v2
 
     crop = v2.RandomResizedCrop(
-        preprocessing.size,
+        preprocessing.sides,
         scale=(scale or _CROP_SCALE, 1.0),
         interpolation=preprocessing.interpolation_mode,
         antialias=True,

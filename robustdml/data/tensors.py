@@ -50,7 +50,7 @@ class ImageTensors:
         Raises:
             DataError: an image cannot be read.
         """
-        return _stack([self._view(self.original(int(row))) for row in rows], self.preprocessing.size)
+        return _stack([self._view(self.original(int(row))) for row in rows], self.preprocessing.sides)
 
     def original(self, row: int) -> Tensor:
         """One image at its own size: uint8, (3, H, W). It may be shared with the cache, so do not change it in place.
@@ -125,8 +125,8 @@ class TrainTensors:
                 # Not torch.manual_seed, which would reseed the GPUs too, and fork_rng restores only the CPU here.
                 torch.default_generator.manual_seed(int(seed))
                 views.append(self._view(self._images.original(int(row))))
-        return _stack(views, self._images.preprocessing.size)
+        return _stack(views, self._images.preprocessing.sides)
 
 
-def _stack(images: list[Tensor], image_size: int) -> Tensor:
-    return torch.stack(images) if images else torch.empty(0, 3, image_size, image_size)
+def _stack(images: list[Tensor], sides: tuple[int, int]) -> Tensor:
+    return torch.stack(images) if images else torch.empty(0, 3, *sides)

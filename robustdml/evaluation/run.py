@@ -55,7 +55,7 @@ from robustdml.models import (
     single_precision,
     weights_fingerprint,
 )
-from robustdml.preprocessing import Preprocessing
+from robustdml.preprocessing import Preprocessing, Sides
 from robustdml.progress import Advance, progress
 from robustdml.results import EvalSpec, Flag, ModelEntry, Results
 from robustdml.retrieval.clustering import nmi_of_starts, pi_ratio
@@ -76,7 +76,7 @@ def evaluate(
     out: str | Path,
     panels: Sequence[Panel] = (),
     max_queries: int | None = None,
-    image_size: int | None = None,
+    image_size: Sides | None = None,
     seed: int = 0,
     shard_size: int = 64,
     attack_time_limit: float | None = None,
@@ -101,7 +101,8 @@ def evaluate(
         panels: what is measured beside the attacks, from `robustdml.evaluation.build_panel`; a repeated call may add
             some to a finished run.
         max_queries: attack (and score) a class-stratified sample of this size; None takes all queries.
-        image_size: side of the images for all models; None takes what each was made for, else the data set's.
+        image_size: side of the images for all models, or height and width; None takes what each was made for, else
+            the data set's.
         seed: of the sample, the attacks and the bootstrap.
         shard_size: queries per record file and per attack call.
         attack_time_limit: seconds that one attack at one budget may take on one model; a slower one has failed. The
@@ -184,7 +185,7 @@ class _Evaluation:
             repeated = next(key for key in keys if keys.count(key) > 1)
             size = "" if repeated[1].eps is None else f" at eps {repeated[1].text}"
             raise SpecError(f"the attack '{repeated[0]}' is given twice{size}: leave one out")
-        largest = max(found.size for found in prepared.values())
+        largest = max(max(found.sides) for found in prepared.values())
         self.spec = EvalSpec(
             dataset=dataset.name,
             dataset_fingerprint=dataset.fingerprint(),
@@ -283,7 +284,7 @@ class _Evaluation:
         classes = frozenset({len(np.unique(dataset.labels[dataset.train])), len(dataset.class_names)})
         asked = probe(judge, images, part, name=name, classes=classes, chance=self.plan.dataset.chance)
         flags = examine(asked)
-        others = [other for other in self.subjects if self.prepared[other.name].size == self.prepared[name].size]
+        others = [other for other in self.subjects if self.prepared[other.name].sides == self.prepared[name].sides]
         surrogates = [(other.name, other.module) for other in others if other.module is not subject.module]
         doubts = doubts_of(asked, flags, surrogates)
         adaptable = any(isinstance(attack, AdaptableAttack) for attack in self.attacks)

@@ -28,7 +28,7 @@ from robustdml.models import (
     load_model,
     parse_source,
 )
-from robustdml.preprocessing import IMAGENET_STD, Preprocessing, declared
+from robustdml.preprocessing import IMAGENET_STD, Preprocessing, Sides, declared, in_pixels
 from robustdml.printable import shown
 from robustdml.threat import NORMS
 
@@ -140,14 +140,14 @@ def load_subjects(
 
 
 def preparations(
-    subjects: Sequence[Subject], attacks: Sequence[Attack], *, image_size: int | None, usual: int
+    subjects: Sequence[Subject], attacks: Sequence[Attack], *, image_size: Sides | None, usual: int
 ) -> dict[str, Preprocessing]:
     """How images are prepared for each model, by its name: as it declares.
 
     A model that declares nothing gets the plain view, of the size that the others agree on.
 
     Args:
-        image_size: S for all models, in place of what they declare; the rest of that is kept.
+        image_size: S, or height and width, for all models, in place of what they declare; the rest of that is kept.
         usual: S where nothing else says it.
 
     Raises:
@@ -157,12 +157,12 @@ def preparations(
     if image_size is not None:
         check_image_size(image_size)
     declared_by = {subject.name: subject.preprocessing for subject in subjects}
-    sizes = {name: found.size for name, found in declared_by.items() if found}
+    sizes = {name: found.sides for name, found in declared_by.items() if found}
     if image_size is None and len(set(sizes.values())) > 1:
         bounded = [attack for attack in attacks if attack.entry().budget != "unrestricted"]
         dependent = next((attack for attack in bounded if attack.threat.norm != "linf"), None)
         if dependent is not None:
-            named = ", ".join(f"{name} of {size}" for name, size in sizes.items())
+            named = ", ".join(f"{name} of {in_pixels(size)}" for name, size in sizes.items())
             raise SpecError(
                 f"the models take images of different sizes ({named} pixels), and what '{dependent.entry().spec}' may "
                 f"change is counted in {NORMS[dependent.threat.norm]}, which grows with the size: leave such attacks "
@@ -176,9 +176,9 @@ def preparations(
                 f"{' / '.join(f'{std:g}' for std in own.std)}: write it in the pixels of each channel, as "
                 + ":".join(f"{(normalised.normalised or 0.0) * std:.6g}" for std in own.std)
             )
-    usual = image_size or (next(iter(sizes.values())) if len(set(sizes.values())) == 1 else usual)
-    check_image_size(usual)
-    found = {name: own or Preprocessing(usual) for name, own in declared_by.items()}
+    shared: Sides = next(iter(sizes.values())) if len(set(sizes.values())) == 1 else usual
+    check_image_size(image_size or shared)
+    found = {name: own or Preprocessing.plain(image_size or shared) for name, own in declared_by.items()}
     return found if image_size is None else {name: own.at(image_size) for name, own in found.items()}
 
 

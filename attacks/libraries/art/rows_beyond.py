@@ -43,7 +43,8 @@ BEYOND: dict[str, ARTRow] = {
     "AdversarialPatchPyTorch": ARTRow(
         "one patch for all queries of a batch",
         "brown2017patch",
-        {
+        square_only=True,
+        params={
             "rotation_max": 22.5,
             "scale_min": 0.4,
             "scale_max": 0.6,

@@ -24,6 +24,7 @@ BLACK_BOX: dict[str, ARTRow] = {
         "guo2019simple",
         # The step is ART's epsilon, which is no budget: L2 grows by its square root.
         {"attack": "dct", "max_iter": 500, "order": "random", "freq_dim": 4, "stride": 1, "step": 0.2},
+        square_only=True,
         call="one_by_one.scores",
         norms=("l2",),
         budget="minimum",

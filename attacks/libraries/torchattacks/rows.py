@@ -138,12 +138,14 @@ ROWS: dict[str, TorchattacksRow] = {
         "iterated FGSM on images resized and padded at random",
         "xie2019improving",
         {"steps": 20, "decay": 0.0, **_DIVERSE},
+        square_only=True,
     ),
     "TIFGSM": _iterated(
         "iterated FGSM with a smoothed gradient, for transfer",
         "dong2019evading",
         {"steps": 20, "decay": 0.0, "kernel_name": "gaussian", "len_kernel": 15, "nsig": 3.0, **_DIVERSE},
         choices={"kernel_name": ("gaussian", "linear", "uniform")},
+        square_only=True,
     ),
     "Jitter": _iterated(
         "PGD on rescaled, noisy probabilities",
@@ -292,7 +294,8 @@ ROWS: dict[str, TorchattacksRow] = {
     "Pixle": TorchattacksRow(
         "moves pixels to other places, as many as it takes",
         "pomponi2022pixle",
-        {
+        square_only=True,
+        params={
             "x_dimensions": (2, 10),
             "y_dimensions": (2, 10),
             "pixel_mapping": "random",

@@ -45,7 +45,7 @@ def _noise(noise: tuple[float, int, float], full: bool) -> str:
 
 
 def _caption(index: Index, first: Certified) -> tuple[str, ...]:
-    values = 3 * index.results.dataset.image_size**2
+    values = 3 * math.prod(index.results.image_sides)
     grey = 255 * first.sigma / math.sqrt(values)
     return (
         "An attack shows that a query can be broken; a certificate proves that it cannot: within that L2 length, no "

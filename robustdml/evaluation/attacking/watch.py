@@ -206,7 +206,12 @@ class _Threads(_Part):
 
     def restore(self) -> list[str]:
         """See `_Part`."""
-        left = [thread for thread in threading.enumerate() if thread not in self._before]
+        # tqdm starts one for all bars of the process, which wakes to draw them and ends with it.
+        left = [
+            thread
+            for thread in threading.enumerate()
+            if thread not in self._before and type(thread).__module__ != "tqdm._monitor"
+        ]
         for thread in left:
             thread.join(0.05)
         return ["the threads of the process (one is still running)"] if any(t.is_alive() for t in left) else []

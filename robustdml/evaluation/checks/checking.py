@@ -11,6 +11,7 @@ from robustdml.config import DEFAULT_OPTIONS, RunOptions
 from robustdml.data import RetrievalDataset
 from robustdml.evaluation.run import evaluate
 from robustdml.evaluation.subjects import Subject
+from robustdml.preprocessing import Sides
 from robustdml.results import Flag
 
 
@@ -18,7 +19,7 @@ def check(
     models: Mapping[str, nn.Module] | Sequence[Subject],
     dataset: RetrievalDataset,
     *,
-    image_size: int | None = None,
+    image_size: Sides | None = None,
     skip_broken: bool = False,
     options: RunOptions = DEFAULT_OPTIONS,
 ) -> tuple[Flag, ...]:

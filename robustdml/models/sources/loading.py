@@ -142,7 +142,7 @@ def sourced(name: str, found: Found, options: SourceOptions) -> SourcedModel:
         check_agreement(name, SourcedModel(found, found.preprocessing), found.preprocessing, found.own)
     own = found.preprocessing
     if own is None and found.size is not None and options.mean is not None:
-        own = Preprocessing(found.size)
+        own = Preprocessing.plain(found.size)
     preprocessing = options.completed(own, name)
     if preprocessing is None or preprocessing.mean is None:
         size = "" if found.size or (preprocessing is not None) else "--size, "
