@@ -6,6 +6,7 @@ were measured to give (docs/flags.md, made by experiments/flags.py).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -142,7 +143,10 @@ def _found(detectors: Iterable[Detector], asked: Probe) -> list[Flag]:
     found = []
     for detector in detectors:
         try:
-            found.append(detector(asked))
+            with warnings.catch_warnings():
+                # Of a model without gradients: that is what is being found out.
+                warnings.filterwarnings("ignore", ".*an autograd kernel was not registered", UserWarning)
+                found.append(detector(asked))
         except (RuntimeError, CheckpointError) as error:
             reason = " ".join(str(error).split())
             name = detector.__name__.replace("_", "-")
