@@ -243,6 +243,14 @@ _ALL: tuple[FlagKind, ...] = (
         "harm.",
     ),
     FlagKind(
+        "no-wrong-answer",
+        "grave",
+        "No answer is wrong",
+        "every gallery image that a query searches is relevant to it",
+        "Any model, a random one too, has a recall of 1, and no attack can lower it.",
+        "Add images of other classes to the gallery.",
+    ),
+    FlagKind(
         "sampled-queries",
         "note",
         "A sample of the queries was used",

@@ -274,6 +274,8 @@ def _budget(cells: Sequence[Cell]) -> Iterator[Flag]:
 
 
 def _unchanged(models: Sequence[ModelEntry], cells: Sequence[Cell], dataset: DatasetEntry) -> Iterator[Flag]:
+    if dataset.chance >= 1:  # nothing can be tried where every answer is right, which is said (no-wrong-answer)
+        return
     right = {model.name: round(model.clean.metrics.recall_at_1 * dataset.queries) for model in models}
     for cell in cells:
         if cell.queries_unchanged > _UNCHANGED_SHARE * right[cell.model]:
@@ -287,6 +289,10 @@ def _unchanged(models: Sequence[ModelEntry], cells: Sequence[Cell], dataset: Dat
 
 
 def _sample(dataset: DatasetEntry) -> Iterator[Flag]:
+    if dataset.chance >= 1:
+        yield FLAG_KINDS["no-wrong-answer"].flag(
+            f"Each of the {dataset.gallery} gallery images is a right answer to each of the {dataset.queries} queries."
+        )
     if dataset.queries < dataset.queries_available:
         yield FLAG_KINDS["sampled-queries"].flag(
             f"{dataset.queries} of {dataset.queries_available} queries were used (a class-stratified sample).",
