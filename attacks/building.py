@@ -11,6 +11,7 @@ from robustdml.importing import load_object
 from robustdml.registry import Registry, parse_spec
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel, is_by_channel, parse_budget
+from robustdml.values import BriefDict, plain_scalar
 
 from .factory import DEFAULT_EPS, AttackFactory, goal_parameters
 from .goals import GOALS
@@ -65,18 +66,18 @@ ATTACKS.add(
 )
 
 #: Attacks of the libraries that are not offered, with the reason why.
-NOT_OFFERED: dict[str, str] = {**torchattacks.NOT_OFFERED, **art.NOT_OFFERED}
+NOT_OFFERED: dict[str, str] = BriefDict({**torchattacks.NOT_OFFERED, **art.NOT_OFFERED})
 
 
-def build_attack(text: str, eps: float | ThreatModel, effort: Effort = "standard") -> Attack:
+def build_attack(text: str, eps: float | str | ThreatModel, effort: Effort = "standard") -> Attack:
     """Build an attack from a spec such as ``"pgd(goal=margin, steps=50)"``.
 
     Args:
         text: a name of `ATTACKS`, or ``package.module:name`` of a class or function of your own, with parameters if
             wanted. ``eps=`` in the spec goes before the argument; goals may be written with hyphens.
         eps: L-infinity budget in pixels of [0, 1]; 0 is allowed here and makes the attack the identity. It may be a
-            threat model with a budget per channel (`robustdml.threat.parse_budget`). Attacks in other norms take theirs
-            from the spec, else `DEFAULT_EPS`; attacks that look for the smallest perturbation have none.
+            threat model with a budget per channel, or text (`robustdml.threat.parse_budget`). Attacks in other norms
+            take theirs from the spec, else `DEFAULT_EPS`; attacks that look for the smallest perturbation have none.
         effort: how hard it tries; parameters in the spec go before it.
 
     Raises:
@@ -84,7 +85,8 @@ def build_attack(text: str, eps: float | ThreatModel, effort: Effort = "standard
         SpecError: the attack has no such parameter, or the value is of the wrong type or out of range.
         BudgetError: eps outside [0, 1].
     """
-    threat = eps if isinstance(eps, ThreatModel) else ThreatModel(eps)
+    eps = plain_scalar(eps)
+    threat = eps if isinstance(eps, ThreatModel) else parse_budget(eps) if isinstance(eps, str) else ThreatModel(eps)
     if effort not in EFFORTS:
         raise UnknownNameError("effort", effort, EFFORTS)
     if ":" in text.partition("(")[0]:

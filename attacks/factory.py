@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from robustdml.config import Effort
 from robustdml.results import BudgetKind, Knowledge, Side
+from robustdml.values import ByValue
 
 from .goals import GOALS
 
@@ -25,8 +26,8 @@ GRADIENT_NORMS = ("linf", "l2", "l1")
 DEFAULT_EPS = {"l2": 0.5, "l1": 12.0, "l0": 10.0}
 
 
-@dataclass(frozen=True)
-class AttackFactory:
+@dataclass(frozen=True, eq=False, repr=False)
+class AttackFactory(ByValue):
     """An entry of the registry.
 
     Args:

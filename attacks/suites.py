@@ -11,6 +11,7 @@ from robustdml.errors import SpecError, UnknownNameError
 from robustdml.profiles import ERS_ATTACKS, PROFILES
 from robustdml.registry import split_specs
 from robustdml.threat import ThreatModel, parse_budgets
+from robustdml.values import BriefDict
 
 from .building import ATTACKS, NOT_OFFERED, build_attack, spec_name
 
@@ -57,13 +58,15 @@ def _profile(name: str, *, compat: bool) -> tuple[str, ...]:
 
 
 #: What each suite runs, in order. A changed suite is a changed claim: changes go into the CHANGELOG.
-SUITES: dict[str, tuple[str, ...]] = {
-    "quick": ("noise", "fgsm(goal=margin)", "shift", "margin", "mtax"),
-    "standard": ("cascade",),
-    "blackbox": ("noise", "square", "nes", "rays"),
-    **{name: _profile(name, compat=False) for name in PROFILES},
-    **{f"{name}-compat": _profile(name, compat=True) for name in PROFILES},
-}
+SUITES: dict[str, tuple[str, ...]] = BriefDict(
+    {
+        "quick": ("noise", "fgsm(goal=margin)", "shift", "margin", "mtax"),
+        "standard": ("cascade",),
+        "blackbox": ("noise", "square", "nes", "rays"),
+        **{name: _profile(name, compat=False) for name in PROFILES},
+        **{f"{name}-compat": _profile(name, compat=True) for name in PROFILES},
+    }
+)
 _NAMED = {"pgd", *(spec_name(spec) for spec in (*SUITES["standard"], *_PUBLISHED))}
 #: Everything: the standard suite in every norm, attacks as papers run them, and every other attack of the registry with
 #: its first goal.

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from robustdml.errors import SpecError, UnknownNameError
 from robustdml.threat import ThreatModel
+from robustdml.values import ByValue, check_fields
 
 #: Clean images, or images made from them: pushed towards one foreign item, towards several, towards the own class
 #: (unadversarial), or over the retrieval margin.
@@ -44,6 +45,7 @@ class Branch:
     steps: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.kind not in get_args(Kind):
             raise UnknownNameError("kind of branch", str(self.kind), get_args(Kind))
         if not isinstance(self.batchnorm, str) or not self.batchnorm.isidentifier():
@@ -76,8 +78,8 @@ class Branch:
         return slice(round(self.part[0] * batch), round(self.part[1] * batch))
 
 
-@dataclass(frozen=True)
-class Method:
+@dataclass(frozen=True, eq=False, repr=False)
+class Method(ByValue):
     """A list of branches and one line on it.
 
     Args:
@@ -95,6 +97,7 @@ class Method:
     frozen_batchnorm: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         kinds = [branch.kind for branch in self.branches]
         if not kinds:
             raise SpecError("a method needs at least one branch, and it has none: add one, such as clean")

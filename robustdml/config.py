@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from robustdml.errors import SpecError
 from robustdml.threat import ThreatModel
+from robustdml.values import ByValue, check_fields
 
 if TYPE_CHECKING:
     from robustdml.branches import Method
@@ -21,8 +22,8 @@ BranchChoice = Literal["deployed", "all"]
 BRANCH_CHOICES: tuple[BranchChoice, ...] = get_args(BranchChoice)
 
 
-@dataclass(frozen=True)
-class TrainConfig:
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainConfig(ByValue):
     """Everything that changes the weights of a training run, beside the data.
 
     Args:
@@ -103,6 +104,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         ThreatModel(self.eps)
         if self.weights is not None:
             object.__setattr__(self, "pretrained", True)

@@ -46,6 +46,7 @@ class UnknownNameError(RobustDMLError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
+        self._given = (kind, name, names)
         folded = {candidate.casefold(): candidate for candidate in names}
         near = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=_LISTED, cutoff=0.0)]
         close = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.5)
@@ -54,6 +55,9 @@ class UnknownNameError(RobustDMLError):
             super().__init__(f"unknown {kind} '{name}': {hint}nearest of {len(names)} known: {', '.join(near)}")
         else:
             super().__init__(f"unknown {kind} '{name}': {hint}known: {', '.join(names)}")
+
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str]]]:
+        return UnknownNameError, self._given
 
 
 class SpecError(RobustDMLError):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from robustdml.errors import SpecError
+from robustdml.values import brief, check_fields, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +57,7 @@ class Preprocessing:
     height: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.size < 1 or self.height < 0:
             raise SpecError(f"the image size must be at least 1 pixel, and it is {min(self.sides)}")
         object.__setattr__(self, "height", 0 if self.height == self.size else self.height)
@@ -137,6 +139,20 @@ class Preprocessing:
 def in_pixels(size: Sides) -> str:
     """``224``, or height and width as ``256 x 128``."""
     return str(size) if isinstance(size, int) else f"{size[0]} x {size[1]}"
+
+
+def whole_sides(given: object) -> Sides:
+    """Sides that were given as an argument: one whole number, or height and width.
+
+    Raises:
+        SpecError: they are neither.
+    """
+    if not isinstance(given, tuple | list):
+        return whole("image_size", given, least=1)
+    if len(given) != 2:
+        raise SpecError(f"image_size={brief(given)} must be a whole number, or height and width")
+    height, width = (whole("image_size", side, least=1) for side in given)
+    return height, width
 
 
 def check_image_size(image_size: Sides) -> None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import ast
 import keyword
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from robustdml.errors import SpecError, UnknownNameError
+from robustdml.importing import load_object
+from robustdml.values import brief
 
 T = TypeVar("T")
 
@@ -142,6 +145,17 @@ class Registry(Generic[T]):
         for name, entry in later() if later else ():
             self.add(name, entry)
         return self._entries
+
+    def __repr__(self) -> str:
+        return f"<Registry of {self.kind}s: {brief(list(self))}>"
+
+    def __reduce__(self) -> tuple[Callable[[str], object], tuple[str]] | str | tuple[object, ...]:
+        """A registry is one of its program, and pickled as the name under which a module holds it."""
+        for name, module in list(sys.modules.items()):
+            for key, value in vars(module).items() if name.startswith("robustdml.") else ():
+                if value is self:
+                    return load_object, (f"{name}:{key}",)
+        return super().__reduce__()
 
     def __getitem__(self, name: str) -> T:
         """The entry of that name.

@@ -21,6 +21,7 @@ from robustdml.files import sealed, strict_json, unsealed, write_text
 from robustdml.preprocessing import PerChannel, Preprocessing
 from robustdml.registry import parse_spec
 from robustdml.threat import ThreatModel
+from robustdml.values import brief
 
 #: Raised by one when a field changes its meaning or goes; new optional fields do not raise it.
 SCHEMA_VERSION = 3
@@ -49,6 +50,9 @@ class _Record(BaseModel):
     # Fields that a newer robustdml added are passed over: those that change a meaning raise `SCHEMA_VERSION`.
     # NaN and infinity are refused: a number that cannot be shown as one must be absent, with a reason beside it.
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+    def __repr__(self) -> str:
+        return brief(self)
 
 
 def _moment(text: str) -> str:

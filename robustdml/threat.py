@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from robustdml.errors import BudgetError
 from robustdml.preprocessing import IMAGENET_STD, PerChannel
+from robustdml.values import check_fields
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -154,6 +155,7 @@ class ThreatModel:
     channels: PerChannel | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.norm not in NORMS:
             raise BudgetError(f"norm '{self.norm}' is not supported: known: {', '.join(NORMS)}")
         if self.eps is None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from robustdml.values import BriefDict
+
 from .candidate import CAMinus, CAPlus, Hub
 from .first_hit import ES, FOA, GTM, GTT, LTM, TMA, ESRobRank
 from .query import QAMinus, QAPlus, SPQAMinus, SPQAPlus
@@ -41,4 +43,4 @@ _CLASSES: tuple[type[Goal], ...] = (
 )
 
 #: Every goal, by its word in specs; building one needs no argument.
-GOALS: dict[str, type[Goal]] = {str(goal.name): goal for goal in _CLASSES}
+GOALS: dict[str, type[Goal]] = BriefDict({str(goal.name): goal for goal in _CLASSES})

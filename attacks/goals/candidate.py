@@ -15,6 +15,7 @@ import numpy as np
 
 from robustdml.errors import SpecError
 from robustdml.seeding import stream
+from robustdml.values import check_fields
 
 from .plain import PlainGoal
 from .ranking import Candidates, distances, drawn_near_rows, drawn_rows, raised
@@ -96,6 +97,7 @@ class Hub(PlainGoal):
     citation = "zhang2024hubs"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.standins < 1 or not self.softness > 0:
             raise SpecError(f"standins={self.standins} must be at least 1 and softness={self.softness} above 0")
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from robustdml.errors import SpecError
 from robustdml.seeding import stream
+from robustdml.values import check_fields
 
 from .plain import PlainGoal
 from .ranking import distances, drawn_near_rows, drawn_rows, nearest_rows, query_loss
@@ -104,6 +105,7 @@ class LTM(PlainGoal):
     citation = "wang2020transferable"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_compat(self.compat)
 
     def objective(self, references: References, *, seed: int) -> Objective:
@@ -136,6 +138,7 @@ class GTM(PlainGoal):
     citation = "zhou2024adversarial"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check_compat(self.compat)
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
@@ -191,6 +194,7 @@ class FOA(PlainGoal):
     citation = "zhou2021practical"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.candidates < 2:
             raise SpecError(f"candidates={self.candidates} must be at least 2: an order needs two items")
 

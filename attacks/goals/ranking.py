@@ -16,6 +16,7 @@ import numpy as np
 
 from robustdml.errors import SpecError
 from robustdml.seeding import stream
+from robustdml.values import check_fields
 
 from .plain import PlainGoal
 
@@ -110,6 +111,7 @@ class Candidates(PlainGoal):
     citation: ClassVar[str] = "zhou2020adversarial"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.candidates < 1:
             raise SpecError(f"candidates={self.candidates} must be at least 1")
 

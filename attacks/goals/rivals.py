@@ -14,6 +14,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from robustdml.errors import SpecError
+from robustdml.values import check_fields
 
 from .plain import PlainGoal
 from .untargeted import margin_to
@@ -50,6 +51,7 @@ class ItemMargin(PlainGoal):
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check(self.rivals, self.skip)
 
     @property
@@ -123,6 +125,7 @@ class ClassMargin(PlainGoal):
     )
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _check(self.rivals, self.skip)
 
     @property

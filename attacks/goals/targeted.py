@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from robustdml.errors import SpecError
+from robustdml.values import check_fields
 
 from .plain import PlainGoal
 from .targets import check_choice, choose_targets, friendly_targets
@@ -62,6 +63,7 @@ class STAX(_Attract):
     meaning = "Single target: the query is brought near one chosen item of another class."
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_choice(self.choose, self._given)
 
     @property
@@ -93,6 +95,7 @@ class MTAX(_Attract):
     meaning = "Multiple targets: the query is brought near several chosen items of other classes at once."
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.targets < 1:
             raise SpecError(f"targets={self.targets}: an attack needs at least one target")
         check_choice(self.choose, self.items)
@@ -121,6 +124,7 @@ class Unadversarial(_Attract):
     meaning = "The image is brought near items of its own class, which makes it easier to retrieve: no attack."
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.targets < 1:
             raise SpecError(f"targets={self.targets}: an unadversarial image needs at least one target")
 

@@ -12,8 +12,9 @@ import os
 import random
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -96,20 +97,10 @@ def factories(library: str, adapter: str, rows: Mapping[str, LibraryRow]) -> dic
         rows: by the library's own name of each attack.
     """
 
-    def maker(kind: str) -> Callable[..., Attack]:
-        def make(*, goal: Any, eps: float | None = None, **params: object) -> Attack:
-            module, _, name = adapter.rpartition(".")
-            with global_state_kept(), a_home():
-                made = getattr(importlib.import_module(f".{module}", __package__), name)
-            attack: Attack = made.of(kind, goal, eps, params)
-            return attack
-
-        return make
-
     return {
         f"{library}.{kind}": AttackFactory(
             row.summary,
-            maker(kind),
+            partial(_make, adapter, kind),
             row.defaults,
             row.goals,
             row.effort,
@@ -152,3 +143,11 @@ def global_state_kept() -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
+
+
+def _make(adapter: str, kind: str, *, goal: Any, eps: float | None = None, **params: object) -> Attack:
+    module, _, name = adapter.rpartition(".")
+    with global_state_kept(), a_home():
+        made = getattr(importlib.import_module(f".{module}", __package__), name)
+    attack: Attack = made.of(kind, goal, eps, params)
+    return attack

@@ -14,6 +14,7 @@ from robustdml.models import untouched
 from robustdml.results import AttackEntry
 from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
+from robustdml.values import check_fields
 
 from .geometry import Radius, check_norm, project, random_perturbation, steepest_step
 from .gradient import Best, gradient_entry, value_and_gradient, value_of
@@ -54,6 +55,7 @@ class APGD:
     samples: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_norm(self.norm)
         if self.steps < 1 or self.restarts < 1 or self.samples < 1:
             raise SpecError(

@@ -13,6 +13,7 @@ from robustdml.models import untouched
 from robustdml.results import AttackEntry
 from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel, norm_of
+from robustdml.values import check_fields
 
 from ..attack_entry import native_entry
 from ..goals.rivals import ChosenItem
@@ -60,6 +61,7 @@ class Bisection:
     norm: str = "linf"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.steps < 1 or self.rounds < 1 or self.items < 0:
             raise SpecError(
                 f"steps={self.steps} and rounds={self.rounds} must both be at least 1, and items={self.items} at "

@@ -23,6 +23,7 @@ from robustdml.models import untouched
 from robustdml.results import AttackEntry
 from robustdml.seeding import stream
 from robustdml.threat import ThreatModel
+from robustdml.values import check_fields
 
 from ..attack_entry import native_entry
 from ..goals.untargeted import Margin
@@ -74,6 +75,7 @@ class BlackBox(ABC):
     counted: ClassVar[str] = "queries"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if getattr(self, self.counted) < 1:
             raise SpecError(f"{self.counted}={getattr(self, self.counted)} must be at least 1")
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from robustdml.contracts import GalleryAttack, References
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
+from robustdml.values import check_fields
 
 from ..attack_entry import native_entry
 from ..goals.candidate import Hub
@@ -35,6 +36,7 @@ class BothSides:
     steps: int = 20
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _ = self._query(), self.poison  # they know the ranges
 
     def _query(self) -> PGD:

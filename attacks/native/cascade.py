@@ -14,6 +14,7 @@ from robustdml.errors import SpecError
 from robustdml.models import untouched
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
+from robustdml.values import check_fields
 
 from ..attack_entry import native_entry
 from ..goals.rivals import ClassMargin, ItemMargin
@@ -64,6 +65,7 @@ class Cascade:
     doubts: Doubts | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.strength not in {"quick", "standard", "thorough"}:
             raise SpecError(f"strength={self.strength} must be quick, standard or thorough")
         check_norm(self.norm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -59,13 +60,13 @@ def _native(
     path: str, summary: str, goals: tuple[str, ...] = (), changed: Mapping[str, object] | None = None, **facts: Any
 ) -> AttackFactory:
     """The entry of a class of `PARAMETERS`, which is imported when it is first built."""
+    return AttackFactory(summary, partial(_make, path), {**PARAMETERS[path], **(changed or {})}, goals, **facts)
+
+
+def _make(path: str, **params: object) -> Attack:
     module, _, name = path.rpartition(".")
-
-    def make(**params: object) -> Attack:
-        built: Attack = getattr(import_module(f".{module}", __package__), name)(**params)
-        return built
-
-    return AttackFactory(summary, make, {**PARAMETERS[path], **(changed or {})}, goals, **facts)
+    built: Attack = getattr(import_module(f".{module}", __package__), name)(**params)
+    return built
 
 
 _SHORT = ("margin", "shift", "stax", "mtax")

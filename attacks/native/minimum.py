@@ -13,6 +13,7 @@ from robustdml.models import untouched
 from robustdml.results import AttackEntry
 from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
+from robustdml.values import check_fields
 
 from ..goals.untargeted import Margin
 from .apgd import ascend
@@ -49,6 +50,7 @@ class MinimumNorm:
     norm: str = "linf"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.steps < 1 or self.rounds < 1:
             raise SpecError(f"steps={self.steps} and rounds={self.rounds} must both be at least 1")
         check_norm(self.norm)

@@ -14,6 +14,7 @@ from robustdml.models import untouched
 from robustdml.results import AttackEntry
 from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
+from robustdml.values import check_fields
 
 from ..goals.rivals import ChosenItem, ItemMargin, in_turn
 from ..goals.untargeted import Margin
@@ -71,6 +72,7 @@ class Momentum:
     samples: int = 1
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.steps < 1 or self.restarts < 1 or self.samples < 1:
             raise SpecError(
                 f"steps={self.steps}, restarts={self.restarts} and samples={self.samples} must all be at least 1"

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustdml.errors import SpecError
+from robustdml.values import check_fields
 
 from .black_box import BlackBox, Search, Streams, Tried
 from .geometry import project
@@ -39,6 +40,7 @@ class NES(BlackBox):
     citation = "ilyas2018black"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.population < 2 or self.population % 2 or self.queries <= self.population:
             raise SpecError(
                 f"population={self.population} must be an even number of at least 2 and queries={self.queries} more"

@@ -14,6 +14,7 @@ from robustdml.models import untouched
 from robustdml.results import AttackEntry
 from robustdml.seeding import stream, uniform_like
 from robustdml.threat import ThreatModel
+from robustdml.values import check_fields
 
 from ..attack_entry import native_entry
 from .universal_fit import learn, sample
@@ -50,6 +51,7 @@ class Patch:
     patch: Tensor | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if min(self.steps, self.sample, self.batch) < 1 or not self.step > 0:
             raise SpecError(
                 f"steps={self.steps}, sample={self.sample} and batch={self.batch} must be at least 1, "

@@ -12,6 +12,7 @@ from robustdml.errors import SpecError
 from robustdml.results import AttackEntry
 from robustdml.seeding import stream
 from robustdml.threat import ThreatModel
+from robustdml.values import check_fields
 
 from ..attack_entry import native_entry
 from .pgd import PGD
@@ -27,6 +28,7 @@ class _Loop:
     best: bool = True
 
     def __post_init__(self) -> None:
+        check_fields(self)
         self._ascent()  # it knows the ranges
 
     def _ascent(self) -> PGD:
@@ -90,6 +92,7 @@ class CandidateAttack(_Loop):
     items: int = 128
 
     def __post_init__(self) -> None:
+        check_fields(self)
         super().__post_init__()
         if self.items < 1:
             raise SpecError(f"items={self.items} must be at least 1")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustdml.errors import SpecError
+from robustdml.values import check_fields
 
 from .black_box import BlackBox, Search, Streams, Tried
 
@@ -35,6 +36,7 @@ class Square(BlackBox):
     citation = "andriushchenko2020square"
 
     def __post_init__(self) -> None:
+        check_fields(self)
         super().__post_init__()
         if not 0 < self.share <= 1:
             raise SpecError(f"share={self.share} must be in (0, 1]")

@@ -12,6 +12,7 @@ from robustdml.models import Straightened
 from robustdml.registry import Spec
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
+from robustdml.values import check_fields
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class StraightThrough:
     around: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         inner = self.attack.entry()
         if inner.side != "query":
             raise SpecError(f"straight(attack='{inner.spec}') is for attacks on queries: choose one of those")

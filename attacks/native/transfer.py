@@ -17,6 +17,7 @@ from robustdml.models import load_checkpoint, untouched, weights_fingerprint
 from robustdml.registry import Spec
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
+from robustdml.values import check_fields
 
 # Gallery images that pass through the surrogate at once.
 _BATCH = 128
@@ -46,6 +47,7 @@ class Transfer:
     known: tuple[nn.Module, Tensor] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.surrogate:
             raise SpecError("transfer needs a surrogate: write transfer(surrogate='runs/other') or 'package:factory'")
         if self.module is None and not Path(self.surrogate).exists() and ":" not in self.surrogate:

@@ -62,26 +62,30 @@ DATASETS: Registry[DatasetReader] = Registry("data set")
 
 
 def _with_root(name: str, summary: str, load: Callable[[Path], RetrievalDataset], may_be_file: bool = False) -> None:
-    def checked(root: Path | None) -> RetrievalDataset:
-        if root is None:
-            where = "a folder or a file" if may_be_file else "a folder"
-            raise DataError(f"data set '{name}' is read from {where}: say where it is (root)")
-        if may_be_file and not root.exists():
-            raise DataError(f"the folder or file '{root}' of data set '{name}' does not exist: check the path")
-        if not may_be_file and not root.is_dir():
-            raise DataError(f"the folder '{root}' of data set '{name}' does not exist, or is a file: check the path")
-        return load(root)
+    DATASETS.add(name, DatasetReader(name, summary, True, partial(_read, name, load, may_be_file)))
 
-    DATASETS.add(name, DatasetReader(name, summary, True, checked))
+
+def _read(
+    name: str, load: Callable[[Path], RetrievalDataset], may_be_file: bool, root: Path | None
+) -> RetrievalDataset:
+    if root is None:
+        where = "a folder or a file" if may_be_file else "a folder"
+        raise DataError(f"data set '{name}' is read from {where}: say where it is (root)")
+    if may_be_file and not root.exists():
+        raise DataError(f"the folder or file '{root}' of data set '{name}' does not exist: check the path")
+    if not may_be_file and not root.is_dir():
+        raise DataError(f"the folder '{root}' of data set '{name}' does not exist, or is a file: check the path")
+    return load(root)
 
 
 def _built_in(name: str, summary: str, load: Callable[[], RetrievalDataset]) -> None:
-    def checked(root: Path | None) -> RetrievalDataset:
-        if root is not None:
-            raise DataError(f"data set '{name}' is built in and reads no folder: leave out '{root}' (root)")
-        return load()
+    DATASETS.add(name, DatasetReader(name, summary, False, partial(_own, name, load)))
 
-    DATASETS.add(name, DatasetReader(name, summary, False, checked))
+
+def _own(name: str, load: Callable[[], RetrievalDataset], root: Path | None) -> RetrievalDataset:
+    if root is not None:
+        raise DataError(f"data set '{name}' is built in and reads no folder: leave out '{root}' (root)")
+    return load()
 
 
 _built_in("digits", "handwritten digits, 10 classes, built in: for a first look in seconds", load_digits)

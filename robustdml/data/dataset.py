@@ -13,14 +13,15 @@ from robustdml.data.images import ImageSource
 from robustdml.data.protocol import Protocol, SameClass, array_hash
 from robustdml.errors import DataError, SpecError
 from robustdml.files import fingerprint
+from robustdml.values import ByValue, check_fields, plain_scalar
 
 Integers = npt.NDArray[np.int64]
 
 _BY_LABEL = SameClass()
 
 
-@dataclass(frozen=True, eq=False)
-class RetrievalSplit:
+@dataclass(frozen=True, eq=False, repr=False)
+class RetrievalSplit(ByValue):
     """Queries against a gallery: all that an evaluation needs to know about a data set.
 
     The id of an image is its row. A query that is in the gallery as well never finds itself (`leave_self_out`).
@@ -64,8 +65,8 @@ class RetrievalSplit:
         return self.rules.counts(self.query, self.gallery)
 
 
-@dataclass(frozen=True, eq=False)
-class RetrievalDataset:
+@dataclass(frozen=True, eq=False, repr=False)
+class RetrievalDataset(ByValue):
     """Images with a zero-shot retrieval protocol: the classes of the test are not seen in training.
 
     The id of an image is its row. A query that is in the gallery as well never finds itself (`leave_self_out`).
@@ -112,6 +113,12 @@ class RetrievalDataset:
     left_out: tuple[LeftOut, ...] = ()
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        names = tuple(plain_scalar(name) for name in self.class_names)
+        object.__setattr__(self, "class_names", names)
+        odd = next((name for name in names if not isinstance(name, str)), None)
+        if odd is not None:
+            raise DataError(f"class_names must be text, one for each label, and {odd!r} is not: write {str(odd)!r}")
         object.__setattr__(self, "labels", _labels(self.labels, len(self.images)))
         for part in ("train", "query", "gallery"):
             rows = _rows(part, getattr(self, part), len(self.images), may_be_empty=part == "train")

@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from robustdml.data.decoding import read_image
 from robustdml.errors import DataError
 from robustdml.printable import shown
+from robustdml.values import ByValue
 
 #: Left, top, right and bottom, in pixels; right and bottom are just outside.
 Box = tuple[int, int, int, int]
@@ -37,7 +38,7 @@ class ImageSource(Protocol):
         """A hash that changes when the images change."""
 
 
-class FileImages:
+class FileImages(ByValue):
     """Images in files.
 
     Names are relative to the deepest folder that holds all the files, so that they and the digest are the same on
@@ -115,7 +116,7 @@ class FileImages:
             return _reason(cause)
 
 
-class ArrayImages:
+class ArrayImages(ByValue):
     """Images in memory.
 
     Args:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustdml.errors import DataError
+from robustdml.values import ByValue
 
 Integers = npt.NDArray[np.int64]
 Booleans = npt.NDArray[np.bool_]
@@ -36,8 +37,8 @@ def _no_labels() -> Integers:
     return np.empty(0, np.int64)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Protocol(ABC):
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Protocol(ByValue, ABC):
     """How a ranking is judged.
 
     Args:
@@ -104,7 +105,7 @@ class Protocol(ABC):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SameClass(Protocol):
     """Items of the query's class are relevant, and a query does not find itself: deep metric learning.
 
@@ -133,7 +134,7 @@ class SameClass(Protocol):
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reidentification(Protocol):
     """Items of the query's identity are relevant, and those of them that its own camera took are left out.
 

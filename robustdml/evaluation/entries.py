@@ -6,17 +6,20 @@ import platform
 from collections import Counter
 from collections.abc import Iterable
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from robustdml.contracts import Attack
 from robustdml.data import RetrievalDataset, RetrievalSplit
 from robustdml.data.protocol import Protocol
-from robustdml.errors import DataError
+from robustdml.errors import DataError, SpecError
 from robustdml.evaluation.checks.looked_at import LookedAt, counted
 from robustdml.results import AttackEntry, DatasetEntry, Environment, EvalSpec, MetricEntry, Queries
 from robustdml.retrieval.metrics import METRICS
+from robustdml.values import brief
 
 _PACKAGES = (
     "torch",
@@ -27,6 +30,29 @@ _PACKAGES = (
     "pytorch-metric-learning",
     "numpy",
 )
+
+
+def checked_attacks(attacks: object) -> list[Attack]:
+    """The attacks as a list; one alone stands for itself.
+
+    Raises:
+        SpecError: one is a name, or is no attack.
+    """
+    if isinstance(attacks, str):
+        raise SpecError(f"'{attacks}' is a name, not an attack: build it with robustdml.attacks.build_suite")
+    found: list[Any] = list(attacks) if isinstance(attacks, Iterable) else [attacks]
+    for attack in found:
+        if isinstance(attack, str):
+            raise SpecError(f"'{attack}' is a name, not an attack: build it with robustdml.attacks.build_suite")
+        missing = next(
+            (part for part in ("threat", "entry", "target_rows", "__call__") if not hasattr(attack, part)), ""
+        )
+        if missing or isinstance(attack, type):
+            raise SpecError(
+                f"{brief(attack)} is no attack, {'it is a class' if isinstance(attack, type) else f'no {missing}'}: "
+                "build attacks with robustdml.attacks.build_suite, or see robustdml.contracts.Attack"
+            )
+    return found
 
 
 def described_classes(split: RetrievalSplit) -> npt.NDArray[np.int64]:

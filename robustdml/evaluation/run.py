@@ -36,7 +36,7 @@ from robustdml.evaluation.checks.copies import embedding_twins
 from robustdml.evaluation.checks.detectors import IMAGES, examine, probe
 from robustdml.evaluation.checks.doubts import answered, doubts_of
 from robustdml.evaluation.checks.looked_at import LookedAt, looked_at
-from robustdml.evaluation.entries import attack_entries, describe, environment, query_entry
+from robustdml.evaluation.entries import attack_entries, checked_attacks, describe, environment, query_entry
 from robustdml.evaluation.identity import answers, identities, package_versions
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.kept_images import KeptImages
@@ -55,7 +55,7 @@ from robustdml.models import (
     single_precision,
     weights_fingerprint,
 )
-from robustdml.preprocessing import Preprocessing, Sides
+from robustdml.preprocessing import Preprocessing, Sides, whole_sides
 from robustdml.progress import Advance, progress
 from robustdml.results import EvalSpec, Flag, ModelEntry, Results
 from robustdml.retrieval.clustering import nmi_of_starts, pi_ratio
@@ -64,6 +64,7 @@ from robustdml.retrieval.embed import Embedder
 from robustdml.retrieval.metrics import score
 from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
+from robustdml.values import brief, plain_scalar, whole
 
 Integers = npt.NDArray[np.int64]
 
@@ -120,9 +121,7 @@ def evaluate(
         CheckpointError: a model gives no finite embeddings.
     """
     subjects = subjects_from_modules(models)
-    for attack in attacks:
-        if isinstance(attack, str):
-            raise SpecError(f"'{attack}' is a name, not an attack: build it with robustdml.attacks.build_suite")
+    attacks = checked_attacks(attacks)
     for subject in subjects:
         needing = next((attack for attack in attacks if attack.entry().knowledge == "gradients"), None)
         if subject.black_box and needing is not None:
@@ -130,8 +129,17 @@ def evaluate(
                 f"'{subject.name}' gives no gradients ({subject.black_box}), and '{needing.entry().name}' needs them: "
                 "give --attacks blackbox, or others that ask for scores or hits alone"
             )
-    if attack_time_limit is not None and not attack_time_limit > 0:
-        raise SpecError(f"attack_time_limit={attack_time_limit} must be above 0 seconds")
+    if not isinstance(dataset, RetrievalDataset):
+        raise SpecError(
+            f"dataset={brief(dataset)} must be a whole RetrievalDataset: load one with robustdml.data.load_dataset "
+            "(not its part .test)"
+        )
+    seed, shard_size = whole("seed", seed), whole("shard_size", shard_size, least=1)
+    image_size = None if image_size is None else whole_sides(image_size)
+    max_queries = None if max_queries is None else whole("max_queries", max_queries, least=1)
+    attack_time_limit = plain_scalar(attack_time_limit)
+    if attack_time_limit is not None and not (isinstance(attack_time_limit, int | float) and attack_time_limit > 0):
+        raise SpecError(f"attack_time_limit={brief(attack_time_limit)} must be above 0 seconds")
     if len({panel.spec for panel in panels}) < len(panels):
         raise SpecError(f"a panel is given twice: {', '.join(panel.spec for panel in panels)}")
     prepared = preparations(subjects, attacks, image_size=image_size, usual=dataset.image_size)

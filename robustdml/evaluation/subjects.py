@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -31,12 +31,13 @@ from robustdml.models import (
 from robustdml.preprocessing import IMAGENET_STD, Preprocessing, Sides, declared, in_pixels
 from robustdml.printable import shown
 from robustdml.threat import NORMS
+from robustdml.values import ByValue, brief
 
 _DEFAULT = SourceOptions()
 
 
-@dataclass(frozen=True)
-class Subject:
+@dataclass(frozen=True, eq=False, repr=False)
+class Subject(ByValue):
     """A model under evaluation.
 
     Args:
@@ -90,8 +91,15 @@ def subjects_from_modules(models: Mapping[str, nn.Module] | Sequence[Subject]) -
                     f"'{name}' is {type(module).__name__}, not a torch module (a checkpoint's is .deployed())"
                 )
             found.append(Subject(name, module, "a module in memory"))
+    elif not isinstance(models, Iterable):
+        raise SpecError(f"models={brief(models)} must be modules by name, as in evaluate({{'mine': model}}, ...)")
     else:
         found = list(models)
+        odd = next((one for one in found if not isinstance(one, Subject)), None)
+        if odd is not None:
+            raise SpecError(
+                f"a list of models holds {type(odd).__name__}, and it has no names: give {{'mine': model}}, or Subjects"
+            )
     if not found:
         raise SpecError("no model to evaluate: give at least one")
     repeated = [name for name, count in Counter(subject.name for subject in found).items() if count > 1]

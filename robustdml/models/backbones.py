@@ -13,14 +13,15 @@ from robustdml.errors import SpecError, UnknownNameError
 from robustdml.models.small import SmallResNet
 from robustdml.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, declared, three
 from robustdml.registry import Registry
+from robustdml.values import ByValue
 
 
 def _plain(network: nn.Module) -> Preprocessing:
     return Preprocessing(224, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
-@dataclass(frozen=True)
-class Backbone:
+@dataclass(frozen=True, eq=False, repr=False)
+class Backbone(ByValue):
     """A way to make a network.
 
     Args:

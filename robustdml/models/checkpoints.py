@@ -23,6 +23,7 @@ from robustdml.models.embedding import EmbeddingModel, ModelConfig
 from robustdml.models.layout import lay_out
 from robustdml.models.multibn import branch_names, convert_to_multibn, fold
 from robustdml.preprocessing import IMAGENET_MEAN, IMAGENET_STD
+from robustdml.values import ByValue
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "model.json"
 #: What a training run needs to go on; written by `robustdml.training`.
@@ -35,8 +36,8 @@ _WEIGHTS = "weights_sha256"
 _VERSION_1 = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "resize": 0, "squash": False, "interpolation": "bilinear"}
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+@dataclass(frozen=True, eq=False, repr=False)
+class Checkpoint(ByValue):
     """A loaded model and where it came from.
 
     Args:

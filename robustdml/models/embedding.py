@@ -17,6 +17,7 @@ from robustdml.models.guard import into_evaluation
 from robustdml.models.outputs import as_matrix, described, remedy
 from robustdml.preprocessing import Interpolation, PerChannel, Preprocessing
 from robustdml.preprocessing import check_image_size as check_image_size
+from robustdml.values import brief, check_fields
 
 _LEFT_TO_BACKBONE = ("mean", "std", "resize", "squash", "interpolation")
 
@@ -50,6 +51,7 @@ class ModelConfig:
     interpolation: Interpolation | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.embedding_dim < 1:
             raise SpecError(f"embedding_dim {self.embedding_dim} must be at least 1")
         check_image_size(self.image_size)
@@ -108,6 +110,11 @@ class EmbeddingModel(nn.Module):
         self.head = nn.Linear(features, config.embedding_dim)
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1), persistent=False)
+
+    def __repr__(self) -> str:
+        """In one line; the networks are its ``backbone`` and ``head``."""
+        count = sum(parameter.numel() for parameter in self.parameters())
+        return f"EmbeddingModel({brief(self.config)}, {count / 1e6:.3g} million parameters)"
 
     @property
     def preprocessing(self) -> Preprocessing:

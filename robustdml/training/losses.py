@@ -16,6 +16,7 @@ from robustdml.errors import SpecError
 from robustdml.registry import Registry, Spec, parse_spec
 from robustdml.training.clamped_softmax import ClampedSoftmax
 from robustdml.training.s2sd import PARAMETERS, S2SD
+from robustdml.values import ByValue
 
 #: Arguments that the run knows, whatever a loss calls them.
 _CLASSES, _DIMENSIONS = ("num_classes",), ("embedding_size", "descriptors_dim", "l")
@@ -65,8 +66,8 @@ class MinedLoss(nn.Module):
         return value
 
 
-@dataclass(frozen=True)
-class Loss:
+@dataclass(frozen=True, eq=False, repr=False)
+class Loss(ByValue):
     """An entry of the registry.
 
     Args:

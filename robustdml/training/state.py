@@ -17,6 +17,7 @@ from robustdml.errors import CheckpointError
 from robustdml.files import write_bytes
 from robustdml.models import EmbeddingModel
 from robustdml.models.checkpoints import STATE_FILE
+from robustdml.values import ByValue
 
 #: Bytes of the checksum at the end of the file.
 _DIGEST = 64
@@ -47,8 +48,8 @@ class TrainingState:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class TrainResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class TrainResult(ByValue):
     """What a run left behind.
 
     Args:
