@@ -147,6 +147,7 @@ def test_an_odd_model_answers_as_the_plain_one_does(photos, plain, tmp_path, nam
         assert abs(one.score.metrics.recall_at_1 - other.score.metrics.recall_at_1) <= 1 / 12
 
 
+@pytest.mark.filterwarnings("ignore:.*an autograd kernel was not registered")
 @pytest.mark.parametrize(
     ("name", "model"), [("quantised", quantised), ("no_grad", lambda: without_gradient(base()))], ids=lambda part: part
 )

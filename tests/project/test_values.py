@@ -174,7 +174,10 @@ REFUSED = {
     "shard_size": (lambda out: evaluated(out, shard_size=0), "shard_size=0 must be at least 1"),
     "negative shard_size": (lambda out: evaluated(out, shard_size=-3), "shard_size=-3 must be at least 1"),
     "image_size": (lambda out: evaluated(out, image_size=8.0), "image_size=8.0 must be a whole number"),
-    "three sides": (lambda out: evaluated(out, image_size=(8, 8, 3)), "image_size=(8, 8, 3) must be a whole number, or"),
+    "three sides": (
+        lambda out: evaluated(out, image_size=(8, 8, 3)),
+        "image_size=(8, 8, 3) must be a whole",
+    ),
     "side in a pair": (lambda out: evaluated(out, image_size=(8, "9")), "image_size='9' must be a whole number"),
     "truth": (lambda out: evaluated(out, image_size=True), "image_size=True must be a whole number"),
     "max_queries": (lambda out: evaluated(out, max_queries=2.5), "max_queries=2.5 must be a whole number"),
