@@ -158,7 +158,7 @@ def _cell(results: Results, cell: Cell) -> Iterator[str]:
     yield from _relative(cell.score.value, clean.value, cell.relative_recall)
     if cell.threat.eps is not None and (cell.largest_norm or 0) > cell.threat.limit:
         yield f"a perturbation of norm {cell.largest_norm} is beyond the budget"
-    if max(cell.queries_projected, cell.queries_unchanged) > results.dataset.queries:
+    if max(cell.queries_projected, cell.queries_unchanged, cell.queries_undone) > results.dataset.queries:
         yield "more queries are counted than there are"
 
 

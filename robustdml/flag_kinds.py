@@ -215,6 +215,15 @@ _ALL: tuple[FlagKind, ...] = (
         "A model that sees other images than it was made for has other recalls.",
         "Its recalls, also the clean one, may be others for that reason alone. Leave --image-size out.",
     ),
+    FlagKind(
+        "preprocessing-contradicted",
+        "grave",
+        "Its images are not normalised as it says",
+        "the model declares a mean and a standard deviation, and the first layers get the pixels normalised otherwise, "
+        "or not at all",
+        "A network that gets other numbers than it was trained on is another network, clean and attacked.",
+        "Normalise inside the model as it declares, or correct the declaration.",
+    ),
     # Of the data.
     FlagKind(
         "copies-in-gallery",
@@ -324,6 +333,25 @@ _ALL: tuple[FlagKind, ...] = (
         "a gradient attack on the margin with many steps leaves a recall more than two points higher at a larger eps",
         "Whatever lies in the smaller ball lies in the larger one: the attack has not converged there.",
         "Use --effort thorough, or more steps. The worst case is not touched: it counts smaller balls in.",
+    ),
+    FlagKind(
+        "not-converged",
+        "note",
+        "More steps help",
+        "an attack with at least twice the steps or restarts, and all else equal, reaches a recall more than a point "
+        "lower; or the longest gradient stage of an attack in stages still breaks more than 1 % of the queries, and "
+        "more than one",
+        "An attack that has not converged leaves a recall that more of the same would lower.",
+        "Quote the stronger of the two, or use --effort thorough.",
+    ),
+    FlagKind(
+        "rounding-undoes",
+        "note",
+        "Rounding to 8 bits undoes the attack",
+        "of the queries that an attack broke more than one, and more than 1 % of all, are answered rightly again once "
+        "their images are rounded to 8 bits",
+        "Such images exist as numbers and not as files: the recall is lower than that of images one can save.",
+        "Say which of the two an attacker can send; at budgets below 1/255 no saved image differs from the clean one.",
     ),
     FlagKind(
         "large-eps",

@@ -328,6 +328,8 @@ class Cell(_Record):
     #: unchanged.
     queries_projected: Count = 0
     queries_unchanged: Count = 0
+    #: Queries that it broke, and that are answered rightly again once their images are rounded to 8 bits.
+    queries_undone: Count = 0
     #: Images that passed through the model while the attack ran, and how many of these a gradient went back through.
     forward_images: Count = 0
     gradient_images: Count = 0

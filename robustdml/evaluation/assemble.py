@@ -159,6 +159,7 @@ def cell(plan: Plan, key: CellKey, records: Records, clean: Records) -> Cell:
         queries_projected=int(records.projected.sum()),
         # Many attacks leave a query alone that is wrong already: nothing was to be done there.
         queries_unchanged=int((right & (records.norms["linf"] == 0)).sum()),
+        queries_undone=records.undone,
         forward_images=records.forward_images,
         gradient_images=records.gradient_images,
         seconds=records.seconds,

@@ -5,11 +5,13 @@ Sources: Carlini et al. 2019 ("On Evaluating Adversarial Robustness"), Athalye e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import pairwise
 
+from robustdml.errors import SpecError
 from robustdml.flag_kinds import FLAG_KINDS, GRADES
-from robustdml.results import AttackEntry, Cell, DatasetEntry, Flag, ModelEntry, WorstCase, unpack_hits
+from robustdml.registry import parse_spec
+from robustdml.results import AttackEntry, Cell, DatasetEntry, Flag, ModelEntry, StageEntry, WorstCase, unpack_hits
 from robustdml.threat import ThreatModel
 
 _UNCHANGED_SHARE = 0.05
@@ -17,6 +19,8 @@ _UNCHANGED_SHARE = 0.05
 _SLACK = 0.005
 #: Queries that only an attack of less knowledge breaks, and how far recalls may rise with eps or stay above chance.
 _ALONE_SHARE, _STEADY_SLACK, _LARGE_SLACK = 0.01, 0.02, 0.02
+#: How long an attack tries, and by how much longer ones may lower a recall.
+_EFFORT, _CONVERGED_SLACK = {"steps", "restarts"}, 0.01
 #: A cascade has no number of steps; it makes at least these.
 _CASCADE_STEPS = 20
 
@@ -48,6 +52,8 @@ def flags(
         *_masking(dataset, models, queries, on_queries),
         *_masked_stages(dataset, on_queries),
         *_not_monotone(queries, on_queries),
+        *_not_converged(dataset, queries, on_queries),
+        *_rounded(dataset, on_queries, {flag.model for flag in detected if flag.slug == "stochastic"}),
         *_large_eps(dataset, worst),
         *_budget(cells),
         *_unchanged(models, cells, dataset),
@@ -247,6 +253,66 @@ def _not_monotone(attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iter
                     model=large.model,
                     attack=large.attack,
                 )
+
+
+def _not_converged(dataset: DatasetEntry, attacks: Sequence[AttackEntry], cells: Sequence[Cell]) -> Iterator[Flag]:
+    """Of two attacks that differ in how long they try alone; and the longest stage of one in stages."""
+    entries = {entry.spec: entry for entry in attacks}
+    rows: dict[tuple[str, ThreatModel, str], list[Cell]] = {}
+    for cell in cells:
+        entry = entries[cell.attack]
+        if cell.score and entry.knowledge == "gradients" and _EFFORT & entry.params.keys():
+            rest = sorted((name, value) for name, value in entry.params.items() if name not in _EFFORT)
+            rows.setdefault((cell.model, cell.threat, f"{entry.kind}{rest}"), []).append(cell)
+        last = max((s for s in cell.stages if s.knowledge == "gradients"), key=_steps_of, default=None)
+        if last is not None and last.broken > max(1, _ALONE_SHARE * dataset.queries) and last != cell.stages[0]:
+            yield FLAG_KINDS["not-converged"].flag(
+                f"The longest stage of {cell.attack} at {cell.threat.text} still breaks {last.broken} of "
+                f"{dataset.queries} queries of {cell.model}: longer ones may break more.",
+                model=cell.model,
+                attack=cell.attack,
+            )
+    for row in rows.values():
+        for short in row:
+            longer = [cell for cell in row if _tries(entries[cell.attack], entries[short.attack])]
+            best = min(longer, key=_recall, default=short)
+            if _recall(best) < _recall(short) - _CONVERGED_SLACK:
+                yield FLAG_KINDS["not-converged"].flag(
+                    f"{short.attack} leaves {short.model} R@1 {_recall(short):.3f} at {short.threat.text}, and with "
+                    f"more steps or restarts {_recall(best):.3f}.",
+                    model=short.model,
+                    attack=short.attack,
+                )
+
+
+def _steps_of(stage: StageEntry) -> int:
+    """Gradient steps of a run of a stage, as its spec says."""
+    try:
+        found = parse_spec(stage.attack).params
+        inner = found.get("attack")
+        steps = (parse_spec(inner).params if isinstance(inner, str) else found).get("steps")
+    except SpecError:  # One's own attack may call itself as it likes.
+        return 0
+    return steps if isinstance(steps, int) else 0
+
+
+def _tries(more: AttackEntry, less: AttackEntry) -> bool:
+    """Whether one attack tries at least twice as long, and no less in any way."""
+    pairs = [(more.params.get(name, 1), less.params.get(name, 1)) for name in sorted(_EFFORT)]
+    ratios = [one / other for one, other in pairs if isinstance(one, int) and isinstance(other, int) and other]
+    return len(ratios) == len(pairs) and min(ratios) >= 1 and max(ratios) >= 2
+
+
+def _rounded(dataset: DatasetEntry, cells: Sequence[Cell], random: Container[str | None]) -> Iterator[Flag]:
+    """Not of models that draw at random, which answer rightly again by chance."""
+    for cell in cells:
+        if cell.queries_undone > max(1, _ALONE_SHARE * dataset.queries) and cell.model not in random:
+            yield FLAG_KINDS["rounding-undoes"].flag(
+                f"Rounded to 8 bits, the images of {cell.attack} at {cell.threat.text} break {cell.queries_undone} of "
+                f"{dataset.queries} queries of {cell.model} no longer.",
+                model=cell.model,
+                attack=cell.attack,
+            )
 
 
 def _large_eps(dataset: DatasetEntry, worst: Sequence[WorstCase]) -> Iterator[Flag]:

@@ -78,6 +78,7 @@ class Records:
         forward_images: images that passed through the model while the attack ran.
         gradient_images: how many of these a gradient went back through.
         seconds: that the attack took.
+        undone: queries that are answered wrongly, and rightly again once their images are rounded to 8 bits.
         measures: what the attack's paper reports, by name: the sum over the attacked images, and their number.
         stages: of a staged attack, what each stage did; empty for other attacks.
         broken_by: ``(N,)`` int64 of a staged attack: the stage that broke the query, -1 where it was wrong when clean,
@@ -98,6 +99,7 @@ class Records:
     forward_images: int = 0
     gradient_images: int = 0
     seconds: float = 0.0
+    undone: int = 0
     measures: dict[str, tuple[float, int]] = field(default_factory=dict)
     stages: tuple[StagePass, ...] = ()
     broken_by: npt.NDArray[np.int64] | None = None
@@ -200,6 +202,7 @@ def merged(parts: Sequence[Records]) -> Records:
         forward_images=sum(part.forward_images for part in parts),
         gradient_images=sum(part.gradient_images for part in parts),
         seconds=sum(part.seconds for part in parts),
+        undone=sum(part.undone for part in parts),
         measures={
             name: (sum(part.measures[name][0] for part in parts), sum(part.measures[name][1] for part in parts))
             for name in parts[0].measures

@@ -96,6 +96,7 @@ class Store:
             **self.identity(cell),
             "shard": shard,
             **{name: getattr(records, name) for name in _COST},
+            "undone": records.undone,
             "measures": records.measures,
             "stages": [asdict(stage) for stage in records.stages],
         }
@@ -368,6 +369,7 @@ def _records(table: pa.Table, about: dict[str, Any]) -> Records:
         pictures={item: (image, delta) for item, image, delta in pairs if image is not None},
         embeddings={item: np.array(values, dtype=np.float32) for item, values in points if values is not None},
         **{name: about[name] for name in _COST},
+        undone=about.get("undone", 0),  # not counted before
         measures={name: (total, count) for name, (total, count) in about["measures"].items()},
         stages=tuple(StagePass(**stage) for stage in about["stages"]),
     )

@@ -149,3 +149,40 @@ def test_a_budget_that_allows_any_image_must_break_the_model(squares, tmp_path):
     assert [flag.model for flag in stands.flags if flag.slug == "large-eps"] == ["net"]
     falls = evaluate({"net": SmallNet()}, squares, build_suite("margin", 0.5), out=tmp_path / "b", options=QUIET)
     assert "large-eps" not in {flag.slug for flag in falls.flags}
+
+
+def test_images_that_no_file_can_hold_are_told(squares, tmp_path):
+    small = evaluate({"net": SmallNet()}, squares, build_suite("margin", 0.4 / 255), out=tmp_path / "a", options=QUIET)
+    (cell,) = small.cells
+    clean = small.models[0].clean.metrics.recall_at_1
+    broken = round((clean - cell.score.metrics.recall_at_1) * small.dataset.queries)
+    # Within less than half a level all images are rounded to the clean ones.
+    assert cell.queries_undone == broken
+    usual = evaluate({"net": SmallNet()}, squares, build_suite("margin", "8/255"), out=tmp_path / "b", options=QUIET)
+    assert usual.cells[0].queries_undone <= 1
+    assert "rounding-undoes" not in {flag.slug for flag in usual.flags}
+    told = [flag for flag in again(small, [cell.model_copy(update={"queries_undone": 2})]) if flag.grade == "note"]
+    assert [flag.slug for flag in told if flag.slug == "rounding-undoes"] == ["rounding-undoes"]
+
+
+def test_an_attack_that_more_steps_help_has_not_converged(squares, tmp_path):
+    suite = build_suite("mi(steps=1),mi(steps=20),mi(steps=21, momentum=0)", "8/255")
+    results = evaluate({"net": SmallNet()}, squares, suite, out=tmp_path, options=QUIET)
+    for gain, expected in ((0, []), (2, ["mi(goal=margin, steps=1, "])):
+        cells = [
+            changed(cell, [place >= (2 if "steps=1," in cell.attack else 2 + gain) for place in range(24)])
+            for cell in results.cells
+        ]
+        found = [flag.attack for flag in again(results, cells) if flag.slug == "not-converged"]
+        assert [attack[: len(start)] for attack, start in zip(found, expected, strict=True)] == expected
+
+
+def test_a_cascade_whose_longest_stage_still_breaks_many_has_not_converged(squares, tmp_path):
+    results = evaluate({"net": SmallNet()}, squares, build_suite("standard", "4/255"), out=tmp_path, options=QUIET)
+    (cell,) = results.cells
+    for broken, expected in ((1, 0), (2, 1)):
+        stages = [
+            stage.model_copy(update={"broken": broken if "steps=100" in stage.attack else 0}) for stage in cell.stages
+        ]
+        cells = [cell.model_copy(update={"stages": tuple(stages)})]
+        assert len([flag for flag in again(results, cells) if flag.slug == "not-converged"]) == expected

@@ -20,7 +20,8 @@ from robustdml.data import RetrievalDataset, load_dataset
 from robustdml.data.tensors import ImageTensors
 from robustdml.evaluation.checks.detectors import IMAGES, examine, probe
 from robustdml.evaluation.judge import Judge
-from robustdml.models import evaluation_mode
+from robustdml.models import branch_layout, convert_to_multibn, evaluation_mode
+from robustdml.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from robustdml.results import Flag
 from robustdml.retrieval.embed import Embedder
 
@@ -206,6 +207,64 @@ def shifted(images: Tensor) -> Tensor:
     return images.roll(tuple(torch.randint(-2, 3, (2,)).tolist()), dims=(2, 3))
 
 
+def resized(images: Tensor) -> Tensor:
+    """To a side drawn anew each time, and padded."""
+    side = images.shape[-1] - int(torch.randint(0, 6, ()))
+    smaller = F.interpolate(images, size=(side, side), mode="bilinear")
+    return F.pad(smaller, (0, images.shape[-1] - side, 0, images.shape[-1] - side), value=0.5)
+
+
+def eight_bit_colours(images: Tensor) -> Tensor:
+    """To luma and colour differences of 8 bits, and back."""
+    to = torch.tensor([[0.299, 0.587, 0.114], [-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]])
+    other = (torch.einsum("ij,njhw->nihw", to, images) * 255).round() / 255
+    return torch.einsum("ij,njhw->nihw", torch.linalg.inv(to), other)
+
+
+class Normalised(nn.Module):
+    """Declares ImageNet's statistics; whether it normalises by them is another matter."""
+
+    def __init__(self, dataset: RetrievalDataset, *, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.preprocessing = Preprocessing(dataset.image_size, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        self.net, self.mean, self.std = trained(Plain, dataset).body, mean.view(3, 1, 1), std.view(3, 1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net((images - self.mean) / self.std).mean((2, 3))
+
+
+def branch_trick(dataset: RetrievalDataset) -> nn.Module:
+    """Two BatchNorm branches: gradients go through one, what is deployed is the other."""
+    net = convert_to_multibn(trained(Plain, dataset), ["clean", "other"])
+    with torch.no_grad():
+        for name, tensor in net.named_parameters():
+            if ".branches.other." in name:
+                tensor.add_(0.7 * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0)))
+
+    class Tricky(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, images: Tensor) -> Tensor:
+            with branch_layout(self.net, [("other" if images.requires_grad else "clean", None)]):
+                return self.net(images)
+
+    return Tricky()
+
+
+class Bfloat16(nn.Module):
+    """Arithmetic in bfloat16 inside, as autocast has it."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.model(images).float()
+
+
 def partly_detached(values: Tensor) -> Tensor:
     """Most of it hides from gradients."""
     return 0.8 * values.detach() + 0.2 * values
@@ -246,6 +305,18 @@ def bad_models(dataset: RetrievalDataset) -> dict[str, tuple[nn.Module, frozense
         "input rounded to 8 bits": (Around(net, lambda x: (x * 255).round() / 255), "zero-gradients"),
         "input cut to 8 bits": (Around(net, lambda x: (x * 255).floor() / 255), "input-quantised"),
         "input rounded to 5 bits": (Around(net, lambda x: (x * 31).round() / 31), "input-quantised"),
+        "input rounded to 3 bits": (Around(net, lambda x: (x * 7).round() / 7), "input-quantised"),
+        "colours of 8 bits there and back": (Around(net, eight_bit_colours), "zero-gradients"),
+        "half precision whose gradients vanish": (
+            Around(net, after=lambda z: (z.half() * 1e-7).float() * 1e7),
+            "zero-gradients",
+        ),
+        "random resize": (Around(net, resized), "stochastic"),
+        "BatchNorm branch trick": (branch_trick(dataset), "gradient-branch"),
+        "normalisation declared and forgotten": (
+            Normalised(dataset, mean=torch.zeros(3), std=torch.ones(3)),
+            "preprocessing-contradicted",
+        ),
         "input rounded, straight-through": (
             Around(net, lambda x: x + ((x * 255).round() / 255 - x).detach()),
             "input-quantised",
@@ -292,6 +363,8 @@ def honest_models(dataset: RetrievalDataset) -> dict[str, nn.Module]:
         "convolutions, trained": net,
         "convolutions, random": seeded(Plain),
         "half precision": Half(trained(Plain, dataset)),
+        "bfloat16 inside": Bfloat16(net),
+        "normalised as declared": Normalised(dataset, mean=torch.tensor(IMAGENET_MEAN), std=torch.tensor(IMAGENET_STD)),
         "LayerNorm and GELU": trained(lambda: layered, dataset),
         "ResNet-18, random": seeded(lambda: zoo.resnet18(num_classes=32)),
         "ResNet-18, trained": trained(lambda: zoo.resnet18(num_classes=32), dataset, steps=6),

@@ -178,7 +178,7 @@ def _completed(
         sent = Attacked(images, norms, projected, Cost())
         new = judged(judge, attack, load(at), at, sent, seed=seed, pictured=pictured, mapped=mapped)
         rows = at - places[0]
-        changed = records.with_rows(rows, new)
+        changed = replace(records.with_rows(rows, new), undone=records.undone + new.undone)
         broken_by[rows[new.values["recall_at_1"] < 0.5]] = number
     stages = list(records.stages)
     stages[number] = replace(done, broken=int((broken_by == number).sum()))

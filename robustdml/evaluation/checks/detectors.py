@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from robustdml.errors import CheckpointError
+from robustdml.evaluation.checks.normalisation import normalisations
 from robustdml.evaluation.judge import Judge
 from robustdml.flag_kinds import FLAG_KINDS
 from robustdml.models import evaluation_mode, kept_randomness, seed_globally
+from robustdml.preprocessing import declared
 from robustdml.results import Flag
 from robustdml.seeding import stream
 
@@ -155,9 +157,13 @@ def _found(detectors: Iterable[Detector], asked: Probe) -> list[Flag]:
 
 
 def passed(detectors: Iterable[Detector], asked: Probe) -> bool:
-    """Whether none of some detectors finds anything."""
-    with kept_randomness(asked.model), evaluation_mode(asked.model):
-        return not _found(detectors, asked)
+    """Whether none of some detectors finds anything, and torch warns of nothing (of gradients that it has not)."""
+    with kept_randomness(asked.model), evaluation_mode(asked.model), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        try:
+            return not _found(detectors, asked)
+        except Warning:
+            return False
 
 
 def changing(asked: Probe) -> Flag | None:
@@ -309,6 +315,20 @@ def classifier_head(asked: Probe) -> Flag | None:
     return asked.flag("classifier-head", f" ends in a linear layer of {size} values, as many as there are classes.")
 
 
+def preprocessing_contradicted(asked: Probe) -> Flag | None:
+    """What the layers get of the pixels, against the mean and standard deviation that are declared."""
+    module = asked.model.get_submodule("module")
+    said = declared(module)
+    if said is None or said.mean is None or said.std is None:
+        return None
+    found = normalisations(module, asked.images, asked.embed)
+    if not found or any(each.near(said.mean, said.std) for each in found):
+        return None
+    return asked.flag(
+        "preprocessing-contradicted", f" declares {said}, and its first layers get pixels of {found[-1]}."
+    )
+
+
 def survives_anything(asked: Probe) -> Flag | None:
     """Ascent within half of all pixel values, from the images and kept where the margin is best."""
     images, best = asked.images, asked.margins(asked.embed(asked.images))
@@ -341,6 +361,7 @@ OF_ONE_CALL: tuple[Detector, ...] = (
     embedding_length,
     class_probabilities,
     classifier_head,
+    preprocessing_contradicted,
 )
 #: Not for models whose answers change by themselves.
 OF_SEVERAL_CALLS: tuple[Detector, ...] = (
@@ -349,17 +370,6 @@ OF_SEVERAL_CALLS: tuple[Detector, ...] = (
     misleading_gradients,
     gradient_mismatch,
     input_quantised,
-    survives_anything,
-)
-
-#: What gradients must pass for attacks to go by them.
-OF_GRADIENTS: tuple[Detector, ...] = (
-    no_gradient,
-    zero_gradients,
-    nan_gradients,
-    gradient_branch,
-    misleading_gradients,
-    gradient_mismatch,
     survives_anything,
 )
 

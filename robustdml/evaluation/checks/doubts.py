@@ -9,7 +9,18 @@ from dataclasses import replace
 from torch import nn
 
 from robustdml.contracts import Doubts
-from robustdml.evaluation.checks.detectors import OF_GRADIENTS, Probe, no_gradient, passed, zero_gradients
+from robustdml.evaluation.checks.detectors import (
+    Detector,
+    Probe,
+    gradient_branch,
+    gradient_mismatch,
+    misleading_gradients,
+    nan_gradients,
+    no_gradient,
+    passed,
+    survives_anything,
+    zero_gradients,
+)
 from robustdml.models import Straightened, copied
 from robustdml.results import Flag
 
@@ -17,6 +28,17 @@ from robustdml.results import Flag
 DRAWS = 16
 #: Other models that images are made on.
 _SURROGATES = 3
+
+#: What gradients must pass for attacks to go by them.
+_OF_GRADIENTS: tuple[Detector, ...] = (
+    no_gradient,
+    zero_gradients,
+    nan_gradients,
+    gradient_branch,
+    misleading_gradients,
+    gradient_mismatch,
+    survives_anything,
+)
 
 #: What says that gradients are missing or mislead.
 _MISLED = frozenset(
@@ -47,7 +69,7 @@ def doubts_of(asked: Probe, flags: Sequence[Flag], surrogates: Sequence[tuple[st
         return Doubts(draws)
     ways = {around: replace(asked, model=Straightened(asked.model, around=around)) for around in (False, True)}
     led = [around for around, way in ways.items() if passed((no_gradient, zero_gradients), way)]
-    trusted = [around for around in led if draws == 1 and passed(OF_GRADIENTS, ways[around])]
+    trusted = [around for around in led if draws == 1 and passed(_OF_GRADIENTS, ways[around])]
     return Doubts(
         draws,
         misled=True,
