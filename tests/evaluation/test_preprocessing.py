@@ -105,7 +105,7 @@ def test_models_of_different_sizes_each_see_their_own_under_a_budget_per_pixel(p
 def test_models_of_different_sizes_are_refused_under_a_budget_that_grows_with_the_size(pictures, tmp_path, spec):
     models = {"small": Declaring(PLAIN), "large": Declaring(LARGE)}
     attacks = build_suite(f"noise,{spec}", "8/255")
-    with pytest.raises(SpecError, match=r"\(small of 10, large of 16 pixels\), .* is counted in L2"):
+    with pytest.raises(SpecError, match=r"\(small of 10 x 10, large of 16 x 16 pixels\), .* is counted in L2"):
         run(pictures, models, tmp_path, attacks)
     results = run(pictures, models, tmp_path, attacks, image_size=10)
     assert {model.preprocessing.size for model in results.models} == {10}
@@ -165,7 +165,7 @@ def test_another_preprocessing_is_another_run(pictures, tmp_path, other):
 def test_what_a_model_declares_must_be_possible(pictures, tmp_path):
     with pytest.raises(SpecError, match="Declaring declares cannot be read"):
         run(pictures, {"net": Declaring({"crop": 10})}, tmp_path)
-    with pytest.raises(SpecError, match="image_size 4 must be between 8 and 2048"):
+    with pytest.raises(SpecError, match="image_size 4 x 4 must be between 8 and 2048"):
         run(pictures, {"net": Declaring({"size": 4})}, tmp_path)
     assert not list(tmp_path.iterdir())
 
