@@ -191,10 +191,10 @@ def test_there_are_no_curves_in_other_norms(norms):
 
 @pytest.mark.slow
 def test_the_command_searches_where_it_is_asked_to(tmp_path, monkeypatch):
-    (tmp_path / "curved_net.py").write_text("import torch\n\ndef net():\n    return torch.nn.Flatten()\n")
+    (tmp_path / "curved.py").write_text("import torch\n\ndef net():\n    return torch.nn.Flatten()\n")
     monkeypatch.chdir(tmp_path)
     asked = (
-        "evaluate curved_net:net --data digits --max-queries 6 --attacks noise --effort quick --curve l2 --quiet --out run"
+        "evaluate curved:net --data digits --max-queries 6 --attacks noise --effort quick --curve l2 --quiet --out run"
     )
     shown = CliRunner().invoke(main, asked.split(), catch_exceptions=False)
     assert shown.exit_code == 0, shown.output
