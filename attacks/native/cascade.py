@@ -135,9 +135,7 @@ class Cascade:
                 yield from (Stage(StraightThrough(each, around)) for each in climbs)
         if doubts.misled:
             yield from (Stage(self._transfer(name, module)) for name, module in doubts.surrogates)
-            yield from self._by_scores(
-                sample=0, queries={"quick": 300, "standard": 1000, "thorough": 5000}[self.strength]
-            )
+            yield from self._by_scores(sample=0, queries=_QUERIES[self.strength])
 
     def _transfer(self, name: str, module: nn.Module) -> Attack:
         return Transfer(name, self._mi(Margin(), stop=False), module)
