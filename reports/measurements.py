@@ -61,7 +61,7 @@ def measurements(index: Index, model: ModelEntry) -> tuple[Measurement, ...]:
     invalid = index.results.invalid(model.name)
     for budget in index.budgets:
         worst = index.worst.get((model.name, budget))
-        if worst and invalid:
+        if invalid and (model.name, budget) in index.withheld:
             reason = f"no worst case is given: {invalid.title}"
             found.append(Measurement(model.name, "worst", budget=budget, status="withheld", reason=reason))
         elif worst:

@@ -177,15 +177,11 @@ def _threat(index: Index, model: ModelEntry) -> str:
 
 
 def _worst_cases(index: Index, model: ModelEntry) -> list[WorstCase]:
-    if index.results.invalid(model.name):
-        return []
     return [index.worst[key] for budget in index.budgets if (key := (model.name, budget)) in index.worst]
 
 
 def _curves(index: Index, model: ModelEntry) -> list[Curve]:
-    if index.results.invalid(model.name):
-        return []
-    return [curve for curve in index.results.curves if curve.model == model.name]
+    return [curve for curve in index.curves if curve.model == model.name]
 
 
 def _headline_first(index: Index) -> list[MetricEntry]:

@@ -271,8 +271,7 @@ def _ranking(index: Index) -> Ranking:
 
 
 def _ranking_at(index: Index, budget: ThreatModel | None) -> Ranking:
-    valid = [model.name for model in index.results.models if index.results.invalid(model.name) is None]
-    found = {name: index.worst.get((name, budget)) for name in valid} if budget else {}
+    found = {model.name: index.worst.get((model.name, budget)) for model in index.results.models} if budget else {}
     return rank({name: Answers(worst.score.value, worst.hits) for name, worst in found.items() if worst})
 
 
@@ -289,7 +288,7 @@ def verdicts(index: Index, ranking: Ranking) -> tuple[Verdict, ...]:
 
 def _verdict(index: Index, model: ModelEntry, ranking: Ranking) -> Verdict:
     invalid = index.results.invalid(model.name)
-    worst = _headline_worst(index, model.name) if invalid is None else None
+    worst = _headline_worst(index, model.name)
     chance = index.results.dataset.chance
     ranked = len(ranking.order) > 1 and model.name in ranking.ranks
     return Verdict(
@@ -305,8 +304,8 @@ def _verdict(index: Index, model: ModelEntry, ranking: Ranking) -> Verdict:
                 text.half_interval(curve),
                 text.reached(curve.median, curve.norm),
             )
-            for curve in index.results.curves
-            if curve.model == model.name and invalid is None
+            for curve in index.curves
+            if curve.model == model.name
         ),
         rank=Rank(ranking.ranks[model.name], ranking.sharing(model.name)) if ranked else None,
         collapsed=model.health.collapsed,

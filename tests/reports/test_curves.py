@@ -158,3 +158,12 @@ def test_runs_are_merged_and_compared_with_their_curves(results, tmp_path):
         *(model.name for model in before.models[:2]),
         *(f"other {model.name}" for model in before.models[:2]),
     ]
+
+
+def test_neither_cards_nor_charts_of_the_page_draw_what_a_flag_withholds(drawn):
+    first = drawn.curves[0]
+    flag = drawn.flags[0].model_copy(update={"grade": "invalid", "title": "It is noise", "model": first.model})
+    index = Index.of(drawn.model_copy(update={"flags": (flag,)}))
+    assert {curve.model for curve in Index.of(drawn).curves} - {curve.model for curve in index.curves} == {first.model}
+    assert all(name != first.model for name, _ in index.worst)
+    assert {name for name, _ in index.withheld} == {first.model}

@@ -28,7 +28,7 @@ def clean_and_worst_chart(index: Index) -> Chart | None:
     found = [
         (number, model, worst)
         for number, model in enumerate(models)
-        if not index.results.invalid(model.name) and (worst := index.worst.get((model.name, index.headline)))
+        if (worst := index.worst.get((model.name, index.headline)))
     ]
     if len(found) < 2:
         return None

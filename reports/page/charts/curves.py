@@ -19,12 +19,11 @@ _PLACES = 160
 
 def curves_chart(index: Index) -> Chart | None:
     """One panel for each norm; none where no curve was measured."""
-    norms = list(dict.fromkeys(curve.norm for curve in index.results.curves))
+    norms = list(dict.fromkeys(curve.norm for curve in index.curves))
     if not norms:
         return None
     panels = tuple(
-        _panel(index, [curve for curve in index.results.curves if curve.norm == norm], named=len(norms) > 1)
-        for norm in norms
+        _panel(index, [curve for curve in index.curves if curve.norm == norm], named=len(norms) > 1) for norm in norms
     )
     headline = index.headline
     guided = headline is not None and headline.norm in norms and headline.eps is not None
