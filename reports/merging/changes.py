@@ -160,7 +160,7 @@ def compare_runs(before: str, after: str) -> RunChanges:
     for (one, two), own in zip(pairs, measured, strict=True):
         count = len(_shared(*own))
         same, notes = one.fingerprint == two.fingerprint, (*_prepared(one, two), *_notes(*own))
-        drawn = tuple(_curves(first, one.name, second, two.name, paired=unpaired is None))
+        drawn = tuple(_curves(sides[0], one.name, sides[1], two.name, paired=unpaired is None))
         models.append(ModelChanges(one.name, two.name, same, notes, tuple(changes[:count]), drawn))
         changes = changes[count:]
     shared = tuple(metric for metric in first.dataset.metrics if metric.name in names)
@@ -226,7 +226,7 @@ def _notes(ours: Measured, theirs: Measured) -> Iterator[str]:
             )
 
 
-def _curves(first: Results, ours: str, second: Results, theirs: str, *, paired: bool) -> Iterator[CurveChange]:
+def _curves(first: Index, ours: str, second: Index, theirs: str, *, paired: bool) -> Iterator[CurveChange]:
     after = {curve.norm: curve for curve in second.curves if curve.model == theirs}
     for one in first.curves:
         if one.model == ours and one.norm in after:

@@ -66,7 +66,10 @@ def curves_section(index: Index, folder: Path) -> Section | None:
 
 
 def _table(index: Index, curves: Sequence[Curve]) -> CurveTable:
-    values = [{item.attack: item.value for item in curve.optimality} for curve in curves]
+    values = [
+        {} if index.results.invalid(curve.model) else {item.attack: item.value for item in curve.optimality}
+        for curve in curves
+    ]
     attacks = list(dict.fromkeys(attack for found in values for attack in found))
     highest = [max(found.values(), default=None) for found in values]
     return CurveTable(
@@ -90,15 +93,18 @@ def _table(index: Index, curves: Sequence[Curve]) -> CurveTable:
 
 def _row(index: Index, curve: Curve) -> CurveRow:
     model = next(model for model in index.results.models if model.name == curve.model)
-    invalid = index.results.invalid(curve.model)
+    clean, invalid = text.fraction(model.clean.metrics.recall_at_1), index.results.invalid(curve.model)
+    if invalid is not None:
+        nothing = tuple((text.ABSENT, "") for _ in curve.points)
+        return CurveRow(curve.model, clean, text.ABSENT, text.ABSENT, "", nothing, invalid.title)
     return CurveRow(
         model=curve.model,
-        clean=text.fraction(model.clean.metrics.recall_at_1),
+        clean=clean,
         median=text.reached(curve.median, curve.norm),
         half=text.reached(curve.half_distortion, curve.norm),
         half_interval=text.half_interval(curve),
         recalls=tuple(
             (text.fraction(point.recall), f"{point.low:.3f}\N{EN DASH}{point.high:.3f}") for point in curve.points
         ),
-        invalid="" if invalid is None else invalid.title,
+        invalid="",
     )

@@ -12,6 +12,7 @@ from robustdml.reports import compare_runs, merge_runs, render_report
 from robustdml.reports.files.cards import card_data, card_markdown
 from robustdml.reports.files.summary import markdown_summary
 from robustdml.reports.index import Index
+from robustdml.reports.text import ABSENT
 from robustdml.results import AttackEntry, Curve, CurvePoint, Optimality, Results
 
 LEVELS = (0.25, 0.5, 1, 2, 4, 8, 16)
@@ -160,10 +161,25 @@ def test_runs_are_merged_and_compared_with_their_curves(results, tmp_path):
     ]
 
 
-def test_neither_cards_nor_charts_of_the_page_draw_what_a_flag_withholds(drawn):
+def test_what_a_flag_withholds_is_in_neither_index_nor_table_nor_comparison(drawn, tmp_path, parse):
     first = drawn.curves[0]
     flag = drawn.flags[0].model_copy(update={"grade": "invalid", "title": "It is noise", "model": first.model})
-    index = Index.of(drawn.model_copy(update={"flags": (flag,)}))
+    withheld = drawn.model_copy(update={"flags": (flag,)})
+    index = Index.of(withheld)
     assert {curve.model for curve in Index.of(drawn).curves} - {curve.model for curve in index.curves} == {first.model}
     assert all(name != first.model for name, _ in index.worst)
     assert {name for name, _ in index.withheld} == {first.model}
+    page = parse(render_report(withheld, tmp_path))
+    (row,) = [row for row in page.one("curves-1").all("tr")[1:] if first.model in row.all("th")[0].text]
+    clean = next(model.clean for model in drawn.models if model.name == first.model)
+    cells = [cell.text for cell in row.all("td")]
+    assert cells[0] == f"{clean.metrics.recall_at_1:.3f}"
+    assert set(cells[1:]) == {ABSENT}
+    shares = [[cell.text for cell in row.all("td")] for row in page.one("optimality-1").all("tr")[1:]]
+    assert shares == [[ABSENT, "0.890 highest"], [ABSENT, "0.790"]]
+    for name, results in (("before", drawn), ("after", withheld)):
+        (tmp_path / name).mkdir()
+        results.save(tmp_path / name)
+    changes = {one.before: one.curves for one in compare_runs(str(tmp_path / "before"), str(tmp_path / "after")).models}
+    assert changes.pop(first.model) == ()
+    assert len(changes[drawn.curves[1].model]) == 2

@@ -119,7 +119,8 @@ class Copies:
                 label = int(data.labels[row])
                 if row in wrong or label in kept:
                     dropped.append(row)
-                kept.add(label) if row not in wrong else None
+                else:
+                    kept.add(label)
         return np.array(sorted(dropped), np.int64)
 
     def _having(
