@@ -33,7 +33,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import beta, norm
+from scipy.special import betaincinv, ndtri  # scipy.stats has the same and takes a second to import
 from torch import Tensor
 
 from robustdml.errors import SpecError
@@ -139,7 +139,7 @@ class Certify:
 
     def vote_radius(self, votes: Integers) -> Floats:
         """The radius from the number of copies, ``(N,)``, whose first hit is relevant; 0 where nothing is certified."""
-        least = beta.ppf(1 - self.confidence, np.maximum(votes, 1), self.samples - votes + 1)
+        least = betaincinv(np.maximum(votes, 1), self.samples - votes + 1, 1 - self.confidence)
         return self._radius(np.where(votes > 0, least, 0.0))
 
     def embedding_radius(self, leads: Floats) -> Floats:
@@ -152,7 +152,7 @@ class Certify:
         return (1 + math.sqrt(-2 * math.log(1 - self.confidence))) / math.sqrt(self.samples)
 
     def _radius(self, shares: Floats) -> Floats:
-        radii: Floats = self.sigma * norm.ppf(np.maximum(shares, 0.5))
+        radii: Floats = self.sigma * ndtri(np.maximum(shares, 0.5))
         return radii
 
 
