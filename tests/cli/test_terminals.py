@@ -34,7 +34,7 @@ def place(tmp_path, monkeypatch):
 def run(place, *more, **environment):
     """In a process of its own, as terminals are only met there."""
     return subprocess.run(
-        [sys.executable, "-m", "robustdml", "evaluate", *more, "--data", ALBUM, "--quiet"],
+        [sys.executable, "-m", "robustdml", "evaluate", *more, "--data", ALBUM, "--image-size", "16", "--quiet"],
         cwd=place,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
