@@ -43,14 +43,14 @@ def reproduce(
     PAPER is mdprop (arXiv 2211.16253); ROW is one that --list names. The row's folder in --out has the table with the
     reasons for what differs (reproduction.md), and a model and a report for each seed. Repeat the command to go on.
     """
-    from robustdml.papers import ROWS, find_row
+    from robustdml.papers import ROWS
 
     if listed:
-        _list(list(ROWS.values()) if row is None else [find_row(row)], out)
+        _list([ROWS[name] for name in (ROWS if row is None else [row])], out)
         return
     if row is None:
         raise SpecError(f"no row given: robustdml reproduce {paper} --list names them")
-    wanted = find_row(row)
+    wanted = ROWS[row]
     if settings:
         _settings(wanted)
         return

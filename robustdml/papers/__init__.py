@@ -2,7 +2,6 @@
 
 from robustdml.papers.mdprop import ROWS as ROWS
 from robustdml.papers.mdprop import Row as Row
-from robustdml.papers.mdprop import find_row as find_row
 from robustdml.papers.reproduce import Outcome as Outcome
 from robustdml.papers.reproduce import read_outcomes as read_outcomes
 from robustdml.papers.reproduce import reproduce as reproduce
@@ -16,7 +15,6 @@ __all__ = [
     "Outcome",
     "Row",
     "differences",
-    "find_row",
     "read_outcomes",
     "reproduce",
     "settings_of",

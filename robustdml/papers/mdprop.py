@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from robustdml.config import TrainConfig
-from robustdml.errors import UnknownNameError
+from robustdml.registry import Registry
 
 #: What a model is attacked with, in the order of tables: a title, and the attack with its budget. PGD of 20 steps of
 #: eps / 20, the last iterate, a start within a twentieth of eps; eps is after normalisation. Which items were aimed at
@@ -191,7 +191,7 @@ _NOT_AT_HAND = "its figures stand in the main text alone, which was not at hand"
 _NOT_IN_PAPER = "not in the paper"
 
 
-def _rows() -> dict[str, Row]:
+def _rows() -> list[Row]:
     found = []
     for (data, loss, method, targets), values in _RESNET50.items():
         key = (data, loss, method, targets)
@@ -211,19 +211,10 @@ def _rows() -> dict[str, Row]:
     for data, note in (("sop", _NOT_AT_HAND), ("inshop", _NOT_IN_PAPER)):
         for method, targets in (("st-frozen", None), ("at", None), ("advprop", None), ("mdprop", 5)):
             found.append(Row(data, "resnet50", "ms", method, targets, note=note))
-    return {row.name: row for row in found}
+    return found
 
 
 #: Every row by its name.
-ROWS: dict[str, Row] = _rows()
-
-
-def find_row(name: str) -> Row:
-    """The row of that name.
-
-    Raises:
-        UnknownNameError: there is none.
-    """
-    if name not in ROWS:
-        raise UnknownNameError("row of MDProp's tables", name, ROWS)
-    return ROWS[name]
+ROWS: Registry[Row] = Registry("row")
+for _row in _rows():
+    ROWS.add(_row.name, _row)

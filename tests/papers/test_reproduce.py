@@ -14,7 +14,7 @@ from official_layouts import LAYOUTS
 from robustdml.config import RunOptions, TrainConfig
 from robustdml.errors import DataError, UnknownNameError
 from robustdml.models import BACKBONES
-from robustdml.papers import ROWS, differences, find_row, read_outcomes, reproduce, settings_of
+from robustdml.papers import ROWS, differences, read_outcomes, reproduce, settings_of
 from robustdml.papers.mdprop import LOSSES, PROTOCOLS, TRAINING
 from robustdml.training import METHODS, build_loss, read_recipe
 
@@ -37,7 +37,7 @@ def test_the_recipe_is_the_paper_s_training_with_nothing_left_open():
 def test_no_difference_from_the_paper_is_silent():
     """Every setting that differs has its reason, and recipes/README.md says so."""
     said = " ".join((ROOT / "recipes" / "README.md").read_text().split())
-    for row in ROWS.values():
+    for _, row in ROWS.items():
         found = differences(row)
         assert all(each.reason for each in found), row.name
         for each in found:
@@ -57,7 +57,7 @@ def test_every_field_of_a_training_is_among_the_settings():
         "clip_gradient": 1.0, "average_weights": 0.5, "precision": "bf16",
     }  # fmt: skip
     assert set(TRAINING.to_dict()) == free | set(probes)
-    row = find_row("cub-resnet50-ms-mdprop5")
+    row = ROWS["cub-resnet50-ms-mdprop5"]
     known = {each.setting for each in differences(row)}
     for name, value in probes.items():
         found = {each.setting for each in differences(row, replace(TRAINING, **{name: value}))}
@@ -65,13 +65,13 @@ def test_every_field_of_a_training_is_among_the_settings():
 
 
 def test_rows_hold_the_supplement_s_figures_and_can_be_trained():
-    mdprop, plain = find_row("cub-resnet50-ms-mdprop5"), find_row("cub-resnet50-ms-st-frozen")
+    mdprop, plain = ROWS["cub-resnet50-ms-mdprop5"], ROWS["cub-resnet50-ms-st-frozen"]
     gain = mdprop.published["clean"]["recall_at_1"] - plain.published["clean"]["recall_at_1"]
     assert gain == pytest.approx(2.96, abs=0.011)  # "up to 2.95 %"
-    arc = [find_row(f"cars-resnet50-arc-{name}").published["stax"]["recall_at_1"] for name in ("mdprop5", "st-frozen")]
+    arc = [ROWS[f"cars-resnet50-arc-{name}"].published["stax"]["recall_at_1"] for name in ("mdprop5", "st-frozen")]
     assert arc[0] / arc[1] == pytest.approx(2.12, abs=0.005)  # "up to 2.12 times"
     assert mdprop.published["stax"] == {"recall_at_1": 57.27, "recall_at_4": 82.21, "nmi": 68.06, "pi_ratio": 0.836}
-    for row in ROWS.values():
+    for _, row in ROWS.items():
         assert row.published or row.note
         assert row.config.method in METHODS
         assert row.backbone in BACKBONES
@@ -79,12 +79,12 @@ def test_rows_hold_the_supplement_s_figures_and_can_be_trained():
     for text in LOSSES.values():
         build_loss(text, None, classes=4, embedding_dim=128, features=16)
     with pytest.raises(UnknownNameError, match="did you mean 'cub-resnet50-ms-mdprop5'"):
-        find_row("cub-resnet50-ms-mdprop6")
+        ROWS["cub-resnet50-ms-mdprop6"]
 
 
 def check(name: str, layout: str, tmp_path: Path) -> None:
     """A row from the files of its data set to the figures of its table."""
-    row = find_row(name)
+    row = ROWS[name]
     root = LAYOUTS[layout](tmp_path)
     found = reproduce(row, root, tmp_path / "out", small=True, options=QUIET)
     by_key = {(each.protocol, each.metric): each for each in found}
@@ -121,7 +121,7 @@ def test_a_miniature_of_every_other_row_does_too(name, tmp_path):
 
 
 def test_what_is_missing_is_asked_for_with_instructions(tmp_path):
-    row = find_row("cars-resnet50-ms-mdprop5")
+    row = ROWS["cars-resnet50-ms-mdprop5"]
     with pytest.raises(DataError, match=r"not built in \(root\): get CARS196 from .*https://.* and give as root"):
         reproduce(row, None, tmp_path, options=QUIET)
     with pytest.raises(DataError, match=r"absent' does not exist.*: get CARS196 from"):
@@ -139,7 +139,7 @@ def test_the_command_lists_rows_prints_settings_and_refuses_what_it_cannot_do(tm
     assert '--loss "clampedsoftmax"' in shown
     different = [line[2:].partition(":")[0] for line in shown.splitlines() if line.startswith("!")]
     assert different == [
-        each.setting for each in settings_of(find_row("cub-resnet50-arc-mdprop5")) if each.paper != each.ours
+        each.setting for each in settings_of(ROWS["cub-resnet50-arc-mdprop5"]) if each.paper != each.ours
     ]
     refused(cli("reproduce", "mdprop"), "no row given: robustdml reproduce mdprop --list names them")
     refused(cli("reproduce", "mdprop", "cub-resnet50-ms-mdprop5", "--seeds", "0,0"), "must be different whole numbers")

@@ -25,7 +25,7 @@ from robustdml.results import Cell, Results
 from robustdml.threat import ThreatModel
 from robustdml.values import LONGEST, brief
 
-PACKAGES = ["", ".attacks", ".data", ".evaluation", ".models", ".reports", ".retrieval", ".training"]
+PACKAGES = ["", ".attacks", ".data", ".evaluation", ".models", ".papers", ".reports", ".retrieval", ".training"]
 PUBLIC = [
     (f"robustdml{package}", name)
     for package in PACKAGES
@@ -134,7 +134,6 @@ def small() -> RetrievalDataset:
 
 
 def evaluated(out, models=None, dataset=None, run=None, **options):
-    torch.manual_seed(0)
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
     chosen = build_suite("noise(trials=1)", "8/255") if run is None else run
