@@ -51,10 +51,8 @@ def verify(
         from robustdml.evaluation import load_subjects
         from robustdml.evaluation.checks.rejudging import rejudge
 
-        dataset, subjects = (
-            load_dataset(data, root, skip_missing=True),
-            load_subjects(models, branches=branches, options=options),
-        )
+        dataset = load_dataset(data, root, skip_missing=True)
+        subjects = load_subjects(models, branches=branches, options=options)
         found.append(rejudge(folder, subjects, dataset, options=RunOptions(device=device)))
     problems = [problem for part in found for problem in part.problems]
     for problem in problems:

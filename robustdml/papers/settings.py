@@ -70,7 +70,35 @@ def _eps(config: TrainConfig) -> str:
 _UNADVERSARIAL = "the arithmetic of unadversarial images, on which the paper's text says little, is our own"
 _STATISTICS = f"{IMAGENET_MEAN}, {IMAGENET_STD}"
 
-#: Every setting that the paper, its supplement or its code fixes; the last ones are no options here.
+#: What is no option here: setting, there, here, and why.
+_NO_OPTIONS = (
+    (
+        "epoch that is kept", "the best on the test set", "the last",
+        "choosing by the test set flatters",
+    ),
+    (
+        "classes of a batch", "drawn with replacement (on CUB some 43 different of 56)", "all different",
+        "a class that is drawn twice makes a batch of fewer classes, which nobody wanted",
+    ),
+    (
+        "first statistics of the other BatchNorm branches", "mean 0, variance 1", "the pretrained ones",
+        "with the published ones the first attacks go through a network that is not calibrated",
+    ),
+    (
+        "branch that is attacked", "not said", "the deployed one",
+        "images made through another branch would be a transfer attack; evaluate --branches all attacks each",
+    ),
+    (
+        "gallery under attack", "not said", "clean",
+        "no code was released; the threat of a query sent by an attacker leaves the gallery alone",
+    ),
+    (
+        "targets of the evaluation", "not said", "items of other classes",
+        "an item of the query's own class is no harm",
+    ),
+)  # fmt: skip
+
+#: Every setting that the paper, its supplement or its code fixes.
 SETTINGS: tuple[Setting, ...] = (
     Setting("backbone", lambda row: row.backbone, _form("{0.backbone}")),
     Setting("pretrained weights", _said("IMAGENET1K_V1"), _form("{0.weights}")),
@@ -100,30 +128,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("training eps", _said("0.01 after normalisation"), _eps, _UNADVERSARIAL),
     Setting("steps of training examples", _said("1"), _form("{0.attack_steps}")),
     Setting("their arithmetic", _said("published"), _form("{0.arithmetic}"), _UNADVERSARIAL),
-    Setting(
-        "epoch that is kept", _said("the best on the test set"), _said("the last"),
-        "choosing by the test set flatters",
-    ),
-    Setting(
-        "classes of a batch", _said("drawn with replacement (on CUB some 43 different of 56)"), _said("all different"),
-        "a class that is drawn twice makes a batch of fewer classes, which nobody wanted",
-    ),
-    Setting(
-        "first statistics of the other BatchNorm branches", _said("mean 0, variance 1"), _said("the pretrained ones"),
-        "with the published ones the first attacks go through a network that is not calibrated",
-    ),
-    Setting(
-        "branch that is attacked", _said("not said"), _said("the deployed one"),
-        "images made through another branch would be a transfer attack; evaluate --branches all attacks each",
-    ),
-    Setting(
-        "gallery under attack", _said("not said"), _said("clean"),
-        "no code was released; the threat of a query sent by an attacker leaves the gallery alone",
-    ),
-    Setting(
-        "targets of the evaluation", _said("not said"), _said("items of other classes"),
-        "an item of the query's own class is no harm",
-    ),
+    *(Setting(name, _said(paper), _said(ours), reason) for name, paper, ours, reason in _NO_OPTIONS),
 )  # fmt: skip
 
 
