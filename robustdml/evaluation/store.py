@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -235,6 +235,20 @@ class Store:
             RunFolderError: the file is damaged, was changed, or belongs to another run, model, panel or shard.
         """
         return _read(self._panel_path(model, spec, shard), self._panel_identity(model, spec, shard))
+
+    def panel_files(self) -> Iterator[tuple[Path, str]]:
+        """Each file of a panel, and what is wrong with it; empty where nothing is."""
+        for path in sorted(self._root.glob("*/*/*.json")):
+            try:
+                whose = strict_json(path.read_bytes())["identity"]
+                asked = whose["model"], whose["panel"], whose["shard"]
+                self.read_panel(*asked)
+                moved = self._panel_path(*asked) != path
+                yield path, f"'{path}' belongs to another panel: delete it and evaluate again" if moved else ""
+            except RunFolderError as error:
+                yield path, str(error)
+            except (OSError, ValueError, KeyError, TypeError):
+                yield path, f"'{path}' is damaged: delete that file and evaluate again"
 
     def _panel_path(self, model: str, spec: str, shard: int) -> Path:
         return self._root / _slug(model) / _slug(spec) / f"{shard:05d}.json"

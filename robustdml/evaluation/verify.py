@@ -89,14 +89,16 @@ def _keys(plan: Plan) -> list[CellKey]:
 
 def _files(plan: Plan, store: Store, problems: list[str]) -> Iterator[Path]:
     """Each record file; what is wrong with one goes to the problems."""
-    for name, _ in plan.spec.models:
-        for key in (clean_key(name), *plan.cells(name)):
-            for shard in store.shards(key):
-                yield store.path(key, shard)
-                try:
-                    store.read(key, shard)
-                except RunFolderError as error:
-                    problems.append(str(error))
+    for key in _keys(plan):
+        for shard in store.shards(key):
+            yield store.path(key, shard)
+            try:
+                store.read(key, shard)
+            except RunFolderError as error:
+                problems.append(str(error))
+    for path, fault in store.panel_files():
+        yield path
+        problems += [fault] if fault else []
 
 
 def _content(results: Results) -> Any:

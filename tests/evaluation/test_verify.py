@@ -183,3 +183,13 @@ def test_a_run_without_attacks_or_with_panels_has_no_problem(tmp_path):
     panels = [build_panel("certify", "sigma=0.1,samples=20"), build_panel("natural")]
     evaluate({"net": SmallNet()}, make_dataset(), [], out=tmp_path, panels=panels, options=QUIET)
     assert verify(tmp_path).problems == ()
+    panel_files = sorted((tmp_path / "records").glob("*/*/*.json"))
+    assert len(panel_files) >= 2
+    for path in panel_files:
+        content = path.read_bytes()
+        path.write_bytes(content.replace(b"0.", b"1.", 1) if b"0." in content else content[:-20])
+        assert str(path) in verify(tmp_path).problems[0]
+        path.write_bytes(content)
+    other = panel_files[0].with_name("00077.json")
+    panel_files[0].rename(other)
+    assert "belongs to another panel" in verify(tmp_path).problems[0]
