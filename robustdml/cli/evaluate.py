@@ -127,6 +127,10 @@ def evaluate(
     check_metrics(thresholds, dataset.rules)
     subjects = load_subjects(models, branches=branches, options=options)
     closed = [subject for subject in subjects if subject.black_box]
+    if closed and curve is not None:
+        raise SpecError(
+            f"--curve searches along gradients, and '{closed[0].name}' gives none ({closed[0].black_box}): leave it out"
+        )
     if closed and click.get_current_context().get_parameter_source("attacks") == ParameterSource.DEFAULT:
         click.echo(f"{closed[0].name} gives no gradients ({closed[0].black_box}): attacked by the suite blackbox.")
         suite = build_suite("blackbox", budgets, effort)

@@ -7,15 +7,18 @@ import warnings
 import pytest
 import safetensors.torch
 import torch
+from click.testing import CliRunner
 from squares import QUIET, make_dataset
 from torch import nn
 from torch.nn import functional as F
 
 from robustdml.attacks import build_suite
+from robustdml.cli.main import main
 from robustdml.errors import CheckpointError, RobustDMLError, SpecError
 from robustdml.evaluation import evaluate, load_subjects
 from robustdml.models import SourceOptions, load_model, weights_fingerprint
 from robustdml.preprocessing import IMAGENET_MEAN
+from robustdml.results import Results
 
 SIZE = 16
 GIVEN = SourceOptions(size=SIZE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))
@@ -174,6 +177,20 @@ def test_an_onnx_file_that_cannot_be_converted_is_a_black_box(small, tmp_path):
     assert {cell.status for cell in results.cells} == {"ok"}
     other = onnx_file(tmp_path / "n.onnx", Small().eval(), activation="Mish")
     assert weights_fingerprint(load_model(other, given)) != weights_fingerprint(subject.module)
+
+
+def test_the_command_attacks_a_black_box_without_gradients_and_draws_no_curve_of_it(small, tmp_path):
+    path = onnx_file(tmp_path / "m.onnx", small, activation="Mish")
+    given = f"evaluate {path} --mean 0 --std 1 --data digits --effort quick --max-queries 2 --quiet --out"
+    shown = CliRunner().invoke(main, [*given.split(), str(tmp_path / "a"), "--curve", "linf"])
+    assert shown.exit_code == 2
+    assert "--curve searches along gradients, and 'm' gives none" in " ".join(shown.output.split())
+    assert not (tmp_path / "a").exists()
+    shown = CliRunner().invoke(main, [*given.split(), str(tmp_path / "b")], catch_exceptions=False)
+    assert "attacked by the suite blackbox" in " ".join(shown.output.split())
+    assert {cell.attack.partition("(")[0] for cell in Results.load(tmp_path / "b").cells} == {
+        "noise", "square", "nes", "rays",
+    }  # fmt: skip
 
 
 def test_the_head_of_weights_is_taken_off_or_kept(tmp_path):
