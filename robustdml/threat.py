@@ -98,18 +98,6 @@ def parse_budgets(text: str) -> tuple[ThreatModel, ...]:
     return tuple(sorted(found, key=lambda threat: threat.order))
 
 
-def parse_eps_list(text: str) -> tuple[float, ...]:
-    """Read budgets that are the same for every channel: ``"2/255,8/255"``; sorted and without repeats.
-
-    Raises:
-        BudgetError: there is none, or one of them is not such a budget (see `parse_eps`).
-    """
-    values = sorted({parse_eps(part) for part in text.split(",") if part.strip()})
-    if not values:
-        raise BudgetError("no eps given: write one or more budgets, such as --eps 2/255,8/255")
-    return tuple(values)
-
-
 def format_eps(eps: float) -> str:
     """Write a budget as grey levels where it is a whole number of them: ``"8/255"``, else as a decimal.
 

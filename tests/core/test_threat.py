@@ -14,7 +14,6 @@ from robustdml.threat import (
     parse_budget,
     parse_budgets,
     parse_eps,
-    parse_eps_list,
 )
 
 IMAGES = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(1))
@@ -42,19 +41,20 @@ def test_parse_eps_refuses_what_is_outside_of_the_range_and_names_grey_levels(te
     assert f"eps {text} is outside (0, 1]" in str(caught.value)
 
 
-def test_parse_eps_list_sorts_and_drops_repeats():
-    assert parse_eps_list("8/255, 2/255,0.5,2/255,,16/510") == (2 / 255, 8 / 255, 0.5)
+def test_budgets_are_sorted_and_repeats_dropped():
+    found = parse_budgets("8/255, 2/255,0.5,2/255,,16/510")
+    assert found == (ThreatModel(2 / 255), ThreatModel(8 / 255), ThreatModel(0.5))
 
 
 @pytest.mark.parametrize("text", ["", " , ", ","])
-def test_parse_eps_list_refuses_an_empty_list(text):
+def test_no_budget_is_refused(text):
     with pytest.raises(BudgetError, match="no eps given"):
-        parse_eps_list(text)
+        parse_budgets(text)
 
 
-def test_parse_eps_list_refuses_one_bad_part():
+def test_one_bad_budget_is_refused():
     with pytest.raises(BudgetError, match="eps '8;255'"):
-        parse_eps_list("2/255,8;255")
+        parse_budgets("2/255,8;255")
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def certified_chart(index: Index) -> Chart | None:
         )
         for noise in sigmas
     )
-    return Chart("chart-certified", "Certified R@1 of the smoothed model", _caption(index, certified[0]), panels)
+    return Chart("chart-certified", "Certified R@1 of the smoothed model", _caption(index, certified), panels)
 
 
 def _noise(noise: tuple[float, int, float], full: bool) -> str:
@@ -44,7 +44,10 @@ def _noise(noise: tuple[float, int, float], full: bool) -> str:
     return f"Noise of sigma {sigma:g}{more}"
 
 
-def _caption(index: Index, first: Certified) -> tuple[str, ...]:
+def _caption(index: Index, certified: Sequence[Certified]) -> tuple[str, ...]:
+    first = certified[0]
+    copies = " or ".join(map(text.count, sorted({found.samples for found in certified})))
+    confidences = " or ".join(f"{100 * held:g}" for held in sorted({found.confidence for found in certified}))
     values = 3 * math.prod(index.results.image_sides)
     grey = 255 * first.sigma / math.sqrt(values)
     return (
@@ -52,9 +55,9 @@ def _caption(index: Index, first: Certified) -> tuple[str, ...]:
         "change of the image at all, by whatever attack, makes the first hit wrong. That is said of the smoothed "
         "model, which answers from many copies of the image with Gaussian noise on them, and not of the bare model, "
         "which all other numbers on this page are about.",
-        f"Solid: the first hits of {text.count(first.samples)} copies vote, and the majority counts. Dashed: the mean "
+        f"Solid: the first hits of {copies} copies vote, and the majority counts. Dashed: the mean "
         f"embedding of the copies is searched. Each query's certificate holds with a probability of "
-        f"{100 * first.confidence:g}\N{NO-BREAK SPACE}%. Hollow markers: worst-case R@1 of the bare model under the L2 "
+        f"{confidences}\N{NO-BREAK SPACE}%. Hollow markers: worst-case R@1 of the bare model under the L2 "
         "attacks of this run, from above, where certificates are from below.",
         f"An L2 length of {first.sigma:g}, spread evenly, changes each of the {text.count(values)} values of an image "
         f"by {grey:.2g} grey levels of 255.",

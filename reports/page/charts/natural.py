@@ -40,7 +40,10 @@ def natural_chart(index: Index) -> Chart | None:
 
 def _overview(index: Index, measured: Sequence[tuple[ModelEntry, list[NaturalChange]]]) -> Panel:
     title, layers = index.metric.title, list[Layer]()
-    for number, (model, own) in enumerate(measured):
+    # Numbered among all models, as in every other chart: colours stay those of their models.
+    places = {model.name: number for number, model in enumerate(index.results.models)}
+    for model, own in measured:
+        number = places[model.name]
         for geometry in (False, True):
             means = _by_severity(own, geometry=geometry)
             kind = "geometry" if geometry else "corruptions"
@@ -54,7 +57,7 @@ def _overview(index: Index, measured: Sequence[tuple[ModelEntry, list[NaturalCha
         x=Axis("severity (0: clean)", -0.1, 5.1, tuple(Tick(float(place), str(place)) for place in range(6)), False),
         y=share_axis(title),
         layers=tuple(layers),
-        legend=model_legend(tuple(model.name for model, _ in measured), dash=0),
+        legend=model_legend(tuple(model.name for model in index.results.models), dash=0),
     )
     table = Table(
         f"{title} of each model: the mean over all corruptions and severities, and what lies below it",
