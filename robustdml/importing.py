@@ -6,13 +6,15 @@ import ast
 import hashlib
 import importlib
 import importlib.util
+import os
 import site
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from robustdml.errors import CheckpointError
 
@@ -46,7 +48,8 @@ def load_object(path: str) -> Any:
         sys.path.insert(0, here)
     try:
         importlib.invalidate_caches()
-        found: Any = _run_file(file) if file else importlib.import_module(module.strip())
+        with _kept_running():
+            found: Any = _run_file(file) if file else importlib.import_module(module.strip())
         for part in name.strip().split("."):
             if not hasattr(found, part):
                 raise ImportError(f"module '{module.strip()}' has no '{name.strip()}'")
@@ -100,16 +103,54 @@ def call_factory(source: str, what: str) -> Any:
         what: for the message: ``"the model"``, ``"the surrogate"``.
 
     Raises:
-        CheckpointError: it cannot be imported, or raises.
+        CheckpointError: it cannot be imported, raises, or tries to end the program.
     """
     try:
-        return load_object(source)()
-    except (Exception, SystemExit) as error:  # Foreign code may raise anything, and "sys:exit" is a factory, too.
+        return called(source)
+    except Exception as error:  # Foreign code may raise anything.
         said = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         raise CheckpointError(
             f"{what} '{source}' cannot be loaded ({said}): it must "
             "name a module and a function without arguments that returns a torch module"
         ) from error
+
+
+def called(source: str) -> Any:
+    """The same, with whatever error the code raises.
+
+    It runs as in a program of its own, with gradients whoever asks for it. It cannot end this one.
+
+    Raises:
+        RuntimeError: it tried to end the program.
+        Exception: whatever it raises.
+    """
+    import torch  # slow to import, and listings need none of it
+
+    with torch.inference_mode(False), torch.enable_grad(), _kept_running():
+        return load_object(source)()
+
+
+@contextmanager
+def _kept_running() -> Iterator[None]:
+    """Within the block neither `sys.exit` nor `os._exit` ends this process; those that are started in it end as ever.
+
+    Raises:
+        RuntimeError: it was tried.
+    """
+    end, process = os._exit, os.getpid()
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != process:
+            end(status)
+        raise SystemExit(status)
+
+    os._exit = refuse
+    try:
+        yield
+    except SystemExit as error:
+        raise RuntimeError(f"it tried to end the program (exit code {error.code})") from error
+    finally:
+        os._exit = end
 
 
 def code_digest(thing: Any) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from robustdml.errors import MissingPackageError, SpecError, UnknownNameError
-from robustdml.importing import load_object
+from robustdml.importing import called
 from robustdml.preprocessing import Preprocessing, three
 
 #: Errors of the hub's client that mean no more than that.
@@ -306,8 +306,8 @@ def factory_backbone(path: str, pretrained: bool, image_size: int) -> tuple[nn.M
     if pretrained:
         raise SpecError(f"'{path}' brings its own weights: leave --pretrained out")
     try:
-        network = load_object(path)()
-    except (Exception, SystemExit) as error:  # Foreign code may raise anything.
+        network = called(path)
+    except Exception as error:  # Foreign code may raise anything.
         raise SpecError(f"cannot make the backbone '{path}' ({line(error)}): write package.module:factory") from None
     features = getattr(network, "num_features", None)
     if not isinstance(network, nn.Module) or not isinstance(features, int):

@@ -98,7 +98,8 @@ def test_every_branch_is_evaluated_and_the_page_says_which(trained, tree, tmp_pa
 
 def test_a_module_of_ones_own(tree, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
-        "import torch\n"
+        "import os, torch\n"
+        "def end():\n    os._exit(0)\n"
         "def build():\n    torch.manual_seed(0)\n"
         "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 4))\n"
         "def broken():\n    raise ValueError('no weights')\n"
@@ -113,6 +114,7 @@ def test_a_module_of_ones_own(tree, tmp_path, monkeypatch):
     refused(
         cli("evaluate", "mine:number", *common, "--out", tmp_path / "f"), "returned int: it must return a torch module"
     )
+    refused(cli("evaluate", "mine:end", *common, "--out", tmp_path / "f"), "tried to end the program")
     refused(cli("evaluate", "mine:absent", *common, "--out", tmp_path / "f"), "cannot be loaded")
     assert not (tmp_path / "f").exists()
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from robustdml.errors import MissingPackageError, SpecError, UnknownNameError
+from robustdml.importing import call_factory
 from robustdml.models import EmbeddingModel, ModelConfig, check_backbone, find_backbone
 
 
@@ -61,12 +62,21 @@ def test_a_network_of_ones_own_embeds_images():
         "own_backbones:Absent": "cannot make the backbone 'own_backbones:Absent'",
         "no_such_module:make": "No module named 'no_such_module'",
         "own_backbones:broken": "RuntimeError: no such file: weights.pt",
+        "sys:exit": "it tried to end the program",
+        "own_backbones:ending": r"it tried to end the program \(exit code 0\)",
         "own_backbones:Silent": "a whole number num_features",
     }.items():
         with pytest.raises(SpecError, match=sentence):
             EmbeddingModel(ModelConfig(name))
     with pytest.raises(SpecError, match="brings its own weights"):
         EmbeddingModel(ModelConfig("own_backbones:Own"), pretrained=True)
+
+
+def test_a_factory_may_train_what_it_returns():
+    """A backbone is tried before the training, for which no gradients are needed; the factory may need them."""
+    assert not check_backbone(ModelConfig("own_backbones:trained", embedding_dim=5, image_size=8))
+    with torch.inference_mode():
+        call_factory("own_backbones:trained", "the model")
 
 
 @pytest.mark.parametrize(("name", "package"), [("timm.resnet10t", "timm"), ("hf.some/name", "transformers")])

@@ -1,4 +1,4 @@
-"""The README's examples, run as they stand."""
+"""The examples of the README and of docs/sources.md, run as they stand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from robustdml.cli import main
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CONSOLE = re.findall(r"^\$ robustdml (.+)$", README, re.MULTILINE)
-PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+SOURCES = (ROOT / "docs" / "sources.md").read_text(encoding="utf-8")
+PYTHON, SOURCES_PYTHON = (
+    re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL) for page in (README, SOURCES)
+)
 
 
 @pytest.mark.slow
@@ -37,6 +40,13 @@ def test_the_python_examples_run(number, tmp_path, monkeypatch, capsys):
         assert (tmp_path / "runs" / "mine" / "report.html").is_file()
         clean, worst = map(float, capsys.readouterr().out.split())
         assert 0 <= worst <= clean <= 1
+
+
+def test_the_python_examples_of_sources_run(capsys):
+    assert SOURCES_PYTHON
+    for example in SOURCES_PYTHON:
+        exec(compile(example, "example of docs/sources.md", "exec"), {})
+    assert "centre crop 224" in capsys.readouterr().out
 
 
 def test_every_attack_method_and_data_set_is_documented():

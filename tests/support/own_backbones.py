@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+import torch
 from torch import nn
 
 
@@ -26,3 +29,15 @@ class Silent(nn.Module):
 
 def broken():
     raise RuntimeError("no such file:\nweights.pt")
+
+
+def ending():
+    os._exit(0)
+
+
+def trained():
+    """A network that takes a step of training before it is returned."""
+    network = Own()
+    network.weight = nn.Parameter(torch.ones(1))
+    network.weight.square().backward()
+    return network

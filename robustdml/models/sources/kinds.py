@@ -10,6 +10,9 @@ TORCHSCRIPT, EXPORTED, PICKLE, SAFETENSORS, ONNX = "TorchScript", "torch.export"
 
 WRAP = "write a function that returns it as a torch module, and name that as file.py:build"
 _TO_ONNX = "export it to ONNX and give model.onnx"
+_NOT_A_MODEL = (
+    "a model is needed and not its embeddings: give its weights or a function that returns it (docs/sources.md)"
+)
 #: What else people give: how its first bytes look, what it is, and what to do.
 _OTHERS = (
     (b"version https://git-lfs", "a pointer of Git LFS and not the file itself", "fetch it with 'git lfs pull'"),
@@ -18,8 +21,8 @@ _OTHERS = (
     (b"<?xml", "an XML file, as OpenVINO writes them", _TO_ONNX),
     (b"\x89HDF", "an HDF5 file, as Keras writes them", _TO_ONNX),
     (b"GGUF", "a GGUF file of quantised weights", WRAP),
-    (b"\x93NUMPY", "a NumPy array", "embeddings that are computed already are given by --embeddings"),
-    (b"PAR1", "a Parquet table", "embeddings that are computed already are given by --embeddings"),
+    (b"\x93NUMPY", "a NumPy array", _NOT_A_MODEL),
+    (b"PAR1", "a Parquet table", _NOT_A_MODEL),
 )
 #: In folders: the file by which they are known.
 _FOLDERS = (

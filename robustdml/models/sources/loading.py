@@ -103,10 +103,7 @@ def load_model(source: str | Path | nn.Module, options: SourceOptions = _DEFAULT
             raise CheckpointError(f"'{text}' is {known[0]}: {known[1]}")
         return load_checkpoint(text, trust_code=options.trust_code).deployed()
     if parsed.kind == "code":
-        module = call_factory(text, "the model")
-        if not isinstance(module, nn.Module):
-            raise CheckpointError(f"'{text}' returned {type(module).__name__}: it must return a torch module")
-        return _prepared(module, text, options)
+        return _prepared(_made(text, "the model"), text, options)
     return sourced(text, LIBRARIES[parsed.kind](parsed.name, parsed.pretrained, 0), options)
 
 
@@ -117,10 +114,16 @@ def _architecture(source: str, outputs: int) -> Found:
         return LIBRARIES[parsed.kind](parsed.name, False, outputs)
     if parsed.kind != "code":
         raise SpecError(f"--arch {source} is no network: write timm:NAME, torchvision:NAME, hf:FOLDER or file.py:build")
-    module = call_factory(source, "the network")
+    module = _made(source, "the network")
+    return Found(module, source, declared(module))
+
+
+def _made(source: str, what: str) -> nn.Module:
+    """The module that a function of the user's returns."""
+    module = call_factory(source, what)
     if not isinstance(module, nn.Module):
         raise CheckpointError(f"'{source}' returned {type(module).__name__}: it must return a torch module")
-    return Found(module, source, declared(module))
+    return module
 
 
 def _prepared(module: nn.Module, name: str, options: SourceOptions) -> nn.Module:
