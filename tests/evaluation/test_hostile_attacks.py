@@ -213,6 +213,10 @@ def reach(model, references):
     os.chdir("/")
 
 
+def end_after_the_answer(model, references):
+    os._exit = lambda status: os.abort()
+
+
 def unprintable(model, references):
     raise ValueError("\ud800 \x1b[31m no \n text")
 
@@ -228,6 +232,7 @@ APART = {
         for number in (signal.SIGSEGV, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGABRT)
     },
     "abort": (lambda m, r: os.abort(), r"without an answer \(signal 6"),
+    "abort after the answer": (end_after_the_answer, r"without an answer \(signal 6"),
     "its group": (lambda m, r: os.killpg(0, signal.SIGKILL), r"without an answer \(signal 9"),
     "closed files": (lambda m, r: os.closerange(0, 256), "without an answer"),
     "a hang": (spin, "more than 1 seconds for one call"),

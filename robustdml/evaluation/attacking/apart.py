@@ -142,6 +142,8 @@ def _call(work: Callable[[], dict[str, Tensor | None]], longest: float, memory: 
     os.close(writing)
     try:
         data, why = _answer(process, reading, time.monotonic() + longest, _memory(process) + allowed)
+        if not why:
+            _await_end(process)
     finally:
         os.close(reading)
         for end in (os.killpg, os.kill):
@@ -216,9 +218,19 @@ def _rest(reading: int) -> list[bytes]:
     return found
 
 
+def _await_end(process: int) -> None:
+    """Give a copy that has answered the time to end by itself: how it ends says whether its answer counts.
+
+    A signal that it sent itself may reach it only after the answer.
+    """
+    deadline = time.monotonic() + _GRACE
+    while not os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
 def _read(data: bytes, status: int) -> dict[str, Tensor]:
     code = os.waitstatus_to_exitcode(status)
-    if not data:
+    if code or not data:
         how = f"signal {-code} ({signal.Signals(-code).name})" if code < 0 else f"exit code {code}"
         raise AttackUnsound(f"it ended its process without an answer ({how})")
     try:
