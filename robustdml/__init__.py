@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from robustdml._version import __version__
 
 if TYPE_CHECKING:
+    from robustdml.api import attack as attack
     from robustdml.data import RetrievalDataset as RetrievalDataset
     from robustdml.data import load_dataset as load_dataset
     from robustdml.errors import RobustDMLError as RobustDMLError
@@ -28,6 +29,7 @@ _HOMES = {
     "Results": "robustdml.results",
     "RetrievalDataset": "robustdml.data",
     "RobustDMLError": "robustdml.errors",
+    "attack": "robustdml.api",
     "convert_to_multibn": "robustdml.models",
     "evaluate": "robustdml.evaluation",
     "load_checkpoint": "robustdml.models",

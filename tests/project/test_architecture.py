@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "attacks": {"models"},
     "reports": set(),
     "papers": {"data", "models", "retrieval", "evaluation", "training", "attacks", "reports"},
+    "api": {"data", "models", "retrieval", "evaluation", "training", "attacks", "reports"},
     "cli": {"data", "models", "retrieval", "evaluation", "training", "attacks", "reports", "papers"},
 }
 #: Modules that name every layer and import none of them before they are used.

@@ -13,6 +13,7 @@ import robustdml
 
 PACKAGES = [
     "robustdml",
+    "robustdml.api",
     "robustdml.attacks",
     "robustdml.cli",
     "robustdml.data",
