@@ -14,6 +14,7 @@ from robustdml._version import __version__
 from robustdml.cli.check import check
 from robustdml.cli.compare import compare
 from robustdml.cli.demo import demo
+from robustdml.cli.doctor import doctor
 from robustdml.cli.evaluate import evaluate
 from robustdml.cli.export import export
 from robustdml.cli.list import list_
@@ -98,5 +99,5 @@ def main() -> None:
     """
 
 
-for _command in (train, check, evaluate, report, compare, verify, export, list_, reproduce, demo):
+for _command in (train, check, evaluate, report, compare, verify, export, list_, reproduce, demo, doctor):
     main.add_command(_command)
