@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from robustdml.errors import SpecError
+from robustdml.preprocessing import Sides, whole_sides
 from robustdml.threat import ThreatModel
 from robustdml.values import ByValue, check_fields
 
@@ -31,9 +32,11 @@ class TrainConfig(ByValue):
         recipe: a list of branches of one's own, in place of the method's.
         backbone: a name of `robustdml.models.BACKBONES`.
         embedding_dim: D.
-        image_size: side of the training images, in pixels; None takes the data set's.
+        image_size: of the training images, in pixels: the side of a square, or height and width; None takes the data
+            set's.
         resize: to what the shorter side is brought before the square of ``image_size`` is cut out of the centre; None
-            takes ``image_size``, or with ``pretrained`` what the published weights were made for.
+            takes ``image_size``, or with ``pretrained`` what the published weights were made for. With a height it is
+            of the width; None then brings both sides to ``image_size``.
         squash: bring both sides to ``resize`` instead, whatever that does to the proportions.
         crop_scale: the smallest share of an image's area that a random crop of training takes, in (0, 1]; None takes
             the data set's augmentation as it is (0.4 where it crops; the paper's is 0.08).
@@ -76,7 +79,7 @@ class TrainConfig(ByValue):
     recipe: Method | None = None
     backbone: str = "resnet18"
     embedding_dim: int = 128
-    image_size: int | None = None
+    image_size: Sides | None = None
     resize: int | None = None
     squash: bool = False
     crop_scale: float | None = None
@@ -106,6 +109,8 @@ class TrainConfig(ByValue):
     def __post_init__(self) -> None:
         check_fields(self)
         ThreatModel(self.eps)
+        if self.image_size is not None:
+            object.__setattr__(self, "image_size", whole_sides(self.image_size))
         if self.weights is not None:
             object.__setattr__(self, "pretrained", True)
         if self.crop_scale is not None and not 0 < self.crop_scale <= 1:

@@ -80,11 +80,12 @@ class Preprocessing:
     @classmethod
     def plain(cls, size: Sides) -> Preprocessing:
         """The view of a model that says nothing of it: the centre of a square, and all of other sides."""
-        return cls(size) if isinstance(size, int) else cls(size[1], squash=size[0] != size[1], height=size[0])
+        height, width = height_and_width(size)
+        return cls(width, squash=height != width, height=height)
 
     def at(self, size: Sides) -> Preprocessing:
         """The same for inputs of other sides: the share that the crop leaves out is kept."""
-        height, width = (0, size) if isinstance(size, int) else size
+        height, width = height_and_width(size)
         return replace(self, size=width, resize=self.resize * width // self.size, height=height)
 
     @property
@@ -136,13 +137,18 @@ class Preprocessing:
         return ", ".join(parts)
 
 
+def height_and_width(size: Sides) -> tuple[int, int]:
+    """Of sides, of which a square has one."""
+    return (size, size) if isinstance(size, int) else size
+
+
 def in_pixels(size: Sides) -> str:
     """``224``, or height and width as ``256 x 128``."""
     return str(size) if isinstance(size, int) else f"{size[0]} x {size[1]}"
 
 
 def whole_sides(given: object) -> Sides:
-    """Sides that were given as an argument: one whole number, or height and width.
+    """Sides that were given as an argument: one whole number, or height and width; of a square its side.
 
     Raises:
         SpecError: they are neither.
@@ -152,7 +158,7 @@ def whole_sides(given: object) -> Sides:
     if len(given) != 2:
         raise SpecError(f"image_size={brief(given)} must be a whole number, or height and width")
     height, width = (whole("image_size", side, least=1) for side in given)
-    return height, width
+    return width if height == width else (height, width)
 
 
 def check_image_size(image_size: Sides) -> None:
@@ -161,8 +167,7 @@ def check_image_size(image_size: Sides) -> None:
     Raises:
         SpecError: it is outside 8 to 2048 pixels.
     """
-    sides = (image_size,) if isinstance(image_size, int) else image_size
-    if len(sides) > 2 or not all(isinstance(side, int) and 8 <= side <= 2048 for side in sides):
+    if not all(8 <= side <= 2048 for side in height_and_width(image_size)):
         raise SpecError(f"image_size {in_pixels(image_size)} must be between 8 and 2048 pixels")
 
 

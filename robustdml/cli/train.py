@@ -8,9 +8,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from robustdml.cli.options import HomePath, data_options, read_data, run_options
+from robustdml.cli.options import HomePath, SidesType, data_options, read_data, run_options, skip_broken_option
 from robustdml.cli.processes import one_voice
 from robustdml.config import TrainConfig
+from robustdml.data.finding import said
 from robustdml.threat import format_eps, parse_eps
 
 _DEFAULT = TrainConfig()
@@ -60,7 +61,9 @@ _DEFAULT = TrainConfig()
     help="Of --lr.",
 )
 @click.option("--embedding-dim", default=_DEFAULT.embedding_dim, show_default=True)
-@click.option("--image-size", type=int, help="Side in pixels [default: the data set's].")
+@click.option(
+    "--image-size", type=SidesType(), help="Side in pixels, or 256x128 (height, width) [default: the data set's]."
+)
 @click.option(
     "--resize",
     type=int,
@@ -90,10 +93,12 @@ _DEFAULT = TrainConfig()
 @click.option("--precision", default=_DEFAULT.precision, show_default=True, help="fp32 or bf16.")
 @click.option("--seed", default=_DEFAULT.seed, show_default=True)
 @click.option("--tensorboard", is_flag=True, help="Write curves too: watch them with 'tensorboard --logdir OUT'.")
+@skip_broken_option
 @run_options
 def train(
     data: str,
     root: Path | None,
+    skip_broken: bool,
     recipe: Path | None,
     out: Path,
     eps: str,
@@ -127,10 +132,13 @@ def train(
                     config[key] = value
         settings = TrainConfig(**config)
         options = RunOptions(device=device, progress=not quiet, tensorboard=tensorboard)
-        result = run(read_data(data, root), settings, out, goals=GOALS, options=options)
+        dataset = read_data(data, root, skip_broken)
+        result = run(dataset, settings, out, goals=GOALS, options=options, skip_broken=skip_broken)
     if not reports:
         return
     where = f" --root {root}" if root else ""
     kept = f"epoch {result.kept_epoch} of {len(result.history)}"
     click.echo(f"{settings.method} on {data}: model in {out} ({kept}).")
+    if parts := said(result.left_out):
+        click.echo(f"Data{parts}; listed in left-out.csv.")
     click.echo(f"Next: robustdml evaluate {out} --data {data}{where} --out ...")

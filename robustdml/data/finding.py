@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -9,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from robustdml.errors import DataError
+from robustdml.files import write_text
 from robustdml.printable import shown
 
 #: By these a file is a photo, whatever is in it: one that cannot be read is a broken photo, and said to be.
@@ -36,6 +39,8 @@ NO_CLASS, NO_PART, EMPTY = (
 )
 LONELY_ASKERS = "queries with nothing to find, which are searched but do not ask"
 LONELY = "queries with nothing to find"
+#: In a run folder.
+LEFT_OUT_FILE = "left-out.csv"
 BROKEN, COPIES = "images that cannot be read", "copies of other images"
 
 
@@ -174,6 +179,18 @@ def said(left_out: Iterable[LeftOut]) -> str:
     """For the end of a sentence: ``; left out: hidden files (2), links to nothing (1)``; empty where nothing was."""
     reasons = ", ".join(f"{part.reason} ({len(part.names):,})" for part in left_out)
     return f"; left out: {reasons}" if reasons else ""
+
+
+def write_left_out(left_out: Iterable[LeftOut], run: Path) -> None:
+    """Write ``left-out.csv`` into a run folder, where anything was: reason, name and detail of each."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(("reason", "name", "detail"))
+    for part in (parts := tuple(left_out)):
+        details = part.details or ("",) * len(part.names)
+        rows.writerows((part.reason, name, detail) for name, detail in zip(part.names, details, strict=True))
+    if parts:
+        write_text(run / LEFT_OUT_FILE, text.getvalue())
 
 
 def is_passed_over(name: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,11 @@ class Survey:
     digests: tuple[str, ...]
     broken: dict[int, str]
     remarks: dict[str, list[int]]
+
+    @property
+    def count(self) -> int:
+        """How many images were tried."""
+        return len(self.rows) + len(self.broken)
 
 
 def survey(dataset: RetrievalDataset, images: ImageTensors, rows: Integers | None = None) -> Survey:
@@ -87,21 +92,33 @@ def without_broken(dataset: RetrievalDataset, found: Survey, *, skip: bool) -> R
     """
     tested = np.intersect1d(list(found.broken), np.union1d(dataset.query, dataset.gallery)).astype(np.int64)
     if tested.size and not skip:
-        raise broken_images(dataset, found, tested.tolist())
-    if not found.broken:
+        raise broken_images(dataset, {row: found.broken[row] for row in tested.tolist()}, found.count)
+    return leave_out_broken(dataset, found.broken)
+
+
+def leave_out_broken(dataset: RetrievalDataset, broken: Mapping[int, str]) -> RetrievalDataset:
+    """The data set without images that cannot be read.
+
+    Args:
+        broken: for their rows, why.
+
+    Raises:
+        DataError: too few remain.
+    """
+    if not broken:
         return dataset
-    rows = np.array(sorted(found.broken), np.int64)
+    rows = np.array(sorted(broken), np.int64)
     names = tuple(dataset.images.name(row) for row in rows.tolist())
-    return dataset.without(rows, LeftOut(BROKEN, names, details=tuple(found.broken[row] for row in rows.tolist())))
+    return dataset.without(rows, LeftOut(BROKEN, names, details=tuple(broken[row] for row in rows.tolist())))
 
 
-def broken_images(dataset: RetrievalDataset, found: Survey, rows: Sequence[int]) -> DataError:
-    """The error that names images that cannot be read."""
-    listed = "; ".join(f"{dataset.images.name(row)} ({found.broken[row]})" for row in rows[:_NAMED])
-    more = f"; and {len(rows) - _NAMED:,} more" if len(rows) > _NAMED else ""
-    total = len(found.rows) + len(found.broken)
+def broken_images(dataset: RetrievalDataset, broken: Mapping[int, str], total: int) -> DataError:
+    """The error that names images that cannot be read, of ``total`` that were tried."""
+    named = list(broken.items())[:_NAMED]
+    listed = "; ".join(f"{dataset.images.name(row)} ({why})" for row, why in named)
+    more = f"; and {len(broken) - _NAMED:,} more" if len(broken) > _NAMED else ""
     return DataError(
-        f"{len(rows):,} of {total:,} images cannot be read: {listed}{more}: restore them, take them out, or go on "
+        f"{len(broken):,} of {total:,} images cannot be read: {listed}{more}: restore them, take them out, or go on "
         "without them (--skip-broken)"
     )
 

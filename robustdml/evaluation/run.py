@@ -17,6 +17,7 @@ from robustdml._version import __version__
 from robustdml.config import DEFAULT_OPTIONS, RunOptions
 from robustdml.contracts import AdaptableAttack, Attack, Doubts, GalleryAttack, StagedAttack
 from robustdml.data import RetrievalDataset
+from robustdml.data.finding import write_left_out
 from robustdml.data.tensors import ImageTensors
 from robustdml.devices import choose_device
 from robustdml.errors import AttackSkipped, AttackTimeout, AttackUnsound, RunFolderError, SpecError
@@ -213,7 +214,7 @@ class _Evaluation:
         self.store = Store(out, self.fingerprint)
         self.kept = KeptImages(out, self.store)
         self.images = data.images
-        data.write_left_out(out)
+        write_left_out(data.dataset.left_out, out)
         self.pictured = pictured_queries(self.dataset, largest, seed)
         self.mapped = mapped_queries(self.dataset, seed)
         self.plan = Plan(

@@ -11,7 +11,16 @@ from torch import nn
 
 from robustdml.errors import SpecError, UnknownNameError
 from robustdml.models.small import SmallResNet
-from robustdml.preprocessing import IMAGENET_MEAN, IMAGENET_STD, Preprocessing, declared, three
+from robustdml.preprocessing import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocessing,
+    Sides,
+    declared,
+    height_and_width,
+    in_pixels,
+    three,
+)
 from robustdml.registry import Registry
 from robustdml.values import ByValue
 
@@ -27,7 +36,7 @@ class Backbone(ByValue):
     Args:
         summary: one line for listings.
         build: ``build(pretrained, image_size) -> (network, number of features F)``; ``pretrained`` may be the name of
-            published weights; ``image_size`` is the side in pixels, for networks that must know it.
+            published weights; ``image_size`` is the side in pixels, or height and width, for those that must know it.
         pretrained: whether weights exist that ``pretrained=True`` downloads.
         preprocessing: how the images of a network are prepared: as its published weights ask for; the plain view and
             ImageNet's statistics where it has none.
@@ -36,7 +45,7 @@ class Backbone(ByValue):
     """
 
     summary: str
-    build: Callable[[bool | str, int], tuple[nn.Module, int]]
+    build: Callable[[bool | str, Sides], tuple[nn.Module, int]]
     pretrained: bool
     preprocessing: Callable[[nn.Module], Preprocessing] = _plain
     weights: Callable[[], tuple[str, ...]] = tuple
@@ -74,7 +83,7 @@ def _small(
     stem_stride: int,
     blocks: int,
     pretrained: bool | str,
-    image_size: int,
+    image_size: Sides,
 ) -> tuple[nn.Module, int]:
     if pretrained:
         raise SpecError("the small backbones have no pretrained weights: leave --pretrained out, or choose resnet18")
@@ -82,7 +91,7 @@ def _small(
 
 
 def torchvision_backbone(
-    name: str, pretrained: bool | str, image_size: int, *, outputs: int = 0, otherwise: str = "leave --pretrained out"
+    name: str, pretrained: bool | str, image_size: Sides, *, outputs: int = 0, otherwise: str = "leave --pretrained out"
 ) -> tuple[nn.Module, int]:
     """A classification network of torchvision without its classifier.
 
@@ -99,9 +108,13 @@ def torchvision_backbone(
     if not pretrained:
         # Made for 224 pixels unless told otherwise; with published weights they stay so.
         if name.startswith("vit_"):
+            if not isinstance(image_size, int):
+                raise SpecError(
+                    f"'{name}' takes squares only, and images of {in_pixels(image_size)} pixels are asked for"
+                )
             options["image_size"] = image_size
         if name == "maxvit_t":
-            options["input_size"] = (image_size, image_size)
+            options["input_size"] = height_and_width(image_size)
         if name in {"googlenet", "inception_v3"}:
             options |= {"aux_logits": False, "init_weights": True}
     weights = pretrained if isinstance(pretrained, str) else "DEFAULT" if pretrained else None
@@ -114,7 +127,7 @@ def torchvision_backbone(
             f"{torch.hub.get_dir()}/checkpoints, or {otherwise}"
         ) from None
     except (ValueError, AssertionError) as error:
-        raise SpecError(f"'{name}' cannot be made for images of {image_size} pixels ({error})") from None
+        raise SpecError(f"'{name}' cannot be made for images of {in_pixels(image_size)} pixels ({error})") from None
     if name in {"googlenet", "inception_v3"}:
         # The auxiliary classifiers would make its output in training a tuple.
         network.aux_logits, network.AuxLogits, network.aux1, network.aux2 = False, None, None, None
@@ -184,19 +197,19 @@ for _name, _summary, _widths, _stem_stride, _blocks in [
     )
 
 
-def _timm(name: str, pretrained: bool | str, image_size: int) -> tuple[nn.Module, int]:
+def _timm(name: str, pretrained: bool | str, image_size: Sides) -> tuple[nn.Module, int]:
     from robustdml.models import external
 
-    return external.timm_backbone(name, bool(pretrained))
+    return external.timm_backbone(name, bool(pretrained), image_size)
 
 
-def _hugging_face(name: str, pretrained: bool | str, image_size: int) -> tuple[nn.Module, int]:
+def _hugging_face(name: str, pretrained: bool | str, image_size: Sides) -> tuple[nn.Module, int]:
     from robustdml.models import external
 
     return external.hugging_face_backbone(name, bool(pretrained), image_size)
 
 
-def _factory(path: str, pretrained: bool | str, image_size: int) -> tuple[nn.Module, int]:
+def _factory(path: str, pretrained: bool | str, image_size: Sides) -> tuple[nn.Module, int]:
     from robustdml.models import external
 
     return external.factory_backbone(path, bool(pretrained), image_size)

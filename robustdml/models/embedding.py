@@ -15,7 +15,15 @@ from robustdml.errors import SpecError
 from robustdml.models.backbones import find_backbone
 from robustdml.models.guard import into_evaluation
 from robustdml.models.outputs import as_matrix, described, remedy
-from robustdml.preprocessing import Interpolation, PerChannel, Preprocessing
+from robustdml.preprocessing import (
+    Interpolation,
+    PerChannel,
+    Preprocessing,
+    Sides,
+    height_and_width,
+    in_pixels,
+    whole_sides,
+)
 from robustdml.preprocessing import check_image_size as check_image_size
 from robustdml.values import brief, check_fields
 
@@ -29,11 +37,12 @@ class ModelConfig:
     Args:
         backbone: a name of `robustdml.models.BACKBONES`, or another that `find_backbone` knows.
         embedding_dim: D, at least 1.
-        image_size: side of the square images that it was made for, in pixels.
+        image_size: of the images that it was made for, in pixels: the side of a square, or height and width.
         mean: of the pixels of each channel, in [0, 1], which the model takes away; None stands for the backbone's own.
         std: of the pixels of each channel, above 0, by which it then divides; None stands for the backbone's own.
         resize: to what an image's shorter side is brought before the square of ``image_size`` is cut out of the centre;
-            None stands for the backbone's own, in proportion where ``image_size`` is another.
+            None stands for the backbone's own, in proportion where ``image_size`` is another. With a height it is of
+            the width (see `robustdml.preprocessing.Preprocessing`).
         squash: bring both sides to ``resize``; None stands for the backbone's own.
         interpolation: of the resize: nearest, bilinear or bicubic; None stands for the backbone's own.
 
@@ -43,7 +52,7 @@ class ModelConfig:
 
     backbone: str
     embedding_dim: int = 128
-    image_size: int = 64
+    image_size: Sides = 64
     mean: PerChannel | None = None
     std: PerChannel | None = None
     resize: int | None = None
@@ -54,6 +63,7 @@ class ModelConfig:
         check_fields(self)
         if self.embedding_dim < 1:
             raise SpecError(f"embedding_dim {self.embedding_dim} must be at least 1")
+        object.__setattr__(self, "image_size", whole_sides(self.image_size))  # JSON has lists
         check_image_size(self.image_size)
         checked = self.preprocessing
         object.__setattr__(self, "mean", checked.mean)
@@ -63,13 +73,15 @@ class ModelConfig:
     @property
     def preprocessing(self) -> Preprocessing:
         """How an image becomes the input; what is left to the backbone is as in the plain view."""
+        height, width = height_and_width(self.image_size)
         return Preprocessing(
-            self.image_size,
+            width,
             self.resize or 0,
             squash=bool(self.squash),
             interpolation=self.interpolation or "bilinear",
             mean=self.mean,
             std=self.std,
+            height=height,
         )
 
     def completed(self, own: Callable[[], Preprocessing]) -> ModelConfig:
@@ -154,13 +166,13 @@ def check_backbone(config: ModelConfig) -> bool:
         model = EmbeddingModel(config)
         try:
             into_evaluation(model)
-            model(torch.zeros(2, 3, config.image_size, config.image_size))
+            model(torch.zeros(2, 3, *config.preprocessing.sides))
         except SpecError:
             raise
         except Exception as error:  # Foreign networks may raise anything.
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise SpecError(
-                f"backbone '{config.backbone}' cannot take images of {config.image_size} pixels ({reason}): choose "
-                "another --image-size or --backbone"
+                f"backbone '{config.backbone}' cannot take images of {in_pixels(config.image_size)} pixels ({reason}): "
+                "choose another --image-size or --backbone"
             ) from None
     return any(isinstance(module, _BatchNorm) for module in model.modules())

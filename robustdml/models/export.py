@@ -44,7 +44,7 @@ def to_torchvision(model: EmbeddingModel, branch: str | None = None) -> nn.Modul
     )
     options |= {"image_size": model.config.image_size} if name.startswith("vit_") else {}
     if name == "maxvit_t":
-        options |= {"input_size": (model.config.image_size, model.config.image_size)}
+        options |= {"input_size": model.preprocessing.sides}
     network: nn.Module = torchvision_models.get_model(name, weights=None, **options)
     path, last = [(key, part) for key, part in network.named_modules() if isinstance(part, nn.Linear)][-1]
     parent, _, leaf = path.rpartition(".")

@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from robustdml.errors import MissingPackageError, SpecError, UnknownNameError
 from robustdml.importing import called
-from robustdml.preprocessing import Preprocessing, three
+from robustdml.preprocessing import Preprocessing, Sides, height_and_width, three
 
 #: Errors of the hub's client that mean no more than that.
 _OFFLINE = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError"}
@@ -71,10 +71,14 @@ def _known(address: str) -> bool:
     return True
 
 
-def timm_backbone(name: str, pretrained: bool, *, outputs: int = 0, otherwise: str = _WITHOUT) -> tuple[nn.Module, int]:
+def timm_backbone(
+    name: str, pretrained: bool, image_size: Sides | None = None, *, outputs: int = 0, otherwise: str = _WITHOUT
+) -> tuple[nn.Module, int]:
     """A network of timm without its classifier.
 
     Args:
+        image_size: for which one that takes images of one size is made, with published weights brought to it by timm;
+            None leaves it as published.
         outputs: keep a last layer of so many values; 0 takes it off.
         otherwise: what may be done where its weights cannot be had.
 
@@ -88,7 +92,10 @@ def timm_backbone(name: str, pretrained: bool, *, outputs: int = 0, otherwise: s
         raise UnknownNameError("timm model", name, timm.list_models())
     try:
         with quiet_hub():
-            network = timm.create_model(name, pretrained=pretrained, num_classes=outputs)
+            published = timm.get_pretrained_cfg(name, allow_unregistered=True)
+            fixed = image_size is not None and published is not None and published.fixed_input_size
+            options = {"img_size": height_and_width(image_size)} if image_size is not None and fixed else {}
+            network = timm.create_model(name, pretrained=pretrained, num_classes=outputs, **options)
     except Exception as error:  # The hub raises errors of whichever client it uses.
         raise SpecError(
             f"timm cannot make '{name}' ({line(error)}): connect this machine for pretrained weights, or {otherwise}"
@@ -123,7 +130,7 @@ class _ImageEncoder(nn.Module):
 
 
 def hugging_face_backbone(
-    name: str, pretrained: bool, image_size: int | None, *, otherwise: str = "name a local folder"
+    name: str, pretrained: bool, image_size: Sides | None, *, otherwise: str = "name a local folder"
 ) -> tuple[nn.Module, int]:
     """An image encoder of the Hugging Face hub, or of a local folder.
 
@@ -294,7 +301,7 @@ def _prepares_alike(processor: Any, found: Preprocessing) -> bool:
         return theirs.shape == ours.shape and bool((theirs * std + mean - ours).abs().max() < 0.04)
 
 
-def factory_backbone(path: str, pretrained: bool, image_size: int) -> tuple[nn.Module, int]:
+def factory_backbone(path: str, pretrained: bool, image_size: Sides) -> tuple[nn.Module, int]:
     """A network of the user's own: ``package.module:factory``, called without arguments.
 
     It maps normalised images ``(N, 3, H, W)`` to features ``(N, F)`` and says F as its attribute ``num_features``; its

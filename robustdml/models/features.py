@@ -45,7 +45,7 @@ def check_feature_map(model: EmbeddingModel) -> None:
     Raises:
         SpecError: they are not.
     """
-    size, averages = model.config.image_size, list[Tensor]()
+    (height, width), averages = model.preprocessing.sides, list[Tensor]()
     refusal = SpecError(
         f"the features of '{model.config.backbone}' are no average over a map, which pooling=average-maximum needs: "
         "take pooling=average, or a ResNet"
@@ -53,7 +53,7 @@ def check_feature_map(model: EmbeddingModel) -> None:
     handle = _on_map(model.backbone, lambda found: averages.append(found.flatten(2).mean(2)), refusal)
     try:
         with torch.no_grad(), evaluation_mode(model), captured_features(model) as features:
-            model(torch.linspace(0, 1, 3 * size * size, device=model.mean.device).view(1, 3, size, size))
+            model(torch.linspace(0, 1, 3 * height * width, device=model.mean.device).view(1, 3, height, width))
     finally:
         handle.remove()
     if averages[-1].shape != features[0].shape or not torch.allclose(averages[-1], features[0], rtol=1e-3, atol=1e-5):

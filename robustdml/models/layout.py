@@ -24,8 +24,9 @@ def lay_out(model: EmbeddingModel) -> torch.memory_format:
 
 
 def _works(model: EmbeddingModel) -> bool:
-    side = model.config.image_size
-    images = torch.zeros(2, 3, side, side, device=model.mean.device).to(memory_format=torch.channels_last)
+    images = torch.zeros(2, 3, *model.preprocessing.sides, device=model.mean.device).to(
+        memory_format=torch.channels_last
+    )
     kept, modes = KeptWeights(model), {module: module.training for module in model.modules()}
     try:
         with kept_randomness(model), torch.no_grad():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from robustdml.data.finding import write_left_out
 from robustdml.errors import TrainingError
 from robustdml.files import claim_run_folder, write_text
 from robustdml.models import EmbeddingModel, copied, save_checkpoint
@@ -29,7 +30,11 @@ class RunFolder:
 
     def __init__(self, path: Path, run: Setup) -> None:
         self.path, self._run, self._by_first = path, run, run.processes.by_first
-        self._by_first(lambda: claim_run_folder(path, run.spec))
+        self._by_first(self._claim)
+
+    def _claim(self) -> None:
+        claim_run_folder(self.path, self._run.spec)
+        write_left_out(self._run.left_out, self.path)
 
     def resume(self) -> TrainingState:
         """Where an earlier call stopped, with modules and optimizer as they were then; or the beginning."""

@@ -45,6 +45,7 @@ def train(
     goals: GoalClasses | None = None,
     build_attack: Callable[..., object] | None = None,
     options: RunOptions = DEFAULT_OPTIONS,
+    skip_broken: bool = False,
 ) -> TrainResult:
     """Train an embedding model, or go on with a run that was stopped.
 
@@ -55,13 +56,15 @@ def train(
         config: everything that changes the weights.
         out: the run folder; the same call again resumes it, or returns at once where it had finished.
         goals: what training images aim at; None takes `robustdml.attacks.GOALS`.
+        skip_broken: go on without training images that cannot be read; they are listed in ``left-out.csv`` of the run
+            folder, and in ``left_out`` of what is returned.
         build_attack: of programs written before goals were asked for; it is not used.
 
     Raises:
         UnknownNameError: no such method, backbone or loss.
         SpecError: values that do not fit each other or the data.
         RunFolderError: ``out`` holds another run.
-        DataError: an image cannot be read.
+        DataError: training images cannot be read (all of them are named), and ``skip_broken`` is not set.
         MissingPackageError: ``options.tensorboard`` without TensorBoard.
         TrainingError: the loss is not finite, or the embeddings have collapsed; the best epoch before is kept.
         Terminated: the process was asked to end (SIGTERM); everything up to that step is saved.
@@ -71,11 +74,11 @@ def train(
     with processes.one_voice(), torch.inference_mode(False), torch.enable_grad(), single_precision():
         # By name: training knows goals by their contract alone, and stands below the attacks.
         known = load_object("robustdml.attacks:GOALS") if goals is None else goals
-        run = set_up(dataset, config, known, options, processes)
+        run = set_up(dataset, config, known, options, processes, skip_broken=skip_broken)
         folder = RunFolder(Path(out), run)
         state = folder.resume()
         _walk(run, folder, state)
-        return TrainResult(folder.path, folder.write_best(state), state.history, state.best_epoch)
+        return TrainResult(folder.path, folder.write_best(state), state.history, state.best_epoch, run.left_out)
 
 
 def _walk(run: Setup, folder: RunFolder, state: TrainingState) -> None:

@@ -86,7 +86,8 @@ def _table(path: Path, name: str, table: object, known: Mapping[str, Any]) -> di
 
 #: What a value looks like where its default does not say (None, or none at all).
 _LIKE = {
-    "kind": '"mtax"', "targets": "5", "eps": '"2/255"', "steps": "1", "image_size": "64",
+    "kind": '"mtax"', "targets": "5", "eps": '"2/255"', "steps": "1",
+    "image_size": "64, or [256, 128] (height and width)",
     "m_per_class": "4", "validation_classes": "5", "patience": "10", "miner": '"BatchHardMiner"',
     "crop_scale": "0.08", "weights": '"IMAGENET1K_V1"',
     **{part.name: repr(part.default) for part in fields(TrainConfig) if part.default is not None},
@@ -97,6 +98,8 @@ _LIKE = {
 def _fits(key: str, value: object, default: object) -> bool:
     if key in {"kind", "batchnorm", "miner", "weights"} or isinstance(default, str):
         return isinstance(value, str)
+    if key == "image_size" and isinstance(value, list):
+        return len(value) == 2 and all(isinstance(side, int) and not isinstance(side, bool) for side in value)
     if key == "part":  # `_branch` says what is wrong with it
         return True
     if isinstance(default, bool):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,10 +17,13 @@ from robustdml.config import RunOptions, TrainConfig
 from robustdml.contracts import GoalClasses
 from robustdml.data import RetrievalDataset, RetrievalSplit
 from robustdml.data.augment import crop_scale
+from robustdml.data.finding import LeftOut
+from robustdml.data.survey import broken_images, leave_out_broken
 from robustdml.data.tensors import ImageTensors, TrainTensors
-from robustdml.errors import SpecError
+from robustdml.errors import DataError, SpecError
 from robustdml.models import EmbeddingModel, ModelConfig, check_backbone, convert_to_multibn, find_backbone, lay_out
 from robustdml.models.features import check_feature_map
+from robustdml.preprocessing import Sides, height_and_width
 from robustdml.progress import progress
 from robustdml.seeding import stream
 from robustdml.training.adversarial import check_parts, example_maker
@@ -58,6 +61,7 @@ class Setup:
     config: TrainConfig  #: with all that it left open chosen
     method: Method
     spec: dict[str, Any]  #: what makes it this run and no other
+    left_out: tuple[LeftOut, ...]  #: what is no part of the data
     images: Images
     model: EmbeddingModel
     loss: nn.Module
@@ -86,12 +90,25 @@ class Setup:
 
 
 def set_up(
-    dataset: RetrievalDataset, config: TrainConfig, goals: GoalClasses, options: RunOptions, processes: Processes
+    dataset: RetrievalDataset,
+    config: TrainConfig,
+    goals: GoalClasses,
+    options: RunOptions,
+    processes: Processes,
+    *,
+    skip_broken: bool = False,
 ) -> Setup:
     """Check everything, then make it; see `robustdml.training.train` for the errors."""
     if options.tensorboard:
         check_tensorboard()
     dataset.check_trainable()
+    shown = options.progress and processes.rank == 0
+    if skip_broken:
+        # Before anything is parted: which classes are held out is drawn from the images that there are.
+        rows = dataset.train.tolist()
+        broken = processes.by_first(lambda: _read(dataset.images.load, rows, shown=shown))
+        dataset = leave_out_broken(dataset, broken)
+        dataset.check_trainable()
     method = config.recipe or METHODS[config.method]
     model_config = _model_config(config, dataset.image_size)
     if not check_backbone(model_config) and len(method.batchnorms) > 1:
@@ -141,29 +158,41 @@ def set_up(
     layout = lay_out(model.to(device))
     try_out(model, layout, attacked=bool(makers))
     views = ImageTensors(dataset.images, model.preprocessing)
-    _read_images(views, rows, processes, shown=options.progress and processes.rank == 0)
+    # Every training image is decoded once, so that a corrupt one is found now and not hours later; each its share.
+    share = rows[processes.rank :: processes.count].tolist()
+    if unread := _read(views.original, share, shown=shown):
+        raise broken_images(dataset, unread, len(share))
+    processes.any(False)  # None goes on before all have read theirs.
     watched = np.sort(stream(config.seed, "watched", 0).permutation(rows)[:_WATCHED])
     images = Images(
         rows, places, validation, watched, views, TrainTensors(views, dataset.augmentation, config.crop_scale)
     )
     optimizer = Optimizer(model, loss, config, processes)
-    return Setup(config, method, spec, images, model, loss, makers, optimizer, processes, device, layout, options)
+    left_out = dataset.left_out
+    return Setup(
+        config, method, spec, left_out, images, model, loss, makers, optimizer, processes, device, layout, options
+    )
 
 
-def _model_config(config: TrainConfig, image_size: int) -> ModelConfig:
+def _model_config(config: TrainConfig, image_size: Sides) -> ModelConfig:
     size = config.image_size or image_size
+    height, width = height_and_width(size)
     found = ModelConfig(config.backbone, config.embedding_dim, size, resize=config.resize, squash=config.squash or None)
     if config.pretrained:
         return found
     # Weights from scratch are made for what they are trained on, and that is what they keep.
-    return replace(found, resize=config.resize or size, squash=config.squash, interpolation="bilinear")
+    squash = config.squash or (height != width and config.resize is None)
+    return replace(found, resize=config.resize or width, squash=squash, interpolation="bilinear")
 
 
-def _read_images(views: ImageTensors, rows: Integers, processes: Processes, *, shown: bool) -> None:
-    """Decode every training image once, so that a corrupt one is found now and not hours later; each its share."""
-    own = rows[processes.rank :: processes.count]
-    with progress("read images", len(own), enabled=shown) as advance:
-        for row in own:
-            views.original(int(row))
+def _read(read: Callable[[int], object], rows: Sequence[int], *, shown: bool) -> dict[int, str]:
+    """Decode images, and say of those that cannot be read why."""
+    broken: dict[int, str] = {}
+    with progress("read images", len(rows), enabled=shown) as advance:
+        for row in rows:
+            try:
+                read(row)
+            except DataError as error:
+                broken[row] = error.reason or str(error)
             advance(1)
-    processes.any(False)  # None goes on before all have read theirs.
+    return broken

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustdml.data.finding import LeftOut
 from robustdml.errors import CheckpointError
 from robustdml.files import write_bytes
 from robustdml.models import EmbeddingModel
@@ -57,12 +58,14 @@ class TrainResult(ByValue):
         model: the kept model with all its BatchNorm branches, in evaluation mode.
         history: one dictionary per epoch, as in ``metrics.jsonl``.
         kept_epoch: the epoch (from 1) whose weights were kept.
+        left_out: what of the data set was not used, and why; ``left-out.csv`` of the folder lists all of it.
     """
 
     folder: Path
     model: EmbeddingModel
     history: list[dict[str, float]]
     kept_epoch: int
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def save_state(

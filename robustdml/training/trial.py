@@ -46,14 +46,16 @@ def try_out(model: EmbeddingModel, layout: torch.memory_format, *, attacked: boo
         SpecError: one of these fails, or gives other embeddings.
     """
     names = branch_names(model)
-    side, name = model.config.image_size, model.config.backbone
+    name = model.config.backbone
     modes, kept = {module: module.training for module in model.modules()}, KeptWeights(model)
     gradients = [(parameter, parameter.grad) for parameter in model.parameters()]
     for parameter, _ in gradients:
         parameter.grad = None
     count = _ROWS * max(1, len(names))
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(count, 3, side, side, generator=generator).to(model.mean.device, memory_format=layout)
+    images = torch.rand(count, 3, *model.preprocessing.sides, generator=generator).to(
+        model.mean.device, memory_format=layout
+    )
     rows: list[tuple[str, int | None]] = [(branch, _ROWS) for branch in names] or [("", None)]
     try:
         with kept_randomness(model):

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -14,10 +11,8 @@ from robustdml.data.finding import COPIES
 from robustdml.data.survey import survey, without_broken
 from robustdml.data.tensors import ImageTensors
 from robustdml.evaluation.checks.copies import Copies, find_copies
-from robustdml.files import write_text
 from robustdml.results import CountedFiles
 
-LEFT_OUT_FILE = "left-out.csv"
 #: How many names stand in the results.
 _NAMED = 5
 
@@ -37,17 +32,6 @@ class LookedAt:
     images: ImageTensors
     copies: Copies
     remarks: tuple[LeftOut, ...]
-
-    def write_left_out(self, run: Path) -> None:
-        """Write ``left-out.csv`` into the run folder: reason, name and detail of all that is no part of the data."""
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(("reason", "name", "detail"))
-        for part in self.dataset.left_out:
-            details = part.details or ("",) * len(part.names)
-            rows.writerows((part.reason, name, detail) for name, detail in zip(part.names, details, strict=True))
-        if self.dataset.left_out:
-            write_text(run / LEFT_OUT_FILE, text.getvalue())
 
 
 def looked_at(dataset: RetrievalDataset, *, skip_broken: bool, leave_out_copies: bool) -> LookedAt:
