@@ -9,12 +9,12 @@ sets may be measured by several commands at once (--data), each on its own proce
 from __future__ import annotations
 
 import functools
-import re
 import statistics
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
+from page import write
 
 from robustdml.attacks import GOALS, build_suite
 from robustdml.config import TrainConfig
@@ -25,8 +25,6 @@ from robustdml.evaluation import evaluate, load_subjects
 from robustdml.results import Results
 from robustdml.threat import format_eps
 from robustdml.training import train
-
-PAGE = Path(__file__).parents[1] / "docs" / "mdprop.md"
 
 
 @dataclass(frozen=True)
@@ -195,13 +193,6 @@ def _mean(values: list[float], digits: int) -> str:
     return f"{statistics.mean(values):.{digits}f}{spread}"
 
 
-def write(mark: str, text: str) -> None:
-    """Put ``text`` between the marks of that name in the page."""
-    begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
-    page = PAGE.read_text()
-    PAGE.write_text(re.sub(f"{begin}.*?{end}", f"{begin}\n{text}\n{end}", page, flags=re.DOTALL))
-
-
 @click.command()
 @click.option("--grocery", type=click.Path(path_type=Path), help="Folder of the Grocery Store Dataset.")
 @click.option("--emoji", type=click.Path(path_type=Path), help="Folder with drawings of emoji in train/ and test/.")
@@ -222,12 +213,12 @@ def main(grocery: Path | None, emoji: Path | None, data: tuple[str, ...], seeds:
                 runs = by_branch.setdefault(label, [])
                 if folder := bench.model(method, targets, setting.training_eps(method), seed):
                     runs.append(bench.clean_and_margin(folder) | bench.targeted(folder))
-                write(name, branch_table(setting, by_branch))
+                write("mdprop.md", name, branch_table(setting, by_branch))
             for method, eps in [*(("mdprop", eps) for eps in setting.beyond), ("robust", setting.attack_eps[0])]:
                 runs = by_eps.setdefault((method, eps), [])
                 if folder := bench.model(method, 5, eps, seed):
                     runs.append(bench.clean_and_margin(folder))
-                write(f"{name}, robust", eps_table(setting, by_eps))
+                write("mdprop.md", f"{name}, robust", eps_table(setting, by_eps))
 
 
 if __name__ == "__main__":

@@ -5,22 +5,14 @@ python experiments/flags.py
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
+
+from page import write
 
 from robustdml.flag_kinds import described
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "flags.md"
-
-
-def between(page: str, part: str, content: str) -> str:
-    """The page with other content between the marks of a part."""
-    pattern = re.compile(rf"(<!-- {part}: made by [^>]* -->\n).*?(<!-- end of {part} -->)", re.DOTALL)
-    found, count = pattern.subn(lambda marks: f"{marks[1]}\n{content}\n{marks[2]}", page)
-    assert count == 1, f"the page has no part '{part}'"
-    return found
 
 
 def raised() -> str:
@@ -35,12 +27,12 @@ def raised() -> str:
         for name, model in known.items():
             slugs = ", ".join(f"`{flag.slug}`" for flag in examined(model, digits, name))
             lines.append(f"| {kind}: {name} | {slugs or 'none'} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines)
 
 
 def main() -> None:
-    page = between(PAGE.read_text(encoding="utf-8"), "kinds", described())
-    PAGE.write_text(between(page, "table", raised()), encoding="utf-8")
+    write("flags.md", "kinds", described())
+    write("flags.md", "table", raised())
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ where it stopped, and writes what is measured so far between the marks of the pa
 
 from __future__ import annotations
 
-import re
 import statistics
 from dataclasses import replace
 from pathlib import Path
 
 import click
+from page import write
 
 from robustdml.attacks import GOALS, build_suite
 from robustdml.config import RunOptions, TrainConfig
@@ -24,7 +24,6 @@ from robustdml.evaluation import evaluate, load_subjects
 from robustdml.results import Results
 from robustdml.training import train
 
-PAGE = Path(__file__).parents[1] / "docs" / "reproduce.md"
 BUDGETS = ("0.01/normalised", "0.1/normalised", "8/255")
 ATTACKS = {
     "published STAX": "pgd(goal=stax, steps=20, step=0.05, start=0.05, best=false)",
@@ -83,9 +82,7 @@ def main(seeds: int, out: Path) -> None:
             results = evaluate(subjects, digits, suite(), out=folder / "report", max_queries=QUERIES, options=options)
             values.setdefault(name, []).append(measured(results))
             click.echo(f"seed {seed}, {name}: " + " ".join(f"{value:.1f}" for value in values[name][-1]))
-            begin, end = "<!-- digits -->", "<!-- end of digits -->"
-            page = re.sub(f"{begin}.*?{end}", f"{begin}\n{table(values)}\n{end}", PAGE.read_text(), flags=re.DOTALL)
-            PAGE.write_text(page)
+            write("reproduce.md", "digits", table(values))
 
 
 if __name__ == "__main__":

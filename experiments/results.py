@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 from ablation import SETTINGS, Decoded, Setting
+from page import write
 
 from robustdml.attacks import GOALS, build_suite
 from robustdml.config import TrainConfig
@@ -25,7 +26,6 @@ from robustdml.results import Curve, Results
 from robustdml.threat import format_eps, format_size
 from robustdml.training import train
 
-PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 METHODS = ("st", "at", "advprop", "mdprop", "robust")
 
 
@@ -99,16 +99,6 @@ def flag_list(results: Results) -> str:
     return "\n".join(f"- {flag.grade} `{flag.slug}`: {flag.message}" for flag in results.flags) or "No flag was raised."
 
 
-def write(mark: str, text: str) -> None:
-    """Put ``text`` between the marks of that name in the page, which gets them where it has none."""
-    begin, end = f"<!-- {mark}: made by experiments/results.py -->", f"<!-- end of {mark} -->"
-    page = PAGE.read_text(encoding="utf-8")
-    if begin not in page:
-        page += f"\n## {mark.capitalize()}\n\n{begin}\n{end}\n"
-    before, rest = page.split(begin)
-    PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}", encoding="utf-8")
-
-
 @click.command()
 @click.option("--data", type=click.Choice(list(SETTINGS)), default="digits", show_default=True)
 @click.option("--root", type=click.Path(path_type=Path), help="Folder of the data set, where it needs one.")
@@ -148,7 +138,7 @@ def main(data: str, root: Path | None, queries: int, methods: str, out: Path) ->
         curve_table(norms[1]),
         f"Flags:\n\n{flag_list(results)}",
     ]
-    write(data, "\n\n".join(text))
+    write("results.md", data, "\n\n".join(text))
 
 
 if __name__ == "__main__":
