@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
+#: No error is told in more characters, nor quotes more of a value that is too long for that.
+_LONGEST, _QUOTED = 300, (120, 60, 30)
 #: Joiners and marks without which some scripts and emoji fall apart.
 _NEEDED = "\u200c\u200d\u200e\u200f"
 
@@ -20,6 +23,25 @@ def plain(text: str) -> str:
     direction of what follows.
     """
     return "".join("\ufffd" if _hidden(mark) else mark for mark in " ".join(text.split()))
+
+
+def sentence(text: str) -> str:
+    """The message of an error as one line: where it is long, the middle of what it quotes is left out, then its own."""
+    line = plain(shown(text))
+    for most in _QUOTED:
+        if len(line) > _LONGEST:
+            line = _quoting_less(line, most)
+    return _without_middle(line, _LONGEST)
+
+
+def _quoting_less(line: str, most: int) -> str:
+    return re.sub(rf"'([^']{{{most},}})'", lambda found: f"'{_without_middle(found[1], most)}'", line)
+
+
+def _without_middle(text: str, longest: int) -> str:
+    # What is wrong stands at the beginning, and what to do about it at the end.
+    end = longest // 2 - 2
+    return text if len(text) <= longest else f"{text[: longest - end - 3]} … {text[-end:]}"
 
 
 def _hidden(mark: str) -> bool:

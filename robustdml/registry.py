@@ -19,6 +19,9 @@ from robustdml.values import brief
 
 T = TypeVar("T")
 
+#: No spec is longer.
+_LONGEST = 10_000
+
 #: The words of specs that do not stand for themselves.
 _WORDS: dict[str, object] = {"true": True, "false": False, "none": None}
 
@@ -84,6 +87,16 @@ def parse_spec(text: str) -> Spec:
         f"cannot read '{text}': write a name, or a name with parameters such as pgd(goal=margin, steps=50); a "
         "value that is no number and no word, or is a word of Python, needs quotes, as in dims='512-1024'"
     )
+    if len(text) > _LONGEST:
+        raise wrong
+    try:
+        return _parsed(text, wrong)
+    except (ValueError, RecursionError, MemoryError, OverflowError):
+        # Half characters, zeros, or brackets within brackets within brackets.
+        raise wrong from None
+
+
+def _parsed(text: str, wrong: SpecError) -> Spec:
     try:
         node = ast.parse(text.strip(), mode="eval").body
     except SyntaxError:

@@ -10,13 +10,12 @@ import click
 
 from robustdml.cli.evaluate import flag_line
 from robustdml.cli.options import data_options, read_data, run_options, skip_broken_option, source_options
+from robustdml.cli.verify import UNSOUND
 
 if TYPE_CHECKING:
     from robustdml.data import RetrievalDataset
     from robustdml.source_options import SourceOptions
 
-#: The exit code where a flag is grave or worse.
-GRAVE = 1
 #: Enough to tell a suite that misses a query in a hundred.
 _QUERIES = 100
 
@@ -43,7 +42,7 @@ def check(
     Does what 'robustdml evaluate' does before its first attack: looks at the data for copies, and at each model for
     what misleads attacks, and prints the flags (docs/flags.md). MODEL is as for 'robustdml evaluate'.
 
-    Exit code 1 where a flag is grave or makes a recall invalid.
+    Exit code 4 where a flag is grave or makes a recall invalid.
     """
     from robustdml.config import RunOptions
     from robustdml.evaluation import check as run
@@ -66,7 +65,7 @@ def check(
         for line in _calibration(dataset):
             click.echo(line)
     if grave:
-        click.get_current_context().exit(GRAVE)
+        click.get_current_context().exit(UNSOUND)
 
 
 def _calibration(dataset: RetrievalDataset) -> Iterator[str]:

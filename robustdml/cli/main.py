@@ -1,10 +1,11 @@
-"""The command group, and what happens to errors: one sentence and an exit code, never a traceback for bad input."""
+"""The command group, and what happens to errors: one sentence and an exit code, and a traceback on request only."""
 
 from __future__ import annotations
 
 import io
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from robustdml.cli.train import train
 from robustdml.cli.verify import verify
 from robustdml.errors import EndedElsewhere, RobustDMLError, Terminated
 from robustdml.launcher import is_first
-from robustdml.printable import shown
+from robustdml.printable import sentence
 
 _TORCH_PAIR = (
     "torch and torchvision do not fit each other on this machine: install a matching pair from one source, for example "
@@ -33,6 +34,10 @@ _TORCH_PAIR = (
 
 #: A launcher ends all processes as soon as one has ended; the one that says why is given so many seconds for it.
 _A_WORD = 2.0
+
+
+#: Exit codes of a fault that is not the user's, and of a run that was interrupted.
+_OURS, _STOPPED = 1, 130
 
 
 class _Failure(click.ClickException):
@@ -44,14 +49,34 @@ class _Ended(click.ClickException):
 
 
 class _Group(click.Group):
-    """A group that turns the package's own errors into one sentence and exit code 2."""
+    """A group that turns errors into one sentence and an exit code."""
+
+    #: Whether the traceback of an error is wanted too.
+    debug = False
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """See `click.Command.main`; what a terminal has no character for is written as its number."""
+        self.debug = False
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
-        return super().main(*args, **kwargs)
+        alone = kwargs.pop("standalone_mode", True)
+        kwargs["standalone_mode"] = False  # Errors come here, and are not told by click.
+        if not alone:
+            return super().main(*args, **kwargs)
+        try:
+            code = super().main(*args, **kwargs)
+            sys.exit(code if isinstance(code, int) else 0)
+        except click.Abort:
+            sys.exit(_STOPPED)
+        except Exception as error:
+            if self.debug:
+                traceback.print_exc()
+            if isinstance(error, click.UsageError) and error.ctx is not None:
+                click.echo(error.ctx.get_usage(), err=True)
+                click.echo(f"Try '{error.ctx.command_path} --help' for help.\n", err=True)
+            click.echo(f"Error: {_said(error)}", err=True)
+            sys.exit(error.exit_code if isinstance(error, click.ClickException) else _OURS)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -67,7 +92,7 @@ class _Group(click.Group):
         except Terminated as error:
             raise _Ended(str(error)) from error
         except RobustDMLError as error:
-            raise _Failure(shown(str(error))) from error
+            raise _Failure(str(error)) from error
         except (RuntimeError, ImportError) as error:
             # torchvision registers its operators when it is imported; beside a torch of another build that fails.
             if "torchvision" in str(error):
@@ -83,7 +108,28 @@ class _Group(click.Group):
             ) from error
         except KeyboardInterrupt:
             click.echo("\nStopped. Repeat the command to go on from what is finished.", err=True)
-            ctx.exit(130)
+            ctx.exit(_STOPPED)
+
+
+def _said(error: Exception) -> str:
+    """What is written of an error, on one line."""
+    if isinstance(error, click.ClickException):
+        return sentence(error.format_message())
+    found = f"{type(error).__name__}: {error}"
+    return (
+        f"{sentence(found[:200])} - this is a fault of robustdml and not yours: please report it, with the command and "
+        "what it writes with --debug; what was finished is kept, and the same command goes on from there"
+    )
+
+
+def _debug_option() -> click.Option:
+    def remember(context: click.Context, _: click.Parameter, given: bool) -> None:
+        root = context.find_root().command
+        if given and isinstance(root, _Group):
+            root.debug = True
+
+    text = "Show the traceback of an error too."
+    return click.Option(["--debug"], is_flag=True, is_eager=True, expose_value=False, callback=remember, help=text)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -93,11 +139,13 @@ def main() -> None:
 
     Budgets (eps) are in pixels of [0, 1]: eight grey levels are written 8/255.
 
-    Exit codes: 0 done; 1 'check' found something grave; 2 cannot be done, with one sentence that says why; 3 done, and
-    below a --fail-under; 4 done, and something of it cannot be believed, or failed; 143 asked to end, and everything is
-    saved.
+    Exit codes: 0 done; 1 a fault of robustdml, to be reported; 2 cannot be done, with one sentence that says why;
+    3 done, and below a --fail-under; 4 done, and something of it cannot be believed, or failed; 129, 130, 143 asked to
+    end, and everything is saved.
     """
 
 
 for _command in (train, check, evaluate, report, compare, verify, export, list_, reproduce, demo, doctor):
+    _command.params.append(_debug_option())
     main.add_command(_command)
+main.params.append(_debug_option())

@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from robustdml.launcher import is_first
+from robustdml.places import special
 from robustdml.printable import shown
 from robustdml.source_options import SourceOptions
 
@@ -23,7 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class HomePath(click.Path):
-    """A path in which ``~`` is the home folder: shells do not expand it after the ``=`` of ``--out=~/x``."""
+    """A path of files; ``~`` in it is the home folder, as shells do not expand it after the ``=`` of ``--out=~/x``."""
 
     def __init__(self, **checks: Any) -> None:
         super().__init__(path_type=Path, **checks)
@@ -31,7 +32,15 @@ class HomePath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See `click.ParamType.convert`."""
         text = str(value)
-        return super().convert(str(Path(text).expanduser()) if text.startswith("~") else value, param, ctx)
+        if not text.strip() or "\0" in text:
+            self.fail(f"'{text}' is no path: it is empty, or holds a zero", param, ctx)
+        try:
+            path = Path(text).expanduser()
+        except RuntimeError:
+            self.fail(f"there is no user with the home folder of '{text}': write the whole path", param, ctx)
+        if special(path):
+            self.fail(f"'{text}' is no place of files but the system's own: choose another path", param, ctx)
+        return super().convert(str(path), param, ctx)
 
 
 def command_line() -> str:
@@ -39,7 +48,10 @@ def command_line() -> str:
     context = click.get_current_context()
     words = ["robustdml", context.info_name or ""]
     for parameter in context.command.params:
-        if context.get_parameter_source(parameter.name or "") is not ParameterSource.COMMANDLINE:
+        if (
+            not parameter.expose_value
+            or context.get_parameter_source(parameter.name or "") is not ParameterSource.COMMANDLINE
+        ):
             continue
         value = context.params[parameter.name or ""]
         each = value if parameter.multiple or parameter.nargs != 1 else [value]

@@ -43,7 +43,7 @@ def test_the_exit_code_says_whether_a_flag_is_grave(folder):
     good = cli("check", "checked_models:Pooled", *args)
     assert (good.exit_code, good.output) == (0, "Flags: 0, 0 of them grave or invalid.\n")
     bad = cli("check", "checked_models:Detached", *args)
-    assert bad.exit_code == 1
+    assert bad.exit_code == 4
     assert "Invalid (no-gradient): The model gives no gradient. Detached gives embeddings from which" in bad.output
     assert bad.output.endswith("Flags: 1, 1 of them grave or invalid.\n")
 

@@ -252,13 +252,62 @@ def test_a_torchvision_that_does_not_fit_its_torch_gets_a_sentence(trained, tree
     )
 
 
-def test_an_error_of_another_kind_is_not_hidden(monkeypatch, tree, tmp_path):
+def test_a_fault_of_ours_asks_for_a_report_and_shows_its_traceback_on_request(monkeypatch, tree, tmp_path):
     def fails(*args, **kwargs):
-        raise RuntimeError("a bug of ours")
+        raise RuntimeError("a bug\x1b[2J of ours " + "long " * 500)
 
     monkeypatch.setattr("robustdml.data.load_dataset", fails)
-    with pytest.raises(RuntimeError, match="a bug of ours"):
-        cli("train", "--data", "folder", "--root", tree, "--out", tmp_path)
+    command = ("train", "--data", "folder", "--root", tree, "--out", tmp_path)
+    result = cli(*command)
+    assert result.exit_code == 1
+    assert re.fullmatch(
+        r"Error: RuntimeError: a bug\ufffd\[2J of ours .* please report it, .*--debug.*\n", result.output
+    )
+    assert len(result.output) <= 400
+    for words in ((*command, "--debug"), ("--debug", *command)):
+        result = cli(*words)
+        assert result.exit_code == 1
+        assert "Traceback" in result.output
+        assert 'raise RuntimeError("a bug' in result.output
+
+
+def test_a_mistake_shows_its_traceback_on_request_only(tree, tmp_path):
+    command = ("train", "--data", "folder", "--root", tree / "absent", "--out", tmp_path)
+    refused(cli(*command), "does not exist")
+    shown = cli(*command, "--debug")
+    assert shown.exit_code == 2
+    assert "Traceback" in shown.output
+    assert "does not exist" in shown.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("value", ["x" * 5000, "\x1b[31m\x9b2J\u202e", "a\nError: b", "\udcff", "'" * 900, "'a" * 900])
+@pytest.mark.parametrize("option", ["--data", "--attacks", "--eps", "--device", "--max-queries", "--nope"])
+def test_a_value_is_quoted_on_one_short_line_that_no_terminal_obeys(trained, tree, tmp_path, option, value):
+    result = evaluate(trained, tree, tmp_path / "e", f"{option}={value}")
+    assert result.exit_code == 2
+    said = result.output[result.output.index("Error: ") :]
+    assert len(said) <= 310
+    assert said.count("\n") == 1
+    assert said[:-1].isprintable()
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        ("", "is empty"),
+        ("a\0b", "holds a zero"),
+        ("~nobody-of-that-name/x", "there is no user"),
+        *(
+            (path, "the system's own")
+            for path in ("/dev/zero", "/proc/self/environ", "/dev/fd/0", "/dev/shm/../null", "/sys")
+        ),
+    ],
+)
+def test_what_is_no_path_of_files_is_refused(tree, trained, tmp_path, path, pattern):
+    for words in (("--root", path, "--out", tmp_path / "e"), ("--out", path)):
+        refused(cli("train", "--data", "folder", "--root", tree, *words), pattern)
+    refused(cli("report", path), pattern)
+    refused(cli("export", trained / "st", "--out", path), pattern)
 
 
 @pytest.mark.slow
