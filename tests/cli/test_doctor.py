@@ -99,7 +99,7 @@ def test_a_checkout_that_is_not_installed_is_a_note(monkeypatch):
         (["--device", "cuda:99"], "device", "cuda:99"),
         (["--data", "digitz"], "data", "did you mean 'digits'"),
         (["--data", "cub"], "data", "say where it is"),
-        (["--out", "/dev/null/run"], "run folder", "cannot be written to"),
+        (["--out", f"{__file__}/run"], "run folder", "cannot be written to"),
     ],
 )
 def test_what_the_user_named_and_cannot_have_is_a_problem(arguments, name, says):
