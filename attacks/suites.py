@@ -80,7 +80,7 @@ SUITES["all"] = (
 
 
 def build_suite(
-    names: str, eps: str | float | Iterable[float | ThreatModel], effort: Effort = "standard"
+    names: str, eps: str | float | ThreatModel | Iterable[float | ThreatModel], effort: Effort = "standard"
 ) -> list[Attack]:
     """Build the attacks of a list of suites, specs and patterns, each at every budget that it takes.
 

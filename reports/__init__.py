@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from .files.outputs import Outputs, write_outputs, write_report
+from .files.outputs import REPORT_FILE, Outputs, write_outputs, write_report
 from .merging.changes import Change, CurveChange, ModelChanges, RunChanges, compare_runs
 from .merging.merge import merge_runs
 from .page.render import render_report
 from .thresholds import Threshold, Violation, metric_of, parse_threshold, violations
 
 __all__ = [
+    "REPORT_FILE",
     "Change",
     "CurveChange",
     "ModelChanges",

@@ -13,29 +13,37 @@ from robustdml._version import __version__
 
 if TYPE_CHECKING:
     from robustdml.api import attack as attack
+    from robustdml.api import compare as compare
+    from robustdml.api import evaluate as evaluate
+    from robustdml.api import report as report
+    from robustdml.api import train as train
+    from robustdml.config import TrainConfig as TrainConfig
     from robustdml.data import RetrievalDataset as RetrievalDataset
     from robustdml.data import load_dataset as load_dataset
     from robustdml.errors import RobustDMLError as RobustDMLError
-    from robustdml.evaluation import evaluate as evaluate
     from robustdml.models import EmbeddingModel as EmbeddingModel
+    from robustdml.models import SourceOptions as SourceOptions
     from robustdml.models import convert_to_multibn as convert_to_multibn
     from robustdml.models import load_checkpoint as load_checkpoint
     from robustdml.models import load_model as load_model
     from robustdml.results import Results as Results
-    from robustdml.training import train as train
 
 _HOMES = {
     "EmbeddingModel": "robustdml.models",
     "Results": "robustdml.results",
     "RetrievalDataset": "robustdml.data",
     "RobustDMLError": "robustdml.errors",
+    "SourceOptions": "robustdml.models",
+    "TrainConfig": "robustdml.config",
     "attack": "robustdml.api",
+    "compare": "robustdml.api",
     "convert_to_multibn": "robustdml.models",
-    "evaluate": "robustdml.evaluation",
+    "evaluate": "robustdml.api",
     "load_checkpoint": "robustdml.models",
     "load_dataset": "robustdml.data",
     "load_model": "robustdml.models",
-    "train": "robustdml.training",
+    "report": "robustdml.api",
+    "train": "robustdml.api",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -673,6 +673,10 @@ class Results(_Record):
         """The first flag for which no headline is given of a model under attack; None where one is given."""
         return next((flag for flag in self.flags if flag.grade == "invalid" and flag.model == model), None)
 
+    def without_pictures(self) -> Results:
+        """The same without examples, whose pictures lie in a run folder."""
+        return self.model_copy(update={"examples": ()})
+
     def save(self, folder: str | Path) -> Path:
         """Write ``results.json`` into ``folder`` in one step (a reader never sees half a file) and return its path."""
         return write_text(Path(folder) / RESULTS_FILE, sealed(self.model_dump(mode="json")))

@@ -10,6 +10,7 @@ from typing import Literal
 
 from robustdml.errors import RunFolderError, UnknownNameError
 from robustdml.results import MetricEntry, ModelEntry, Results, Score
+from robustdml.values import ByValue
 
 from .. import text
 from ..index import Index
@@ -23,8 +24,8 @@ Verdict = Literal["better", "worse", "unclear"]
 Measured = tuple[Measurement, ...]
 
 
-@dataclass(frozen=True)
-class Change:
+@dataclass(frozen=True, eq=False, repr=False)
+class Change(ByValue):
     """One condition (clean, a worst case, an attack) before and after.
 
     Args:
@@ -58,8 +59,8 @@ class Change:
         return {name: after[name] - value for name, value in before.items() if name in after}
 
 
-@dataclass(frozen=True)
-class CurveChange:
+@dataclass(frozen=True, eq=False, repr=False)
+class CurveChange(ByValue):
     """The curve of a model in one norm before and after; None where R@1 never fell so far.
 
     Args:
@@ -78,8 +79,8 @@ class CurveChange:
     fell: int | None
 
 
-@dataclass(frozen=True)
-class ModelChanges:
+@dataclass(frozen=True, eq=False, repr=False)
+class ModelChanges(ByValue):
     """One model before, and the one that it is compared with.
 
     Args:
@@ -103,8 +104,8 @@ class ModelChanges:
         return sum(change.verdict == verdict for change in self.changes)
 
 
-@dataclass(frozen=True)
-class RunChanges:
+@dataclass(frozen=True, eq=False, repr=False)
+class RunChanges(ByValue):
     """Two runs.
 
     Args:
@@ -127,11 +128,11 @@ class RunChanges:
     unmatched: tuple[str, ...]
 
 
-def compare_runs(before: str, after: str) -> RunChanges:
+def compare_runs(before: str | Path | Results, after: str | Path | Results) -> RunChanges:
     """Compare two runs, or two models of them.
 
     Args:
-        before: a run folder, or ``folder:model``.
+        before: a run folder, ``folder:model``, or results.
         after: the same. Models are matched by name, unless there is one on either side.
 
     Raises:
@@ -139,6 +140,7 @@ def compare_runs(before: str, after: str) -> RunChanges:
         UnknownNameError: a run has no model of the name given.
     """
     (first, ours), (second, theirs) = _open(before), _open(after)
+    before, after = (_called(one, word) for one, word in ((before, "before"), (after, "after")))
     names = {metric.name for metric in second.dataset.metrics}
     if first.dataset.headline != second.dataset.headline:
         raise RunFolderError(
@@ -167,9 +169,15 @@ def compare_runs(before: str, after: str) -> RunChanges:
     return RunChanges(before, after, first.dataset.headline_metric, shared, unpaired, tuple(models), unmatched)
 
 
-def _open(text: str) -> tuple[Results, tuple[ModelEntry, ...]]:
+def _called(run: str | Path | Results, word: str) -> str:
+    return f"results {word}" if isinstance(run, Results) else str(run)
+
+
+def _open(run: str | Path | Results) -> tuple[Results, tuple[ModelEntry, ...]]:
     """A run and those of its models that are meant."""
-    path = Path(text)
+    if isinstance(run, Results):
+        return run, run.models
+    text, path = str(run), Path(run).expanduser()
     for place in reversed([place for place, mark in enumerate(text) if mark == ":"]):
         # Folders and names may hold colons themselves: the longest path that exists is meant.
         if not path.exists() and Path(text[:place]).exists():

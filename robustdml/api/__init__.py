@@ -1,5 +1,19 @@
-"""What a program calls: one function for one question, with names, paths or objects for models, data and attacks."""
+"""What a program calls: one function for one question, with names, paths or objects for models, data and attacks.
 
-from robustdml.api.batch import attack as attack
+A report needs no torch: what does is imported when it is asked for.
+"""
 
-__all__ = ["attack"]
+from typing import TYPE_CHECKING
+
+from robustdml.api.reporting import compare as compare
+from robustdml.api.reporting import report as report
+from robustdml.importing import lazily
+
+if TYPE_CHECKING:
+    from robustdml.api.batch import attack as attack
+    from robustdml.api.evaluation import evaluate as evaluate
+    from robustdml.api.training import train as train
+
+__all__ = ["attack", "compare", "evaluate", "report", "train"]
+
+__getattr__, __dir__ = lazily(__name__, {"attack": "batch", "evaluate": "evaluation", "train": "training"})

@@ -25,9 +25,6 @@ from robustdml.errors import SpecError
 from robustdml.threat import NORMS, format_size, parse_budgets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from robustdml.contracts import Attack
     from robustdml.results import Curve, DatasetEntry, Flag, Results
     from robustdml.source_options import SourceOptions
 
@@ -112,13 +109,15 @@ def evaluate(
     budgets = parse_budgets(eps)
     from robustdml.attacks import build_suite
     from robustdml.config import RunOptions
+    from robustdml.devices import choose_device
     from robustdml.evaluation import build_panel, load_subjects
     from robustdml.evaluation import evaluate as run
+    from robustdml.evaluation.attacking.apart import guarded
     from robustdml.reports import write_outputs
 
     # What is quick to refuse is refused before anything is loaded.
     thresholds = read_thresholds(fail_under)
-    suite = _suite(attacks, lambda: build_suite(attacks, budgets, effort), device)
+    suite = guarded(attacks, lambda: build_suite(attacks, budgets, effort), choose_device(device))
     if curve is not None:
         searches = build_suite(",".join(_searches(curve)), budgets, effort)
         suite = list(dict.fromkeys([*suite, *searches]))
@@ -172,21 +171,6 @@ def _searches(norms: str) -> list[str]:
         if norm not in {"linf", "l2", "l1"}:
             raise SpecError(f"--curve '{norm}' is no norm of curves: write one or more of linf, l2, l1")
     return [f"bisection(norm={norm})" for norm in named]
-
-
-def _suite(text: str, build: Callable[[], list[Attack]], device: str) -> list[Attack]:
-    """The attacks; those of strangers in a process of their own, where there can be one."""
-    if ":" not in text:
-        return build()
-    from robustdml.contracts import foreign_code
-    from robustdml.devices import choose_device
-    from robustdml.evaluation.attacking.apart import apart, possible, survives
-
-    ended = survives(build)
-    if ended:
-        raise SpecError(f"the attacks '{text[:80]}' cannot be built: one of them does this: {ended}")
-    suite, alone = build(), possible(choose_device(device))
-    return [apart(attack) if alone and foreign_code(attack) else attack for attack in suite]
 
 
 def flag_line(flag: Flag) -> str:

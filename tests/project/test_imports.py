@@ -46,7 +46,9 @@ def test_comparing_runs_and_writing_every_output_need_no_torch(tmp_path: Path) -
     )
     code = (
         "import sys\n"
+        "import robustdml\n"
         "from robustdml.cli import main\n"
+        "robustdml.report, robustdml.compare, robustdml.Results, robustdml.TrainConfig\n"
         f"for command in {commands!r}:\n"
         "    try:\n"
         "        main(command)\n"

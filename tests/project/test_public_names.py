@@ -26,6 +26,13 @@ PACKAGES = [
 ]
 
 
+#: What a program writes after ``robustdml.``; a name that goes, or comes, is said in the changelog.
+PUBLIC = """
+    EmbeddingModel Results RetrievalDataset RobustDMLError SourceOptions TrainConfig attack compare convert_to_multibn
+    evaluate load_checkpoint load_dataset load_model report train
+"""
+
+
 def body(module: ModuleType) -> list[ast.stmt]:
     """The statements of a module, those for type checkers included."""
     assert module.__file__
@@ -90,6 +97,10 @@ def test_every_listed_name_is_the_packages_own(package: ModuleType) -> None:
 def test_the_lazy_names_are_those_that_type_checkers_see() -> None:
     assert offered(robustdml) == set(public(robustdml))
     assert set(dir(robustdml)) == set(robustdml.__all__)
+
+
+def test_the_public_list_is_this_one() -> None:
+    assert robustdml.__all__ == ["__version__", *PUBLIC.split()]
 
 
 @pytest.mark.parametrize("name", public(robustdml))

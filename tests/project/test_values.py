@@ -25,7 +25,7 @@ from robustdml.results import Cell, Results
 from robustdml.threat import ThreatModel
 from robustdml.values import LONGEST, brief
 
-PACKAGES = ["", ".attacks", ".data", ".evaluation", ".models", ".papers", ".reports", ".retrieval", ".training"]
+PACKAGES = ["", ".api", ".attacks", ".data", ".evaluation", ".models", ".papers", ".reports", ".retrieval", ".training"]
 PUBLIC = [
     (f"robustdml{package}", name)
     for package in PACKAGES

@@ -25,8 +25,16 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from robustdml.contracts import Attack, FittedAttack, GalleryAttack, References, StagedAttack, TwoSidedAttack
-from robustdml.errors import AttackError, AttackSkipped, AttackTimeout, AttackUnsound
+from robustdml.contracts import (
+    Attack,
+    FittedAttack,
+    GalleryAttack,
+    References,
+    StagedAttack,
+    TwoSidedAttack,
+    foreign_code,
+)
+from robustdml.errors import AttackError, AttackSkipped, AttackTimeout, AttackUnsound, SpecError
 from robustdml.results import AttackEntry
 from robustdml.retrieval.embed import Embedder
 from robustdml.threat import ThreatModel
@@ -107,6 +115,24 @@ def apart(attack: Attack) -> Attack:
     """The attack in a process of its own, where that can be done with its kind."""
     more = FittedAttack | GalleryAttack | TwoSidedAttack | StagedAttack
     return attack if isinstance(attack, more | ApartAttack) else ApartAttack(attack)
+
+
+def guarded(text: str, build: Callable[[], list[Attack]], device: torch.device) -> list[Attack]:
+    """The attacks of a list of specs; those of strangers in a process of their own, where there can be one.
+
+    Args:
+        text: the list; only where it names a module is code of strangers run to build it.
+        build: makes them.
+
+    Raises:
+        SpecError: the code of one of them ends the process.
+    """
+    if ":" not in text:
+        return build()
+    ended = survives(build)
+    if ended:
+        raise SpecError(f"the attacks '{text[:80]}' cannot be built: one of them does this: {ended}")
+    return [apart(attack) if possible(device) and foreign_code(attack) else attack for attack in build()]
 
 
 def survives(build: Callable[[], object], longest: float = 600.0) -> str:
