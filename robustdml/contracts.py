@@ -81,20 +81,25 @@ class References:
     @property
     def ignored(self) -> Tensor:
         """``(N, M)`` bool: the gallery rows that are not in the query's list: itself, and what the rules leave out."""
-        if self.gallery.rules is None:
-            return self.ids[:, None] == self.gallery.ids[None]
-        return self._asked(self.gallery.rules.ignored)
+        return self.related(slice(None))[1]
 
     @property
     def relevant(self) -> Tensor:
         """``(N, M)`` bool: the gallery rows of the query's class, and the ``ignored``; others are wrong answers."""
-        if self.gallery.rules is None:
-            return self.labels[:, None] == self.gallery.labels[None]
-        return self._asked(self.gallery.rules.relevant) | self.ignored
+        return self.related(slice(None))[0]
 
-    def _asked(self, question: Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.bool_]]) -> Tensor:
-        answers = question(self.ids.cpu().numpy()[:, None], self.gallery.ids.cpu().numpy()[None])
-        return torch.from_numpy(answers).to(self.ids.device)
+    def related(self, part: slice) -> tuple[Tensor, Tensor]:
+        """`relevant` and `ignored` of a part of the gallery's rows, C of them: both ``(N, C)`` bool."""
+        gallery, rules = self.gallery, self.gallery.rules
+        if rules is None:
+            ignored = self.ids[:, None] == gallery.ids[None, part]
+            return self.labels[:, None] == gallery.labels[None, part], ignored
+        # Rules are asked on the host, of ids alone.
+        asked = self.ids.cpu().numpy()[:, None], gallery.ids[part].cpu().numpy()[None]
+        relevant, ignored = (
+            torch.from_numpy(answers).to(self.ids.device) for answers in (rules.relevant(*asked), rules.ignored(*asked))
+        )
+        return relevant | ignored, ignored
 
     @property
     def queries(self) -> Gallery:

@@ -35,10 +35,13 @@ class _CandidateAttack(Candidates):
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, candidates)`` rows of the queries: to the front of all, to the back of the nearest hundredth."""
         queries, purpose = references.queries, self.name
-        others = references.ids[:, None] != queries.ids[None]
+
+        def others(part: slice) -> Tensor:
+            return references.ids[:, None] != queries.ids[None, part]
+
         if self.sign < 0:
             return drawn_near_rows(references, queries, others, self.candidates, seed=seed, purpose=purpose)
-        return drawn_rows(others, references.ids, self.candidates, seed=seed, purpose=purpose)
+        return drawn_rows(others, len(queries), references.ids, self.candidates, seed=seed, purpose=purpose)
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Minus the mean of ``[d(c, q) - d(x, q)]+`` over the drawn q and all x, with the sign of both distances."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,7 @@ from robustdml.seeding import stream
 from robustdml.values import check_fields
 
 from .plain import PlainGoal
-from .ranking import distances, drawn_near_rows, drawn_rows, nearest_rows, query_loss
+from .ranking import distance, drawn_near_rows, drawn_rows, near_rows, query_loss
 
 if TYPE_CHECKING:  # what goals mean is listed without torch
     from torch import Tensor
@@ -36,7 +35,10 @@ class TMA(PlainGoal):
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, 1)``."""
-        return drawn_rows(~references.ignored, references.ids, 1, seed=seed, purpose=self.name)
+        from .search import listed
+
+        items = len(references.gallery)
+        return drawn_rows(listed(references), items, references.ids, 1, seed=seed, purpose=self.name)
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """The cosine."""
@@ -110,13 +112,14 @@ class LTM(PlainGoal):
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Minus ``[max d(q, foreign) - min d(q, own)]+``."""
-        items, same = references.gallery.embeddings, references.relevant
-        positive = same if self.compat == "robrank" else same & ~references.ignored
+        from .search import farthest_and_nearest, own, relevant
+
+        similarities = farthest_and_nearest(
+            references, relevant(references) if self.compat == "robrank" else own(references)
+        )
 
         def value(embeddings: Tensor) -> Tensor:
-            apart = distances(embeddings, items)
-            furthest = apart.masked_fill(same, -inf).amax(1)
-            nearest = apart.masked_fill(~positive, inf).amin(1)
+            furthest, nearest = (distance(similarity) for similarity in similarities(embeddings))
             return -(furthest - nearest).clamp_min(0.0)
 
         return value
@@ -143,16 +146,21 @@ class GTM(PlainGoal):
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, 1)``."""
-        gallery, own = references.gallery, references.ignored
+        from .search import both, counts, foreign, listed
+
+        gallery, others = references.gallery, listed(references)
         if self.compat == "off":
-            return nearest_rows(references.embeddings, gallery.embeddings, ~references.relevant, 1)
-        first = nearest_rows(references.embeddings, gallery.embeddings, ~own, 1)
+            return near_rows(references.embeddings, gallery.embeddings, foreign(references), 1)
+        first = near_rows(references.embeddings, gallery.embeddings, others, 1)
+
         # The published mask leaves the query itself among the foreign items where its first hit is of another class,
         # at an infinite distance.
-        foreign = gallery.labels[first] != gallery.labels[None]
-        nearest = nearest_rows(references.embeddings, gallery.embeddings, foreign & ~own, 1)
-        place: Tensor = foreign.cumsum(1).gather(1, nearest) - 1
-        return place
+        def strange(part: slice) -> Tensor:
+            return gallery.labels[first] != gallery.labels[None, part]
+
+        nearest = near_rows(references.embeddings, gallery.embeddings, both(strange, others), 1)
+        rows = nearest.new_tensor(range(len(gallery)))
+        return counts(both(strange, lambda part: rows[part] < nearest), references.ids, len(gallery))[:, None]
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Minus the distance to that item."""
@@ -172,7 +180,9 @@ class GTT(PlainGoal):
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, 1)``, the first hit."""
-        return nearest_rows(references.embeddings, references.gallery.embeddings, ~references.ignored, 1)
+        from .search import listed
+
+        return near_rows(references.embeddings, references.gallery.embeddings, listed(references), 1)
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """That of QA- with the first hit as its candidate."""
@@ -205,12 +215,13 @@ class FOA(PlainGoal):
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, candidates)`` in the order wanted, the first to be the nearest."""
-        rows = drawn_near_rows(
-            references, references.gallery, ~references.ignored, self.candidates, seed=seed, purpose=self.name
-        )
+        from .search import listed
+
+        others, items = listed(references), references.gallery.embeddings
+        rows = drawn_near_rows(references, references.gallery, others, self.candidates, seed=seed, purpose=self.name)
         if self.candidates > 2:
             return rows
-        similarity = (references.embeddings @ references.gallery.embeddings.T).gather(1, rows)
+        similarity = (references.embeddings[:, None] * items[rows]).sum(2)
         return rows.gather(1, similarity.argsort(dim=1))
 
     def objective(self, references: References, *, seed: int) -> Objective:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import log
 from typing import TYPE_CHECKING, ClassVar
 
-from .ranking import Candidates, drawn_near_rows, drawn_rows, nearest_rows, query_loss
+from .ranking import Candidates, drawn_near_rows, drawn_rows, near_rows, query_loss
 
 if TYPE_CHECKING:  # what goals mean is listed without torch
     from torch import Tensor
@@ -26,10 +26,12 @@ class _QueryAttack(Candidates):
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, candidates)``: to the front from the whole gallery, to the back from the query's nearest hundredth."""
-        gallery, others, purpose = references.gallery, ~references.ignored, self.drawn_as
+        from .search import listed
+
+        gallery, others, purpose = references.gallery, listed(references), self.drawn_as
         if self.sign < 0:
             return drawn_near_rows(references, gallery, others, self.candidates, seed=seed, purpose=purpose)
-        return drawn_rows(others, references.ids, self.candidates, seed=seed, purpose=purpose)
+        return drawn_rows(others, len(gallery), references.ids, self.candidates, seed=seed, purpose=purpose)
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Minus the mean of ``[d(q, c) - d(q, x)]+`` over the chosen c and all x, with the sign of both distances."""
@@ -69,10 +71,12 @@ class _Unnoticed(_QueryAttack):
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """That of QA, less the loss of the kept items, ever heavier the further they slip."""
-        rows = self.target_rows(references, seed=seed)
-        allowed = (~references.ignored).scatter(1, rows, False)
-        count = min(_KEPT, max(1, int(allowed.sum(1).min())))
-        kept = nearest_rows(references.embeddings, references.gallery.embeddings, allowed, count)
+        from .search import at_rows, counts, listed, without
+
+        rows, items = self.target_rows(references, seed=seed), references.gallery.embeddings
+        allowed = without(listed(references), at_rows(rows))
+        count = min(_KEPT, max(1, int(counts(allowed, references.ids, len(items)).min())))
+        kept = near_rows(references.embeddings, items, allowed, count)
         attack, keep = query_loss(references, rows, self.sign), query_loss(references, kept, 1.0)
 
         def value(embeddings: Tensor) -> Tensor:

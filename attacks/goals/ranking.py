@@ -9,7 +9,6 @@ Shapes: N queries, M gallery items, T candidates, D dimensions.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -25,54 +24,68 @@ if TYPE_CHECKING:  # what goals mean is listed without torch
 
     from robustdml.contracts import Gallery, Objective, References
 
+    from .search import Wanted
+
 #: How near an item must be to count as one that the query finds: among the nearest hundredth of the gallery.
 _NEAR_SHARE = 0.01
 
 
 def distances(embeddings: Tensor, items: Tensor) -> Tensor:
     """Euclidean distances ``(N, M)`` between points of length 1; the gradient at distance 0 is 0."""
-    return (2 - 2 * embeddings @ items.T).clamp_min(1e-12).sqrt()
+    return distance(embeddings @ items.T)
 
 
-def drawn_rows(allowed: Tensor, ids: Tensor, count: int, *, seed: int, purpose: str) -> Tensor:
-    """``count`` different places of each row of ``allowed``, ``(N, M)`` bool, drawn by seed and id: ``(N, count)``.
-
-    Raises:
-        SpecError: a row allows fewer.
-    """
-    rows = []
-    for mask, item in zip(allowed.cpu().numpy(), ids.tolist(), strict=True):
-        places = np.flatnonzero(mask)
-        if len(places) < count:
-            raise SpecError(f"{count} candidates asked for, there are {len(places)}: ask for fewer")
-        rows.append(stream(seed, purpose, item).choice(places, count, replace=False))
-    return ids.new_tensor(np.stack(rows))
+def distance(similarity: Tensor) -> Tensor:
+    """That of points of length 1 and such a similarity, of any shape."""
+    return (2 - 2 * similarity).clamp_min(1e-12).sqrt()
 
 
-def nearest_rows(points: Tensor, items: Tensor, allowed: Tensor, count: int) -> Tensor:
-    """The ``count`` nearest allowed items of each point, the nearest first: ``(N, count)`` int64.
+def drawn_rows(wanted: Wanted, items: int, ids: Tensor, count: int, *, seed: int, purpose: str) -> Tensor:
+    """``count`` different wanted rows, of ``items``, for each query, drawn by seed and id: ``(N, count)``.
 
     Raises:
-        SpecError: fewer are allowed.
+        SpecError: a query wants fewer.
     """
-    if int(allowed.sum(1).min()) < count:
-        raise SpecError(f"{count} candidates asked for, there are {int(allowed.sum(1).min())}: ask for fewer")
-    nearest: Tensor = (points @ items.T).masked_fill(~allowed, -inf).topk(count, dim=1).indices
-    return nearest
+    from .search import counts, numbered
+
+    numbers = []
+    for found, item in zip(counts(wanted, ids, items).tolist(), ids.tolist(), strict=True):
+        _check_count(found, count)
+        numbers.append(stream(seed, purpose, item).choice(found, count, replace=False))
+    return numbered(wanted, ids.new_tensor(np.stack(numbers)), items)
+
+
+def near_rows(points: Tensor, items: Tensor, wanted: Wanted, count: int) -> Tensor:
+    """The ``count`` nearest wanted items of each point, the nearest first: ``(N, count)`` int64.
+
+    Raises:
+        SpecError: fewer are wanted.
+    """
+    from .search import nearest_rows
+
+    similarity, rows = nearest_rows(points, items, wanted, count)
+    _check_count(int(similarity.isfinite().sum(1).min()), count)
+    return rows
+
+
+def _check_count(found: int, count: int) -> None:
+    if found < count:
+        raise SpecError(f"{count} candidates asked for, there are {found}: ask for fewer")
 
 
 def drawn_near_rows(
-    references: References, items: Gallery, allowed: Tensor, count: int, *, seed: int, purpose: str
+    references: References, items: Gallery, wanted: Wanted, count: int, *, seed: int, purpose: str
 ) -> Tensor:
-    """``count`` different rows of the nearest hundredth of the allowed items (or, of a few, of the nearest few).
+    """``count`` different rows of the nearest hundredth of the wanted items (or, of a few, of the nearest few).
 
     Args:
         items: whose rows.
-        allowed: ``(N, M)`` bool.
+        wanted: of them.
     """
     pool = max(int(_NEAR_SHARE * len(items)), count)
-    near = nearest_rows(references.embeddings, items.embeddings, allowed, pool)
-    return near.gather(1, drawn_rows(near >= 0, references.ids, count, seed=seed, purpose=purpose))
+    near = near_rows(references.embeddings, items.embeddings, wanted, pool)
+    numbers = [stream(seed, purpose, item).choice(pool, count, replace=False) for item in references.ids.tolist()]
+    return near.gather(1, near.new_tensor(np.stack(numbers)))
 
 
 def raised(to_candidates: Tensor, to_all: Tensor, counted: Tensor) -> Tensor:

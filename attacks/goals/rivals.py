@@ -10,14 +10,12 @@ Shapes: N queries, M gallery items, D dimensions, R rivals.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import inf
 from typing import TYPE_CHECKING
 
 from robustdml.errors import SpecError
 from robustdml.values import check_fields
 
 from .plain import PlainGoal
-from .untargeted import margin_to
 
 if TYPE_CHECKING:  # what goals mean is listed without torch
     from torch import Tensor
@@ -65,14 +63,20 @@ class ItemMargin(PlainGoal):
         """The items, ``(N, R)``."""
         if self.items:
             return _given(references, "item", self.items, references.gallery.ids).expand(len(references), -1)
-        similarity = references.embeddings @ references.gallery.embeddings.T
-        return nearest_places(similarity.masked_fill(references.relevant, -inf), self.skip, self.rivals)
+        from .search import foreign, nearest_rows
+
+        count = self.skip + self.rivals
+        similarity, rows = nearest_rows(
+            references.embeddings, references.gallery.embeddings, foreign(references), count
+        )
+        return _in_order(similarity, rows, self.skip, self.rivals)
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Nearest rival minus nearest own similarity."""
+        from .search import at_rows, both, foreign, margin_to
+
         rows = self.target_rows(references, seed=seed)
-        chosen = references.relevant.new_zeros(references.relevant.shape).scatter(1, rows, True)
-        return margin_to(references, chosen & ~references.relevant)
+        return margin_to(references, both(at_rows(rows), foreign(references)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,8 +99,9 @@ class ChosenItem(PlainGoal):
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Similarity to the item minus that to the nearest own one."""
-        rows = self.target_rows(references, seed=seed)
-        return margin_to(references, references.relevant.new_zeros(references.relevant.shape).scatter(1, rows, True))
+        from .search import at_rows, margin_to
+
+        return margin_to(references, at_rows(self.target_rows(references, seed=seed)))
 
 
 @dataclass(frozen=True)
@@ -137,18 +142,16 @@ class ClassMargin(PlainGoal):
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Nearest item of the rival classes minus nearest own similarity."""
+        from .search import both, foreign, margin_to, nearest_by_class
+
         gallery = references.gallery
         labels, class_of = gallery.labels.unique(return_inverse=True)
         if self.classes:
             rows = _given(references, "class", self.classes, labels).expand(len(references), -1)
         else:
-            similarity = references.embeddings @ gallery.embeddings.T
-            similarity = similarity.masked_fill(references.relevant, -inf)
-            nearest = similarity.new_full((len(references), len(labels)), -inf)
-            nearest = nearest.scatter_reduce(1, class_of.expand(len(references), -1), similarity, "amax")
-            rows = nearest_places(nearest, self.skip, self.rivals)
-        chosen = references.relevant.new_zeros(len(references), len(labels)).scatter(1, rows, True)
-        return margin_to(references, chosen[:, class_of] & ~references.relevant)
+            rows = nearest_places(nearest_by_class(references, class_of, len(labels)), self.skip, self.rivals)
+        chosen = (labels != labels).expand(len(references), -1).scatter(1, rows, True)
+        return margin_to(references, both(lambda part: chosen[:, class_of[part]], foreign(references)))
 
 
 def in_turn(goal: Goal) -> tuple[Goal, ...]:
@@ -163,10 +166,15 @@ def _check(rivals: int, skip: int) -> None:
 
 def nearest_places(similarity: Tensor, skip: int, count: int) -> Tensor:
     """``(N, count)`` places of the highest values after the ``skip`` highest; -inf stands for what may not be taken."""
+    nearest, order = similarity.topk(min(skip + count, similarity.shape[1]), dim=1)
+    return _in_order(nearest, order, skip, count)
+
+
+def _in_order(similarity: Tensor, order: Tensor, skip: int, count: int) -> Tensor:
+    """Of the nearest, ``(N, skip + count)`` or all that there are, those that are not skipped; too few come round."""
     allowed = similarity.isfinite().sum(1, keepdim=True)
     if not bool(allowed.all()):
         raise SpecError("the gallery has no item of another class than the query's: there is nothing to aim at")
-    order = similarity.topk(min(skip + count, similarity.shape[1]), dim=1).indices
     places = allowed.new_tensor(range(skip, skip + count))
     return order.gather(1, places % allowed)
 

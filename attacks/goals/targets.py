@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,12 +51,13 @@ def choose_targets(
         return _given(references, given)
     if choose == "random":
         return foreign_targets(references, count, seed=seed)
-    foreign = ~references.relevant
-    _check_count(foreign.sum(1).amin().item(), count)
-    similarity = references.embeddings @ references.gallery.embeddings.T
-    if choose == "hardest":
-        similarity = -similarity
-    return similarity.masked_fill(~foreign, -inf).topk(count, dim=1).indices
+    from .search import foreign, nearest_rows
+
+    # The farthest are the nearest to the point opposite.
+    points = -references.embeddings if choose == "hardest" else references.embeddings
+    similarity, rows = nearest_rows(points, references.gallery.embeddings, foreign(references), count)
+    _check_count(int(similarity.isfinite().sum(1).min()), count)
+    return rows
 
 
 def foreign_targets(references: References, count: int, *, seed: int) -> Tensor:
@@ -68,13 +68,14 @@ def foreign_targets(references: References, count: int, *, seed: int) -> Tensor:
     Raises:
         AttackSkipped: the gallery has fewer rows of other classes.
     """
-    foreign = ~references.relevant.cpu().numpy()
-    rows = []
-    for mask, item in zip(foreign, references.ids.tolist(), strict=True):
-        candidates = np.flatnonzero(mask)
-        _check_count(len(candidates), count)
-        rows.append(stream(seed, "targets", item).choice(candidates, count, replace=False))
-    return references.ids.new_tensor(np.stack(rows))
+    from .search import counts, foreign, numbered
+
+    wanted, items = foreign(references), len(references.gallery)
+    numbers = []
+    for candidates, item in zip(counts(wanted, references.ids, items).tolist(), references.ids.tolist(), strict=True):
+        _check_count(candidates, count)
+        numbers.append(stream(seed, "targets", item).choice(candidates, count, replace=False))
+    return numbered(wanted, references.ids.new_tensor(np.stack(numbers)), items)
 
 
 def friendly_targets(references: References, count: int, *, seed: int) -> Tensor:
@@ -85,17 +86,19 @@ def friendly_targets(references: References, count: int, *, seed: int) -> Tensor
     Raises:
         SpecError: the gallery has no item of the class.
     """
-    friendly = (references.relevant & ~references.ignored).cpu().numpy()
-    alone = references.ignored.cpu().numpy()
-    rows = []
-    for mask, own, item in zip(friendly, alone, references.ids.tolist(), strict=True):
-        candidates = np.flatnonzero(mask)
-        if not len(candidates):
-            candidates = np.flatnonzero(own)
-        if not len(candidates):
+    from .search import counts, ignored, numbered, own
+
+    ids, items = references.ids, len(references.gallery)
+    friends, selves = own(references), ignored(references)
+    others = counts(friends, ids, items)
+    numbers = []
+    for found, alone, item in zip(others.tolist(), counts(selves, ids, items).tolist(), ids.tolist(), strict=True):
+        candidates = found or alone
+        if not candidates:
             raise SpecError("an unadversarial image needs an item of its own class in the gallery")
-        rows.append(stream(seed, "targets", item).choice(candidates, count, replace=len(candidates) < count))
-    return references.ids.new_tensor(np.stack(rows))
+        numbers.append(stream(seed, "targets", item).choice(candidates, count, replace=candidates < count))
+    places = ids.new_tensor(np.stack(numbers))
+    return numbered(friends, places, items).where(others[:, None] > 0, numbered(selves, places, items))
 
 
 def _check_count(found: float, count: int) -> None:

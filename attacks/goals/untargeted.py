@@ -7,29 +7,12 @@ distance are one thing, ``d^2 = 2 - 2 s``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 from typing import TYPE_CHECKING
 
 from .plain import PlainGoal
 
 if TYPE_CHECKING:  # what goals mean is listed without torch
-    from torch import Tensor
-
     from robustdml.contracts import Objective, References
-
-
-def margin_to(references: References, rivals: Tensor) -> Objective:
-    """Similarity to the nearest of the rivals, ``(N, M)`` bool, minus that to the nearest own item."""
-    gallery = references.gallery.embeddings
-    own_class = references.relevant & ~references.ignored
-
-    def value(embeddings: Tensor) -> Tensor:
-        similarity = embeddings @ gallery.T
-        nearest_rival = similarity.masked_fill(~rivals, -inf).amax(1)
-        nearest_own = similarity.masked_fill(~own_class, -inf).amax(1)
-        return nearest_rival - nearest_own
-
-    return value
 
 
 @dataclass(frozen=True)
@@ -63,7 +46,9 @@ class Margin(PlainGoal):
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Nearest foreign minus nearest own similarity."""
-        return margin_to(references, ~references.relevant)
+        from .search import margin_to
+
+        return margin_to(references)
 
 
 @dataclass(frozen=True)
@@ -87,5 +72,6 @@ class NearestNegative(PlainGoal):
 
     def objective(self, references: References, *, seed: int) -> Objective:
         """Similarity to the nearest foreign item."""
-        gallery, same = references.gallery.embeddings, references.relevant
-        return lambda embeddings: (embeddings @ gallery.T).masked_fill(same, -inf).amax(1)
+        from .search import nearest_foreign
+
+        return nearest_foreign(references)

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from robustdml.contracts import References
 from robustdml.errors import AttackError
 
+from ..goals.search import counts, ignored, nearest_by_class, parts
+
 #: Logits are cosine similarities times this. Measured with torchattacks' PGD-20 at 4/255 on the built-in digits (R@1
 #: clean 0.953; native margin PGD-20: 0.008): untargeted, scales 1, 5, 10, 20, 30, 50, 100 leave R@1 0.172, 0.156,
 #: 0.102, 0.086, 0.070, 0.047, 0.055, as a flat softmax spends the step on classes that are far away. With 30 the
@@ -154,7 +156,8 @@ def problems(
     found = []
     for rows in _parts(references, near, most_rows, most_classes, same_class=targets is not None):
         part = references.rows(rows)
-        gallery, left_out = part.gallery, part.ignored.any(0)
+        gallery = part.gallery
+        left_out = torch.cat([part.related(piece)[1].any(0) for piece in parts(len(gallery))])
         own_classes = part.labels.unique()
         others = {label for row in rows.tolist() for label in near[row]} - set(own_classes.tolist())
         candidates = [*own_classes.tolist(), *sorted(others)]
@@ -189,7 +192,7 @@ def _parts(
     same_class: bool,
 ) -> list[Tensor]:
     """Split the batch into problems: each query goes into the first part that can still hold it."""
-    own = references.ignored.any(1).tolist()
+    own = (counts(ignored(references), references.ids, len(references.gallery)) > 0).tolist()
     sizes = {int(label): int((references.gallery.labels == label).sum()) for label in references.labels.unique()}
     parts: list[list[int]] = []
     taken: list[dict[int, int]] = []
@@ -219,9 +222,7 @@ def _nearest_classes(references: References, hardest: int) -> list[set[int]]:
     """The labels of the ``hardest`` nearest foreign classes of each query."""
     gallery = references.gallery
     labels, position = gallery.labels.unique(return_inverse=True)
-    similarity = (references.embeddings @ gallery.embeddings.T).masked_fill(references.relevant, -torch.inf)
-    by_class = similarity.new_full((len(references), len(labels)), -torch.inf)
-    by_class = by_class.scatter_reduce(1, position.expand(len(references), -1), similarity, "amax", include_self=True)
+    by_class = nearest_by_class(references, position, len(labels))
     values, nearest = by_class.topk(min(hardest, len(labels)), dim=1)
     return [
         {int(labels[place]) for place, value in zip(places, row, strict=True) if value > -torch.inf}

@@ -26,6 +26,7 @@ from robustdml.threat import ThreatModel
 from robustdml.values import check_fields
 
 from ..attack_entry import native_entry
+from ..goals.search import listed, nearest_item
 from ..goals.untargeted import Margin
 
 #: Yields images ``(Q, C, H, W)``, is sent their answers ``(Q,)``, and returns an image ``(C, H, W)``.
@@ -49,8 +50,8 @@ def margins(embeddings: Tensor, references: References) -> Tensor:
 def first_hit_is_wrong(embeddings: Tensor, references: References) -> Tensor:
     """From a service that returns the id of the first hit only: 1 where it is of another class, else 0."""
     gallery = references.gallery
-    similarity = (embeddings @ gallery.embeddings.T).masked_fill(references.ignored, -torch.inf)
-    return (gallery.labels[similarity.argmax(1)] != references.labels).to(embeddings)
+    first = nearest_item(embeddings, gallery.embeddings, listed(references))
+    return (gallery.labels[first] != references.labels).to(embeddings)
 
 
 _ANSWERS: dict[str, Answer] = {"scores": margins, "decisions": first_hit_is_wrong}

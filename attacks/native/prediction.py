@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from robustdml.contracts import References
 
 from ..goals.rivals import nearest_places
+from ..goals.search import foreign, nearest_rows, own
 from .gradient import gradient_of
 
 # Foreign items that are looked at, those nearest to the clean query, and own items that they are compared with.
@@ -122,11 +123,10 @@ class _Candidates:
     @classmethod
     def near(cls, references: References) -> _Candidates:
         """Those near the clean queries."""
-        gallery, own_class = references.gallery.embeddings, references.relevant & ~references.ignored
-        similarity = references.embeddings @ gallery.T
-        near = similarity.masked_fill(references.relevant, -torch.inf).topk(min(_FOREIGN, len(gallery)), dim=1)
-        related = similarity.masked_fill(~own_class, -torch.inf).topk(min(_OWN, len(gallery)), dim=1)
-        return cls(references, near.indices, near.values, related.indices, related.values)
+        points, gallery = references.embeddings, references.gallery.embeddings
+        similarity, rows = nearest_rows(points, gallery, foreign(references), _FOREIGN)
+        own_similarity, own_rows = nearest_rows(points, gallery, own(references), _OWN)
+        return cls(references, rows, similarity, own_rows, own_similarity)
 
     def leads(
         self, model: nn.Module, images: Tensor, eps: float | Tensor, norm: str, gradients: int
@@ -140,8 +140,8 @@ class _Candidates:
         for rows in torch.arange(len(images), device=images.device).split(at_once):
             embeddings, slopes = _slopes(model, images[rows], directions[rows])
             for row, embedding, slope in zip(rows.tolist(), embeddings, slopes, strict=True):
-                for own in self.own[row][self.own_similarity[row].isfinite()]:
-                    lead = gallery[self.foreign[row]] - gallery[own]
+                for friend in self.own[row][self.own_similarity[row].isfinite()]:
+                    lead = gallery[self.foreign[row]] - gallery[friend]
                     along = (lead @ directions[row].T) @ slope
                     yield row, lead @ embedding, _support(along, images[row].flatten(), sizes[row], norm)
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-import torch
 from art.utils import to_categorical
 from numpy.typing import NDArray
 
 from robustdml.seeding import derive_seed
 
+from ...goals.search import foreign, nearest_item
 from .batched_threads import Ask, run_in_turns
 from .estimators import AskingEstimator, ClassifierEstimator
 from .job import Array, Job
@@ -144,10 +144,7 @@ def _starts(job: Job, estimator: ClassifierEstimator, rows: NDArray[np.int64]) -
         if job.targets is not None:
             wanted = job.targets[:, 0]
         else:
-            near = (references.embeddings @ references.gallery.embeddings.T).masked_fill(
-                references.relevant, -torch.inf
-            )
-            wanted = near.argmax(1)
+            wanted = nearest_item(references.embeddings, references.gallery.embeddings, foreign(references))
         pool.append(references.gallery.images(wanted.unique()).cpu().numpy().astype(np.float32))
     images = np.concatenate(pool)
     classes = estimator.predict(images).argmax(1)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...goals.search import foreign, nearest_item
 from .estimators import EmbeddingEstimator
 from .job import Array, Job
 
@@ -81,8 +82,7 @@ def features(job: Job) -> Array:
     if job.targets is not None:
         guides = gallery[job.targets].mean(1)
     else:
-        similarity = (references.embeddings @ gallery.T).masked_fill(references.relevant, -torch.inf)
-        guides = gallery[similarity.argmax(1)]
+        guides = gallery[nearest_item(references.embeddings, gallery, foreign(references))]
     attack = job.make(EmbeddingEstimator(job.model, job.images, guides))
     result: Array = attack.generate(job.x, y=EmbeddingEstimator.guide_images(job.x))
     return result
