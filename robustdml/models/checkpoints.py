@@ -22,6 +22,7 @@ from robustdml.models.backbones import is_code
 from robustdml.models.embedding import EmbeddingModel, ModelConfig
 from robustdml.models.layout import lay_out
 from robustdml.models.multibn import branch_names, convert_to_multibn, fold
+from robustdml.models.weights import put_weights
 from robustdml.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from robustdml.values import ByValue
 
@@ -144,7 +145,7 @@ def load_checkpoint(folder: str | Path, *, trust_code: bool = False) -> Checkpoi
         branches, training = tuple(about["branches"]), dict(about["training"])
         if branches:
             convert_to_multibn(model, branches)
-        model.load_state_dict(safetensors.torch.load(data))
+        put_weights(model, safetensors.torch.load(data))
     except CheckpointError:
         raise
     except (

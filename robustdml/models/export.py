@@ -14,6 +14,7 @@ from robustdml.models.backbones import BACKBONES
 from robustdml.models.checkpoints import weights_file
 from robustdml.models.embedding import EmbeddingModel
 from robustdml.models.multibn import branch_names, fold
+from robustdml.models.weights import put_weights
 
 
 def to_torchvision(model: EmbeddingModel, branch: str | None = None) -> nn.Module:
@@ -52,7 +53,7 @@ def to_torchvision(model: EmbeddingModel, branch: str | None = None) -> nn.Modul
     setattr(network.get_submodule(parent), leaf, nn.Linear(last.in_features, model.config.embedding_dim))
     weights = plain.backbone.state_dict()
     weights |= {f"{path}.{key}": value for key, value in plain.head.state_dict().items()}
-    network.load_state_dict(weights)
+    put_weights(network, weights)
     return network.to(next(plain.parameters()).device).train(plain.training)
 
 

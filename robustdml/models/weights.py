@@ -57,6 +57,23 @@ def weights_fingerprint(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
+def put_weights(module: nn.Module, weights: Mapping[str, Any], *, strict: bool = True) -> None:
+    """Put weights into a module, as layers of today's versions wrote them.
+
+    A plain dictionary, as files give it, lacks the versions that torch keeps beside a state; some layers (MNASNet)
+    refuse a state without, others take it for one of their first version.
+
+    Raises:
+        RuntimeError: names are missing or too many, or a shape is another one.
+    """
+    state = module.state_dict()
+    versions = getattr(state, "_metadata", None)
+    state = type(state)(weights)
+    if versions is not None:
+        state._metadata = versions  # type: ignore[attr-defined]
+    module.load_state_dict(state, strict=strict)
+
+
 def _bytes(value: Any) -> Iterator[bytes]:
     if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_quantized:
         yield f"{tuple(value.shape)}{value.dtype}".encode()

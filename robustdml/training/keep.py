@@ -11,6 +11,7 @@ from robustdml.data.finding import write_left_out
 from robustdml.errors import TrainingError
 from robustdml.files import claim_run_folder, write_text
 from robustdml.models import EmbeddingModel, copied, save_checkpoint
+from robustdml.models.weights import put_weights
 from robustdml.training.setup import Setup
 from robustdml.training.state import TrainingState, load_state, read_state, save_state
 
@@ -64,7 +65,7 @@ class RunFolder:
     def write_best(self, state: TrainingState) -> EmbeddingModel:
         """Write the model of the best epoch, and return it."""
         best = copied(self._run.model).cpu()
-        best.load_state_dict(state.best_weights)
+        put_weights(best, state.best_weights)
         about = {**self._run.spec, "kept_epoch": state.best_epoch}
         self._by_first(lambda: save_checkpoint(best, self.path, about))
         return best.eval()

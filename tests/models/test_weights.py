@@ -10,7 +10,18 @@ from odd_backbones import ODD_BACKBONES, ExtraState, SparseBuffer, Stash, old_we
 from torch import nn
 
 from robustdml.errors import CheckpointError
-from robustdml.models import KeptWeights, copied, weights_fingerprint
+from robustdml.models import (
+    EmbeddingModel,
+    KeptWeights,
+    ModelConfig,
+    SourceOptions,
+    copied,
+    load_checkpoint,
+    load_model,
+    save_checkpoint,
+    to_torchvision,
+    weights_fingerprint,
+)
 
 IMAGES = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -107,3 +118,21 @@ def test_kept_weights_come_back_as_the_same_tensors():
     assert weights_fingerprint(model) == before
     assert model.first.weight is weight
     assert model.adjacency is buffer
+
+
+@pytest.mark.compatible(
+    "Models", "layers that ask which version wrote a state (MNASNet)", "trained, saved, loaded, exported"
+)
+def test_layers_that_ask_which_version_wrote_their_state(tmp_path):
+    torch.manual_seed(0)
+    model = EmbeddingModel(ModelConfig("mnasnet0_5", 8, 32)).eval()
+    save_checkpoint(model, tmp_path / "run", training={})
+    plain = to_torchvision(model)
+    torch.save(dict(plain.state_dict()), tmp_path / "plain.pt")
+    options = SourceOptions(arch="torchvision:mnasnet0_5", keep_head=True, size=32)
+    found = load_model(str(tmp_path / "plain.pt"), options)
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(load_checkpoint(tmp_path / "run").model(images), model(images))
+        expected = plain((images - model.mean) / model.std)
+        assert torch.allclose(found(images), expected, atol=1e-5)

@@ -18,6 +18,7 @@ from robustdml.models.sources import kinds
 from robustdml.models.sources.onnx import load_onnx
 from robustdml.models.sources.recognition import heads_of, network_of, plainly, recognised
 from robustdml.models.sources.sourced import Found
+from robustdml.models.weights import put_weights
 from robustdml.preprocessing import declared
 from robustdml.source_options import SourceOptions
 
@@ -90,7 +91,7 @@ def _with_weights(path: Path, what: str, state: Mapping[str, Tensor], options: S
         like = recognised(state)
         hint = f": it is {what} of {like[0]}, so give --arch {like[1]}" if like and like[1] not in arch else ""
         raise CheckpointError(f"the weights in '{path}' are not those of {arch}, {', '.join(parts)}{hint}")
-    found.network.load_state_dict({name: weights[name] for name in own if name in weights}, strict=False)
+    put_weights(found.network, {name: weights[name] for name in own if name in weights}, strict=False)
     return found
 
 
