@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from robustdml.cli.evaluate import flag_line
 from robustdml.cli.options import data_options, read_data, run_options, skip_broken_option, source_options
+from robustdml.cli.output import Output
+from robustdml.cli.summary import flag_data, flag_line
 from robustdml.cli.verify import UNSOUND
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ def check(
     calibrate: bool,
     skip_broken: bool,
     device: str,
-    quiet: bool,
+    output: Output,
 ) -> None:
     """Say whether a robust recall of a model could be believed, without attacking it.
 
@@ -48,39 +49,48 @@ def check(
     from robustdml.evaluation import check as run
     from robustdml.evaluation import load_subjects
 
-    dataset = read_data(data, root, skip_broken)
+    dataset = read_data(data, root, output, skip_broken)
     subjects = load_subjects(models, options=options)
     flags = run(
         subjects,
         dataset,
         image_size=options.size,
         skip_broken=skip_broken,
-        options=RunOptions(device=device, progress=not quiet),
+        options=RunOptions(device=device, progress=not output.quiet),
     )
     for flag in flags:
-        click.echo(flag_line(flag))
+        output.line(flag_line(flag))
     grave = sum(flag.grade != "note" for flag in flags)
-    click.echo(f"Flags: {len(flags)}, {grave} of them grave or invalid.")
+    output.line(f"Flags: {len(flags)}, {grave} of them grave or invalid.")
+    calibration = []
     if calibrate:
-        for line in _calibration(dataset):
-            click.echo(line)
-    if grave:
-        click.get_current_context().exit(UNSOUND)
+        output.line("What the standard suite reaches on linear embeddings of these images, whose exact R@1 is known:")
+        output.line("dimensions  eps     clean  exact  reached  missed queries  gradients a query")
+        for row in _calibration(dataset):
+            calibration.append(row)
+            output.line(
+                f"{row['dimensions']:10}  {row['eps']:6}  {row['clean']:.3f}  {row['exact']:.3f}  {row['reached']:7.3f}"
+                f"  {row['missed']:14}  {row['gradients']:17.0f}"
+            )
+    code = UNSOUND if grave else 0
+    output.document({"exit_code": code, "flags": [flag_data(flag) for flag in flags], "calibration": calibration})
+    click.get_current_context().exit(code)
 
 
-def _calibration(dataset: RetrievalDataset) -> Iterator[str]:
+def _calibration(dataset: RetrievalDataset) -> Iterator[dict[str, Any]]:
     """What the standard suite reaches on random linear embeddings of the data set, beside the exact value."""
     from robustdml.attacks import build_suite
     from robustdml.evaluation.checks.calibration import linear_settings, reached_by
 
-    yield "What the standard suite reaches on linear embeddings of these images, where the exact R@1 is known:"
-    yield "dimensions  eps     clean  exact  reached  missed queries  gradients a query"
     for setting in linear_settings(dataset, queries=_QUERIES):
         truth, judge = setting.truth(), setting.judge()
-        clean = judge.clean().values["recall_at_1"].mean()
         reached = reached_by(build_suite("standard", setting.threat.eps or 0.0), judge, setting.images())
-        missed = int((truth.broken & (reached.broken < 0)).sum())
-        yield (
-            f"{setting.dimensions:10}  {setting.threat.text:6}  {clean:.3f}  {truth.recall:.3f}  {reached.recall:7.3f}"
-            f"  {missed:14}  {reached.gradients.mean():17.0f}"
-        )
+        yield {
+            "dimensions": setting.dimensions,
+            "eps": setting.threat.text,
+            "clean": float(judge.clean().values["recall_at_1"].mean()),
+            "exact": float(truth.recall),
+            "reached": float(reached.recall),
+            "missed": int((truth.broken & (reached.broken < 0)).sum()),
+            "gradients": float(reached.gradients.mean()),
+        }

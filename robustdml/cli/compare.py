@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from robustdml.cli.output import Output, output_options
 from robustdml.printable import plain
 from robustdml.threat import NORMS, format_size
 
@@ -23,8 +23,8 @@ _SIGNS = {"better": "+ better", "worse": "- worse", "unclear": "no clear differe
 @click.command()
 @click.argument("before", metavar="BEFORE")
 @click.argument("after", metavar="AFTER")
-@click.option("--json", "as_json", is_flag=True, help="As JSON, with every metric.")
-def compare(before: str, after: str, as_json: bool) -> None:
+@output_options
+def compare(before: str, after: str, output: Output) -> None:
     """Say what got better or worse from one run to another.
 
     BEFORE and AFTER are run folders of 'robustdml evaluate', or one model of them: FOLDER:MODEL. Models are matched by
@@ -34,9 +34,8 @@ def compare(before: str, after: str, as_json: bool) -> None:
     from robustdml.reports import compare_runs
 
     changes = compare_runs(before, after)
-    if as_json:
-        click.echo(json.dumps(_data(changes), indent=1, allow_nan=False))
-    else:
+    output.document(_data(changes))
+    if not output.as_json:
         _print(changes)
 
 

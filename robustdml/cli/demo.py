@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
-from robustdml.cli.evaluate import summarise
 from robustdml.cli.options import HomePath, run_options
+from robustdml.cli.output import Output
+from robustdml.cli.summary import data_of, summarise
 from robustdml.threat import parse_eps
 
 _METHODS = ("st", "advprop", "mdprop")
@@ -35,7 +36,7 @@ _QUICK = _Size(epochs=1, attacks="quick", eps="8/255", max_queries=40)
 @click.option("--out", default="demo", show_default=True, type=HomePath(), help="Folder to write into.")
 @click.option("--quick", is_flag=True, help="One epoch and few attacks: shows that it works, not how well.")
 @run_options
-def demo(out: Path, quick: bool, device: str, quiet: bool) -> None:
+def demo(out: Path, quick: bool, device: str, output: Output) -> None:
     """Train ST, AdvProp-D and MDProp on built-in digits, attack them, and write a report. Minutes on two cores."""
     from robustdml.attacks import GOALS, build_suite
     from robustdml.config import RunOptions, TrainConfig
@@ -45,16 +46,16 @@ def demo(out: Path, quick: bool, device: str, quiet: bool) -> None:
     from robustdml.training import train
 
     size = _QUICK if quick else _FULL
-    options = RunOptions(device=device, progress=not quiet)
+    options = RunOptions(device=device, progress=not output.quiet)
     digits = load_dataset("digits")
     runs = []
     for method in _METHODS:
         config = TrainConfig(
             method=method, backbone="resnet-tiny", epochs=size.epochs, eps=parse_eps("16/255"), validation_classes=0
         )
-        click.echo(f"Training {method} ...")
+        output.note(f"Training {method} ...")
         runs.append(str(train(digits, config, out / method, goals=GOALS, options=options).folder))
-    click.echo("Attacking all three ...")
+    output.note("Attacking all three ...")
     results = evaluate(
         load_subjects(runs),
         digits,
@@ -63,5 +64,7 @@ def demo(out: Path, quick: bool, device: str, quiet: bool) -> None:
         max_queries=size.max_queries,
         options=options,
     )
-    summarise(results)
-    click.echo(f"Report: {write_report(out / 'evaluation', out / 'report.html')}")
+    summarise(results, output)
+    page = write_report(out / "evaluation", out / "report.html")
+    output.line(f"Report: {page}")
+    output.document({"exit_code": 0, "run": str(out / "evaluation"), "report": str(page), **data_of(results)})

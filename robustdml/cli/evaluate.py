@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,14 +17,15 @@ from robustdml.cli.options import (
     skip_broken_option,
     source_options,
 )
-from robustdml.cli.thresholds import check_metrics, end_below, fail_under_option, read_thresholds
+from robustdml.cli.output import Output
+from robustdml.cli.summary import data_of, files_data, summarise
+from robustdml.cli.thresholds import BELOW, check_metrics, fail_under_option, read_thresholds, say_below
 from robustdml.cli.verify import UNSOUND
 from robustdml.config import BRANCH_CHOICES, EFFORTS, BranchChoice, Effort
 from robustdml.errors import SpecError
-from robustdml.threat import NORMS, format_size, parse_budgets
+from robustdml.threat import parse_budgets
 
 if TYPE_CHECKING:
-    from robustdml.results import Curve, DatasetEntry, Flag, Results
     from robustdml.source_options import SourceOptions
 
 
@@ -95,7 +95,7 @@ def evaluate(
     leave_out_copies: bool,
     fail_under: tuple[str, ...],
     device: str,
-    quiet: bool,
+    output: Output,
 ) -> None:
     """Attack models and compare clean and adversarial recall.
 
@@ -122,7 +122,7 @@ def evaluate(
         searches = build_suite(",".join(_searches(curve)), budgets, effort)
         suite = list(dict.fromkeys([*suite, *searches]))
     panels = [*(build_panel("certify", text) for text in certify), *([build_panel("natural")] if natural else [])]
-    dataset = read_data(data, root, skip_broken)
+    dataset = read_data(data, root, output, skip_broken)
     check_metrics(thresholds, dataset.rules)
     subjects = load_subjects(models, branches=branches, options=options)
     closed = [subject for subject in subjects if subject.black_box]
@@ -131,7 +131,7 @@ def evaluate(
             f"--curve searches along gradients, and '{closed[0].name}' gives none ({closed[0].black_box}): leave it out"
         )
     if closed and click.get_current_context().get_parameter_source("attacks") == ParameterSource.DEFAULT:
-        click.echo(f"{closed[0].name} gives no gradients ({closed[0].black_box}): attacked by the suite blackbox.")
+        output.warn(f"{closed[0].name} gives no gradients ({closed[0].black_box}): attacked by the suite blackbox.")
         suite = build_suite("blackbox", budgets, effort)
     results = run(
         subjects,
@@ -145,19 +145,21 @@ def evaluate(
         attack_time_limit=attack_time_limit,
         skip_broken=skip_broken,
         leave_out_copies=leave_out_copies,
-        options=RunOptions(device=device, progress=not quiet, command=command_line(), save_images=save_images),
+        options=RunOptions(device=device, progress=not output.quiet, command=command_line(), save_images=save_images),
     )
-    summarise(results)
+    summarise(results, output)
     written = write_outputs([out], thresholds=thresholds)
-    click.echo(f"Report: {written.page}")
-    end_below(written.violations)
-    if results.cells and all(cell.score is None for cell in results.cells):
-        click.echo("No attack was judged: nothing is known of the models under attack.", err=True)
-        click.get_current_context().exit(UNSOUND)
+    output.line(f"Report: {written.page}")
     failed = sum(cell.status == "failed" for cell in results.cells)
-    if failed:
-        click.echo(f"Not all was done: {failed} attack runs failed. Repeat the command to try them again.", err=True)
-        click.get_current_context().exit(UNSOUND)
+    judged = not results.cells or any(cell.score for cell in results.cells)
+    code = BELOW if written.violations else UNSOUND if failed or not judged else 0
+    output.document({"exit_code": code, "run": str(out), **files_data(written), **data_of(results)})
+    say_below(written.violations, output)
+    if not judged:
+        output.warn("No attack was judged: nothing is known of the models under attack.")
+    elif failed:
+        output.warn(f"Not all was done: {failed} attack runs failed. Repeat the command to try them again.")
+    click.get_current_context().exit(code)
 
 
 def _searches(norms: str) -> list[str]:
@@ -171,81 +173,3 @@ def _searches(norms: str) -> list[str]:
         if norm not in {"linf", "l2", "l1"}:
             raise SpecError(f"--curve '{norm}' is no norm of curves: write one or more of linf, l2, l1")
     return [f"bisection(norm={norm})" for norm in named]
-
-
-def flag_line(flag: Flag) -> str:
-    """A flag as one line of the console."""
-    return f"{(flag.grade or 'flag').capitalize()} ({flag.slug}): {flag.title}. {flag.message} {flag.remedy}"
-
-
-def data_lines(dataset: DatasetEntry) -> Iterator[str]:
-    """What of the data was left out, changed or there twice, as lines of the console."""
-    if dataset.left_out:
-        parts = ", ".join(f"{part.what} ({part.count:,})" for part in dataset.left_out)
-        yield f"Data: {dataset.images:,} images used; left out: {parts}; listed in left-out.csv."
-    for part in dataset.remarks:
-        names = ", ".join(part.names) + (", ..." if part.count > len(part.names) else "")
-        yield f"Data: of {part.count:,} images: {part.what} ({names})."
-
-
-def _half_distortion(curve: Curve | None) -> str:
-    if curve is None:
-        return "-"
-    return "not reached" if curve.half_distortion is None else format_size(curve.half_distortion, curve.norm)
-
-
-def summarise(results: Results) -> None:
-    """Print the clean and worst-case headline of each model."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    title = (
-        f"{results.dataset.headline_metric.title} on {escape(results.dataset.name)}, {results.dataset.queries} queries"
-    )
-    table = Table(title=title, title_justify="left")
-    table.add_column("model", overflow="fold", min_width=4)
-    table.add_column("clean", justify="right", min_width=5)
-    budgets = list(dict.fromkeys(worst.threat for worst in results.worst))
-    for budget in budgets:
-        table.add_column(f"worst at {budget.text}", justify="right", min_width=5)
-    curves = {(curve.model, curve.norm): curve for curve in results.curves}
-    drawn = list(dict.fromkeys(curve.norm for curve in results.curves))
-    for norm in drawn:
-        table.add_column(f"half-distortion in {NORMS[norm]}", justify="right")
-    for model in results.models:
-        own = [item for item in results.worst if item.model == model.name]
-        withheld = results.invalid(model.name) is not None
-        recalls = {item.threat: "invalid" if withheld else f"{item.score.value:.3f}" for item in own}
-        clean = f"{model.clean.value:.3f}"
-        own_curves = [curves.get((model.name, norm)) for norm in drawn]
-        sizes = ["invalid" if curve and withheld else _half_distortion(curve) for curve in own_curves]
-        table.add_row(escape(model.name), clean, *(recalls.get(budget, "-") for budget in budgets), *sizes)
-    Console().print(table)
-    for line in data_lines(results.dataset):
-        click.echo(line)
-    for found in results.certified:
-        kind = "votes of" if found.certificate == "vote" else "the mean embedding of"
-        click.echo(
-            f"{found.model} smoothed by noise of sigma {found.sigma:g}, by {kind} {found.samples} copies: R@1 "
-            f"{found.recall_at_1:.3f}, certified {found.recall(found.sigma):.3f} within L2 {found.sigma:g}"
-        )
-    for model in results.models:
-        changes = [change for change in results.natural if change.model == model.name and change.family != "geometry"]
-        if changes:
-            hardest, mean = min(changes, key=lambda change: change.value), sum(change.value for change in changes)
-            click.echo(
-                f"{model.name} under common corruptions: {mean / len(changes):.3f} on average, {hardest.value:.3f} "
-                f"under the worst ({hardest.title}, severity {hardest.severity})"
-            )
-    # Failures are counted below, and the report has all flags.
-    for flag in results.flags:
-        if flag.grade in {"invalid", "grave"} and flag.slug != "attack-failed":
-            click.echo(flag_line(flag))
-    for status in ("failed", "skipped"):
-        reasons = [cell.reason for cell in results.cells if cell.status == status]
-        if reasons:
-            click.echo(
-                f"{len(reasons)} of {len(results.cells)} attack runs {status}, the first since {reasons[0]}; "
-                "the report gives all reasons."
-            )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 import click
+
+from robustdml.cli.output import Output, output_options
 
 Rows = list[dict[str, object]]
 
@@ -113,19 +114,17 @@ _LISTS: dict[str, Callable[[], Rows]] = {
 
 @click.command("list")
 @click.argument("what", type=click.Choice(list(_LISTS)))
-@click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def list_(what: str, as_json: bool) -> None:
+@output_options
+def list_(what: str, output: Output) -> None:
     """List what can be named: attacks, goals, datasets, backbones, losses, methods or metrics."""
     rows = _LISTS[what]()
-    if as_json:
-        click.echo(json.dumps(rows, indent=1))
-        return
+    output.document(rows)
     width = max(len(str(row["name"])) for row in rows)
     for row in rows:
-        click.echo(f"{row['name']!s:<{width}}  {row['summary']}")
+        output.line(f"{row['name']!s:<{width}}  {row['summary']}")
         details = [f"{key}: {_plain(row[key])}" for key in row if key not in {"name", "summary"}]
         if details:
-            click.echo(f"{'':<{width}}  {'; '.join(details)}")
+            output.line(f"{'':<{width}}  {'; '.join(details)}")
 
 
 def _plain(value: object) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 from click.core import ParameterSource
 
+from robustdml.cli.output import Output, output_options
 from robustdml.launcher import is_first
 from robustdml.places import special
 from robustdml.printable import shown
@@ -101,13 +102,13 @@ def skip_broken_option(command: F) -> F:
     )(command)
 
 
-def read_data(data: str, root: Path | None, skip_broken: bool = False) -> RetrievalDataset:
+def read_data(data: str, root: Path | None, output: Output, skip_broken: bool = False) -> RetrievalDataset:
     """The data set of ``--data`` and ``--root``; where it was given by its path, what that was taken for is said."""
     from robustdml.data import DATASETS, load_dataset
 
     dataset = load_dataset(data, root, skip_missing=skip_broken)
     if data not in DATASETS and is_first():
-        click.echo(f"Data: {dataset.title}, read as '{dataset.name}'. {dataset.protocol}")
+        output.note(f"Data: {dataset.title}, read as '{dataset.name}'. {dataset.protocol}")
     return dataset
 
 
@@ -153,7 +154,6 @@ _OF_SOURCES = ("arch", "mean", "std", "crop", "interpolation", "keep_head", "tru
 
 
 def run_options(command: F) -> F:
-    """``--device`` and ``--quiet``."""
+    """``--device``, and what `output_options` adds."""
     device = click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ... or auto.")
-    quiet = click.option("--quiet", is_flag=True, help="No progress bar.")
-    return device(quiet(command))
+    return device(output_options(command))

@@ -46,6 +46,10 @@ class Output:
             click.echo(json.dumps(value, indent=1, allow_nan=False))
 
 
+#: As where neither option is given.
+TEXT = Output()
+
+
 def output_options(command: F) -> F:
     """``--json`` and ``--quiet``; the command gets one ``output``."""
 

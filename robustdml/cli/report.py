@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from robustdml.cli.options import HomePath
-from robustdml.cli.thresholds import end_below, fail_under_option, read_thresholds
+from robustdml.cli.output import Output, output_options
+from robustdml.cli.summary import files_data
+from robustdml.cli.thresholds import BELOW, fail_under_option, read_thresholds, say_below
 from robustdml.files import PLAN_FILE
 from robustdml.results import RESULTS_FILE
 
@@ -21,6 +23,7 @@ _FILE = HomePath(dir_okay=False)
 @click.option("--junit", type=_FILE, help="Also write JUnit XML: a suite per model, a test per attack and eps.")
 @click.option("--cards", type=HomePath(file_okay=False), help="Also write model cards here.")
 @fail_under_option
+@output_options
 def report(
     folders: tuple[Path, ...],
     out: Path | None,
@@ -28,6 +31,7 @@ def report(
     junit: Path | None,
     cards: Path | None,
     fail_under: tuple[str, ...],
+    output: Output,
 ) -> None:
     """Render the HTML report of evaluations. Needs no torch and no models.
 
@@ -42,9 +46,12 @@ def report(
             from robustdml.evaluation import assemble
 
             assemble(folder).save(folder)
-            click.echo(f"'{folder}' was stopped before its end: the report shows what is there of it.")
+            output.warn(f"'{folder}' was stopped before its end: the report shows what is there of it.")
     written = write_outputs(folders, page=out, markdown=markdown, junit=junit, cards=cards, thresholds=thresholds)
-    click.echo(f"Report: {written.page}")
+    output.line(f"Report: {written.page}")
     for path in written.others:
-        click.echo(f"Wrote {path}")
-    end_below(written.violations)
+        output.line(f"Wrote {path}")
+    code = BELOW if written.violations else 0
+    output.document({"exit_code": code, **files_data(written)})
+    say_below(written.violations, output)
+    click.get_current_context().exit(code)

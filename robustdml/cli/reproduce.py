@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from robustdml.cli.options import HomePath, run_options
+from robustdml.cli.output import Output
 from robustdml.errors import SpecError
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ def reproduce(
     max_queries: int | None,
     miniature: bool,
     device: str,
-    quiet: bool,
+    output: Output,
 ) -> None:
     """Train and attack a row of a paper's tables as it was published, and print its figures beside ours.
 
@@ -46,13 +48,13 @@ def reproduce(
     from robustdml.papers import ROWS
 
     if listed:
-        _list([ROWS[name] for name in (ROWS if row is None else [row])], out)
+        _list([ROWS[name] for name in (ROWS if row is None else [row])], out, output)
         return
     if row is None:
         raise SpecError(f"no row given: robustdml reproduce {paper} --list names them")
     wanted = ROWS[row]
     if settings:
-        _settings(wanted)
+        _settings(wanted, output)
         return
     numbers = [part.strip() for part in seeds.split(",")]
     if not all(part.isdecimal() for part in numbers) or len(set(numbers)) < len(numbers):
@@ -61,14 +63,24 @@ def reproduce(
     from robustdml.papers import reproduce as run
     from robustdml.papers.reproduce import TABLE_FILE, folder_of, table
 
-    options = RunOptions(device=device, progress=not quiet)
+    options = RunOptions(device=device, progress=not output.quiet)
     seeds_read = [int(part) for part in numbers]
     found = run(wanted, root, out, seeds=seeds_read, max_queries=max_queries, small=miniature, options=options)
-    click.echo(table(wanted, found, small=miniature))
-    click.echo(f"Table: {folder_of(wanted, out, small=miniature) / TABLE_FILE}")
+    written = folder_of(wanted, out, small=miniature) / TABLE_FILE
+    output.line(table(wanted, found, small=miniature))
+    output.line(f"Table: {written}")
+    output.document(
+        {
+            "exit_code": 0,
+            "row": wanted.name,
+            "command": wanted.command,
+            "table": str(written),
+            "outcomes": [asdict(each) for each in found],
+        }
+    )
 
 
-def _list(rows: list[Row], out: Path) -> None:
+def _list(rows: list[Row], out: Path, output: Output) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -89,18 +101,32 @@ def _list(rows: list[Row], out: Path) -> None:
             own = f" | {ours_written(ours[name])}" if name in ours else ""
             cells.append(("—" if value is None else f"{value:.2f}") + own)
         table.add_row(row.name, *cells)
-    Console(width=None if Console().is_terminal else 160).print(table)
+    if not output.as_json:
+        Console(width=None if Console().is_terminal else 160).print(table)
     for row in rows:
         if row.note:
-            click.echo(f"{row.name}: {row.note}.")
+            output.line(f"{row.name}: {row.note}.")
+    output.document(
+        [
+            {
+                "row": row.name,
+                "command": row.command,
+                "published": row.published,
+                "note": row.note,
+                "ours": [asdict(found) for found in read_outcomes(out, row)],
+            }
+            for row in rows
+        ]
+    )
 
 
-def _settings(row: Row) -> None:
+def _settings(row: Row, output: Output) -> None:
     from robustdml.papers import settings_of
 
-    click.echo(row.command)
+    output.line(row.command)
+    output.document({"row": row.name, "command": row.command, "settings": [asdict(each) for each in settings_of(row)]})
     for each in settings_of(row):
         same = each.paper == each.ours
-        click.echo(f"  {each.setting}: {each.paper}" if same else f"! {each.setting}: {each.paper}")
+        output.line(f"  {each.setting}: {each.paper}" if same else f"! {each.setting}: {each.paper}")
         if not same:
-            click.echo(f"      here: {each.ours}, because {each.reason or 'nobody said why'}")
+            output.line(f"      here: {each.ours}, because {each.reason or 'nobody said why'}")

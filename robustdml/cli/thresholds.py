@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from robustdml.cli.output import Output
+
 if TYPE_CHECKING:
     from robustdml.data import Protocol
     from robustdml.reports import Threshold, Violation
@@ -55,9 +57,7 @@ def check_metrics(thresholds: Sequence[Threshold], protocol: Protocol) -> None:
         metric_of(threshold, metric_entries(protocol))
 
 
-def end_below(violations: Sequence[Violation]) -> None:
-    """Say each violation on a line of its own and end with exit code 3; return where there is none."""
+def say_below(violations: Sequence[Violation], output: Output) -> None:
+    """Say each violation on a line of its own; the command then ends with exit code 3."""
     for violation in violations:
-        click.echo(f"Below the bar: {violation.sentence}", err=True)
-    if violations:
-        click.get_current_context().exit(BELOW)
+        output.warn(f"Below the bar: {violation.sentence}")

@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from robustdml.cli.options import HomePath, SidesType, data_options, read_data, run_options, skip_broken_option
+from robustdml.cli.output import Output
 from robustdml.cli.processes import one_voice
 from robustdml.config import TrainConfig
 from robustdml.data.finding import said
@@ -20,7 +21,7 @@ _DEFAULT = TrainConfig()
 @click.command()
 @data_options
 @click.option("--method", default=_DEFAULT.method, show_default=True, help="See 'robustdml list methods'.")
-@click.option("--recipe", type=HomePath(), help="TOML file; options on the command line go before it.")
+@click.option("--recipe", type=HomePath(), help="TOML file; options on the command line take precedence over it.")
 @click.option("--backbone", default=_DEFAULT.backbone, show_default=True, help="See 'robustdml list backbones'.")
 @click.option("--loss", default=_DEFAULT.loss, show_default=True, help="See 'robustdml list losses'.")
 @click.option("--miner", help="Of pairs or triplets, such as BatchHardMiner [default: the loss's own; none: all].")
@@ -103,7 +104,7 @@ def train(
     out: Path,
     eps: str,
     device: str,
-    quiet: bool,
+    output: Output,
     tensorboard: bool,
     **config: Any,
 ) -> None:
@@ -123,22 +124,32 @@ def train(
 
         config["eps"] = budget
         if recipe:
-            # What the recipe says goes before a default, and after what was typed.
+            # The recipe takes precedence over a default, and what was typed over the recipe.
             context, typed = click.get_current_context(), ParameterSource.COMMANDLINE
             for key, value in read_recipe(recipe).items():
-                # A list of branches is a method: one that was typed goes before it.
+                # A list of branches is a method: one that was typed takes precedence over it.
                 option = "method" if key == "recipe" else key
                 if context.get_parameter_source(option) != typed:
                     config[key] = value
         settings = TrainConfig(**config)
-        options = RunOptions(device=device, progress=not quiet, tensorboard=tensorboard)
-        dataset = read_data(data, root, skip_broken)
+        options = RunOptions(device=device, progress=not output.quiet, tensorboard=tensorboard)
+        dataset = read_data(data, root, output, skip_broken)
         result = run(dataset, settings, out, goals=GOALS, options=options, skip_broken=skip_broken)
     if not reports:
         return
     where = f" --root {root}" if root else ""
     kept = f"epoch {result.kept_epoch} of {len(result.history)}"
-    click.echo(f"{settings.method} on {data}: model in {out} ({kept}).")
+    output.line(f"{settings.method} on {data}: model in {out} ({kept}).")
     if parts := said(result.left_out):
-        click.echo(f"Data{parts}; listed in left-out.csv.")
-    click.echo(f"Next: robustdml evaluate {out} --data {data}{where} --out ...")
+        output.line(f"Data{parts}; listed in left-out.csv.")
+    output.note(f"Next: robustdml evaluate {out} --data {data}{where} --out ...")
+    output.document(
+        {
+            "exit_code": 0,
+            "run": str(out),
+            "method": settings.method,
+            "kept_epoch": result.kept_epoch,
+            "history": [dict(row) for row in result.history],
+            "left_out": {part.reason: len(part.names) for part in result.left_out},
+        }
+    )

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from robustdml.cli.options import HomePath, source_options
+from robustdml.cli.options import HomePath, run_options, source_options
+from robustdml.cli.output import Output
 from robustdml.config import BRANCH_CHOICES, BranchChoice
 from robustdml.printable import plain
 from robustdml.source_options import SourceOptions
@@ -22,7 +23,7 @@ UNSOUND = 4
 @click.option("--root", type=HomePath(), help="Folder of the data set, where it needs one.")
 @click.option("--branches", type=click.Choice(BRANCH_CHOICES), default="deployed", help="As they were evaluated.")
 @source_options
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ... or auto.")
+@run_options
 def verify(
     folder: Path,
     models: tuple[str, ...],
@@ -31,6 +32,7 @@ def verify(
     branches: BranchChoice,
     options: SourceOptions,
     device: str,
+    output: Output,
 ) -> None:
     """Say whether the results of an evaluation can be believed.
 
@@ -53,15 +55,26 @@ def verify(
 
         dataset = load_dataset(data, root, skip_missing=True)
         subjects = load_subjects(models, branches=branches, options=options)
-        found.append(rejudge(folder, subjects, dataset, options=RunOptions(device=device)))
+        found.append(rejudge(folder, subjects, dataset, options=RunOptions(device=device, progress=not output.quiet)))
     problems = [problem for part in found for problem in part.problems]
     for problem in problems:
-        click.echo(f"Problem: {plain(problem)}", err=True)
-    for note in (note for part in found for note in part.notes):
-        click.echo(f"Not looked at: {plain(note)}")
-    click.echo(f"Records: {found[0].files} files. Numbers derived again: {found[0].numbers}.")
+        output.warn(f"Problem: {plain(problem)}")
+    notes = [note for part in found for note in part.notes]
+    for note in notes:
+        output.line(f"Not looked at: {plain(note)}")
+    output.line(f"Records: {found[0].files} files. Numbers derived again: {found[0].numbers}.")
     if models:
-        click.echo(f"Judged again: {found[-1].numbers} attacked queries of {found[-1].files} files.")
-    click.echo(f"Problems: {len(problems)}.")
-    if problems:
-        click.get_current_context().exit(UNSOUND)
+        output.line(f"Judged again: {found[-1].numbers} attacked queries of {found[-1].files} files.")
+    output.line(f"Problems: {len(problems)}.")
+    code = UNSOUND if problems else 0
+    output.document(
+        {
+            "exit_code": code,
+            "problems": problems,
+            "not_looked_at": notes,
+            "files": found[0].files,
+            "numbers": found[0].numbers,
+            "judged_again": found[-1].numbers if models else 0,
+        }
+    )
+    click.get_current_context().exit(code)

@@ -12,7 +12,7 @@ from PIL import Image
 from squares import QUIET, FakeAttack, SmallNet, make_dataset
 
 from robustdml.attacks import build_attack, build_suite
-from robustdml.cli.evaluate import summarise
+from robustdml.cli.summary import summarise
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import RunFolderError, SpecError
 from robustdml.evaluation import evaluate
