@@ -36,7 +36,7 @@ class HomePath(click.Path):
         if not text.strip() or "\0" in text:
             self.fail(f"'{text}' is no path: it is empty, or holds a zero", param, ctx)
         try:
-            path = Path(text).expanduser()
+            path = Path(text).expanduser() if text.startswith("~") else Path(text)
         except RuntimeError:
             self.fail(f"there is no user with the home folder of '{text}': write the whole path", param, ctx)
         if special(path):

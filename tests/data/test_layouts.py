@@ -283,5 +283,5 @@ def test_a_path_that_leads_nowhere_is_named(tmp_path):
 
 def test_the_command_says_what_a_path_was_taken_for(tmp_path):
     write_images(tmp_path / "birds", {"owl": 3, "wren": 3})
-    done = cli("check", "robustdml.models.small:SmallNet", "--data", tmp_path / "birds", "--quiet")
+    done = cli("check", "robustdml.models.small:SmallNet", "--data", tmp_path / "birds")
     assert "Data: birds, read as 'folder'. Tested on the 2 classes in 'birds', where each image" in done.output
