@@ -6,7 +6,8 @@
     ├── BudgetError                an eps outside (0, 1]
     ├── DataError                  a missing folder, a corrupt image, a split that cannot be evaluated
     ├── CheckpointError            a file or folder that is not a robustdml checkpoint, or does not fit
-    ├── RunFolderError             an output folder that holds another run
+    ├── RunFolderError             an output folder that holds another run, or that another process writes into
+    │   └── StorageError           a file that cannot be written: a full disk, a folder that is gone, a permission
     ├── TrainingError              training cannot go on (a loss that is not finite, a collapse)
     ├── Terminated                 training was asked to end and has saved its state; exit code 143
     ├── ProcessLost                another of several processes that train together is gone
@@ -88,7 +89,11 @@ class CheckpointError(RobustDMLError):
 
 
 class RunFolderError(RobustDMLError):
-    """An output folder that holds another run."""
+    """An output folder that holds another run, or that another process is writing into."""
+
+
+class StorageError(RunFolderError):
+    """A file that cannot be written; what was finished before is kept."""
 
 
 class TrainingError(RobustDMLError):

@@ -1,19 +1,47 @@
-"""Files that are either whole or absent, and run folders that belong to one run."""
+"""Files that are either whole or absent: the one way in which this project writes, and JSON that proves itself."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import glob
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
-from robustdml.errors import RunFolderError
+from robustdml.errors import StorageError
 
-#: Whose the run folder is; and, of an evaluation, what it is going to do.
-SPEC_FILE, PLAN_FILE = "spec.json", "plan.json"
 _CHECKSUM = "checksum"
+#: Of what was being written when a process was killed; its number says which.
+_TEMPORARY = re.compile(r"\..*\.(\d+)\.tmp", re.DOTALL)
+#: Bytes of a name that a temporary one keeps, so that it is no longer than a file system allows.
+_NAME = 200
+#: Folders that must stay what they are (see `standing`), and what they are.
+_STANDING: dict[str, tuple[int, int]] = {}
+
+#: Why a file cannot be written, and what to do about it, by the error of the system.
+_CAUSES = {
+    errno.ENOSPC: ("the disk is full", "free some space"),
+    errno.EDQUOT: ("your share of the disk is used up", "free some of it"),
+    errno.EFBIG: ("files may not become that large", "raise the limit (ulimit -f)"),
+    errno.EROFS: ("the disk is read-only", "make it writable or choose another place"),
+    errno.EACCES: ("there is no permission", "change its permissions or choose another place"),
+    errno.EPERM: ("there is no permission", "change its permissions or choose another place"),
+    errno.ENOENT: ("its folder is gone", "see what removes it"),
+    errno.ESTALE: ("its folder is gone", "see what removes it"),
+    errno.ENOTDIR: ("there is a file in the place of a folder", "move it away or choose another place"),
+    errno.EEXIST: ("there is a file in the place of a folder", "move it away or choose another place"),
+    errno.EISDIR: ("there is a folder in its place", "move it away or choose another place"),
+    errno.ENAMETOOLONG: ("the name is too long", "choose a shorter one"),
+    errno.EIO: ("the disk reports a fault", "look after the disk"),
+}
+#: Errors of folders that cannot be brought to the disk by themselves.
+_NOT_SYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EACCES, errno.EBADF}
 
 
 def is_there(path: Path) -> bool:
@@ -24,16 +52,155 @@ def is_there(path: Path) -> bool:
         return False
 
 
-def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file under a temporary name and rename it, so that a reader never sees half of it; return its path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within the block, ``path`` is written: what the system refuses is said in a sentence.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        yield
+    except OSError as error:
+        unknown = (error.strerror or type(error).__name__, "check the disk and the permissions")
+        why, remedy = _CAUSES.get(error.errno or 0, unknown)
+        raise StorageError(
+            f"'{path}' cannot be written ({why}): what was finished before is kept; {remedy}, and repeat the command "
+            "to go on"
+        ) from error
+    except ValueError as error:  # a name with a zero in it, or one that no file can have
+        raise StorageError(f"{str(path)!r} cannot be written ({error}): choose another name") from error
+
+
+@contextmanager
+def standing(folder: Path) -> Iterator[None]:
+    """Within the block, nothing is written below ``folder`` once it was removed, or replaced by another.
+
+    What a run had finished would be missing there, and the rest would be taken for the whole.
+    """
+    place = os.path.abspath(folder)  # noqa: PTH100 -- with links as they are
+    _STANDING[place] = _which(place)
+    try:
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        _STANDING.pop(place, None)
+
+
+def check_standing(folder: Path) -> None:
+    """Make sure that all folders of `standing` around ``folder``, or it itself, are what they were.
+
+    Raises:
+        StorageError: one was removed or replaced.
+    """
+    place = os.path.abspath(folder)  # noqa: PTH100
+    for known, which in _STANDING.items():
+        if place == known or place.startswith(known + os.sep):
+            try:
+                gone = _which(known) != which
+            except OSError:
+                gone = True
+            if gone:
+                raise StorageError(
+                    f"'{known}' was removed, moved or replaced while it was written into: put it back and repeat the "
+                    "command to go on, or begin anew in another place"
+                )
+
+
+def _which(place: str) -> tuple[int, int]:
+    found = os.stat(place)  # noqa: PTH116
+    return found.st_dev, found.st_ino
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a file under a temporary name and rename it, so that a reader never sees half of it; return its path.
+
+    When this returns, it is on the disk, and so is its name. What is no ordinary file (``/dev/stdout``, a pipe) is
+    written as it is; of a link, what it points to is replaced.
+
+    Raises:
+        StorageError: it cannot be written; what was there before is as it was.
+    """
+    with writing(path):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(data)
+            return path
+        target = path.resolve() if path.is_symlink() else path
+        check_standing(target.parent)
+        _make_folders(target.parent)
+        if not _STANDING:
+            clear_temporaries(target.parent, target.name)
+        temporary = target.with_name(f".{_shortened(target.name)}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        _settle(target.parent)
     return path
+
+
+def _shortened(name: str) -> str:
+    return os.fsdecode(os.fsencode(name)[:_NAME])
+
+
+def _make_folders(folder: Path) -> None:
+    """Like ``mkdir -p``; the names of new folders are on the disk, too."""
+    missing = []
+    while not folder.is_dir():
+        missing.append(folder)
+        folder = folder.parent
+        if folder == folder.parent:
+            break
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        _settle(each.parent)
+
+
+def _settle(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where that is known."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_SYNCED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def clear_temporaries(folder: Path, name: str | None = None) -> None:
+    """Take away what processes were writing when they were killed.
+
+    Args:
+        folder: in which.
+        name: of the file that it would have become; None takes all, below the folder too, which nobody else may be
+            writing into.
+    """
+    found = folder.rglob(".*.tmp") if name is None else folder.glob(f".{glob.escape(_shortened(name))}.*.tmp")
+    for path in list(found):
+        of = _TEMPORARY.fullmatch(path.name)
+        if of and (name is None or not _runs(int(of[1]))):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _runs(process: int) -> bool:
+    """Whether another process of that number is running here."""
+    if os.name == "nt" or process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -97,59 +264,3 @@ def fingerprint(value: Any) -> str:
 def content_hash(data: bytes) -> str:
     """A short hash of bytes, for names of files that are equal when their content is."""
     return hashlib.sha256(data).hexdigest()[:16]
-
-
-def claim_run_folder(folder: Path, spec: dict[str, Any]) -> str:
-    """Make ``folder`` the home of the run that ``spec`` describes, or find that it already is; return the fingerprint.
-
-    Raises:
-        RunFolderError: the folder holds another run, or files that are no run, or is a file.
-    """
-    identity = fingerprint(spec)
-    path = folder / SPEC_FILE
-    if folder.exists() and not folder.is_dir():
-        raise RunFolderError(f"'{folder}' is a file, not a folder: choose another --out")
-    # Folders that a file manager, git or a synchronising program has seen are empty all the same.
-    others = [item for item in folder.iterdir() if item != path and item.name[0] != "."] if folder.is_dir() else []
-    if path.is_file():
-        try:
-            found = json.loads(path.read_text())
-            there = dict(found["spec"]), found["fingerprint"]
-        except (ValueError, KeyError, TypeError):
-            raise RunFolderError(f"'{path}' is damaged: choose another --out, or delete that folder") from None
-        if there[1] == identity:
-            return identity
-        # A run that failed before it made anything leaves its spec alone; there is nothing to protect.
-        if others:
-            if spec.get("kind") != there[0].get("kind"):
-                raise RunFolderError(f"'{folder}' holds a run of another command: choose another --out")
-            differing = sorted(key for key in {*spec, *there[0]} if spec.get(key) != there[0].get(key))
-            named = [_difference(key, there[0].get(key), spec.get(key)) for key in differing]
-            raise RunFolderError(
-                f"'{folder}' holds another run (it differs in: {', '.join(named)}): "
-                "choose another --out, delete that folder, or repeat that run's command to resume it"
-            )
-    elif others:
-        raise RunFolderError(f"'{folder}' is not empty and holds no run of robustdml: choose another --out")
-    write_text(path, json.dumps({"fingerprint": identity, "spec": spec}, indent=1))
-    return identity
-
-
-#: What a changed field of a run's identity means, and where it is a table, what a changed value in it means.
-_MEANINGS = {
-    "dataset_fingerprint": ("the images or the labels of the data set", ""),
-    "models": ("the models", "the weights of"),
-    "foreign": ("the code of attacks or surrogates", "the code or the surrogate of"),
-    "packages": ("the libraries", "the version of"),
-    "version": ("the version of robustdml", ""),
-}
-
-
-def _difference(key: str, before: Any, after: Any) -> str:
-    whole, part = _MEANINGS.get(key, (key, f"{key} of"))
-    try:
-        old, new = dict(before), dict(after)
-    except (TypeError, ValueError):
-        return whole
-    changed = [str(name) for name in old if name in new and old[name] != new[name]]
-    return f"{part} {', '.join(changed)}" if part and changed and set(old) == set(new) else whole

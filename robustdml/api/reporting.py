@@ -9,9 +9,9 @@ from typing import Any
 
 from robustdml.errors import SpecError
 from robustdml.evaluation import assemble
-from robustdml.files import PLAN_FILE
 from robustdml.reports import REPORT_FILE, RunChanges, compare_runs, parse_threshold, write_outputs
 from robustdml.results import RESULTS_FILE, Results
+from robustdml.run_folders import PLAN_FILE
 from robustdml.values import brief
 
 

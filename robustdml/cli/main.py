@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 import time
 import traceback
-from pathlib import Path
 from typing import Any
 
 import click
@@ -32,6 +32,8 @@ _TORCH_PAIR = (
     "'pip install torch==2.14.1 torchvision==0.29.1' (a CPU-only torch beside a CUDA torchvision fails like this)"
 )
 
+#: Errors of the system that are nobody's fault here, and may come without the name of a file.
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE}
 #: A launcher ends all processes as soon as one has ended; the one that says why is given so many seconds for it.
 _A_WORD = 2.0
 
@@ -99,12 +101,12 @@ class _Group(click.Group):
                 raise _Failure(f"{_TORCH_PAIR} ({error})") from error
             raise
         except OSError as error:
-            if error.filename is None:
+            if error.filename is None and error.errno not in _OF_THE_DISK:
                 raise
-            path = Path(str(error.filename))
-            place = path.parent if path.suffix == ".tmp" else path
+            # What is not a file of ours: what is read, standard output, a temporary folder of a library.
+            place = "a file or the output" if error.filename is None else f"'{error.filename}'"
             raise _Failure(
-                f"'{place}' cannot be used ({error.strerror}): check the path, its permissions and the free disk space"
+                f"{place} cannot be used ({error.strerror}): check the path, its permissions and the free disk space"
             ) from error
         except KeyboardInterrupt:
             click.echo("\nStopped. Repeat the command to go on from what is finished.", err=True)

@@ -10,8 +10,8 @@ from robustdml.cli.options import HomePath
 from robustdml.cli.output import Output, output_options
 from robustdml.cli.summary import files_data
 from robustdml.cli.thresholds import BELOW, fail_under_option, read_thresholds, say_below
-from robustdml.files import PLAN_FILE
 from robustdml.results import RESULTS_FILE
+from robustdml.run_folders import PLAN_FILE
 
 _FILE = HomePath(dir_okay=False)
 

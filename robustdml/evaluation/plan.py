@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from robustdml.errors import BudgetError, RunFolderError
 from robustdml.evaluation.store import CellKey
-from robustdml.files import PLAN_FILE, sealed, strict_json, unsealed, write_text
+from robustdml.files import sealed, strict_json, unsealed, write_text
 from robustdml.results import AttackEntry, DatasetEntry, Environment, EvalSpec, Flag, Queries
+from robustdml.run_folders import PLAN_FILE
 from robustdml.threat import ThreatModel
 
 
@@ -18,7 +19,7 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    #: The identity of the run (see `robustdml.files.claim_run_folder`).
+    #: The identity of the run (see `robustdml.run_folders.claimed`).
     fingerprint: str
     spec: EvalSpec
     dataset: DatasetEntry

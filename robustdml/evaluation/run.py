@@ -20,7 +20,16 @@ from robustdml.data import RetrievalDataset
 from robustdml.data.finding import write_left_out
 from robustdml.data.tensors import ImageTensors
 from robustdml.devices import choose_device
-from robustdml.errors import AttackSkipped, AttackTimeout, AttackUnsound, RunFolderError, SpecError
+from robustdml.errors import (
+    AttackError,
+    AttackSkipped,
+    AttackTimeout,
+    AttackUnsound,
+    DataError,
+    RunFolderError,
+    SpecError,
+    StorageError,
+)
 from robustdml.evaluation.analyses.examples import pictured_queries, shown_attacks
 from robustdml.evaluation.analyses.maps import mapped_queries
 from robustdml.evaluation.analyses.model_run import ModelRun
@@ -45,7 +54,7 @@ from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.records import Records
 from robustdml.evaluation.store import CellKey, Failure, Store
 from robustdml.evaluation.subjects import Subject, preparations, subjects_from_modules
-from robustdml.files import claim_run_folder
+from robustdml.files import fingerprint
 from robustdml.flag_kinds import FLAG_KINDS
 from robustdml.models import (
     KeptWeights,
@@ -63,6 +72,7 @@ from robustdml.retrieval.clustering import nmi_of_starts, pi_ratio
 from robustdml.retrieval.collapse import health
 from robustdml.retrieval.embed import Embedder
 from robustdml.retrieval.metrics import score
+from robustdml.run_folders import claimed
 from robustdml.seeding import derive_seed
 from robustdml.threat import ThreatModel
 from robustdml.values import brief, plain_scalar, whole
@@ -210,11 +220,11 @@ class _Evaluation:
             foreign=identities(attacks),
             packages=package_versions(),
         )
-        self.fingerprint = claim_run_folder(out, {"kind": "evaluate", **self.spec.model_dump(mode="json")})
+        self.identity = {"kind": "evaluate", **self.spec.model_dump(mode="json")}
+        self.fingerprint = fingerprint(self.identity)
         self.store = Store(out, self.fingerprint)
         self.kept = KeptImages(out, self.store)
-        self.images = data.images
-        write_left_out(data.dataset.left_out, out)
+        self.data, self.images = data, data.images
         self.pictured = pictured_queries(self.dataset, largest, seed)
         self.mapped = mapped_queries(self.dataset, seed)
         self.plan = Plan(
@@ -233,16 +243,36 @@ class _Evaluation:
         self.shards = np.split(np.arange(count), range(shard_size, count, shard_size))
 
     def go(self) -> Results:
+        with claimed(self.out, self.identity):
+            return self._go()
+
+    def _go(self) -> Results:
         started = time.monotonic()
+        write_left_out(self.data.dataset.left_out, self.out)
         self.plan.save(self.out)
         unique = len(np.union1d(self.dataset.query, self.dataset.gallery))
         total = len(self.subjects) * (unique + (len(self.attacks) + len(self.panels)) * len(self.dataset.query))
         with progress("evaluate", total, enabled=self.options.progress) as advance:
             for subject in self.subjects:
                 self._model(subject, advance)
+        self._check_whole()
         results = assemble(self.out, seconds=time.monotonic() - started)
         results.save(self.out)
         return results
+
+    def _check_whole(self) -> None:
+        """Each attack has its records or a reason; else files were removed since they were written."""
+        for subject in self.subjects:
+            lost = [] if self.store.read_model(subject.name) else [subject.name]
+            for attack, key in zip(self.attacks, self.plan.cells(subject.name), strict=True):
+                wanted = 1 if isinstance(attack, GalleryAttack) else len(self.shards)
+                if self.store.read_failure(key) is None and len(self.store.shards(key)) < wanted:
+                    lost.append(key.attack)
+            if lost:
+                raise StorageError(
+                    f"files of '{self.out}' were removed while it was written into (of '{subject.name}' under "
+                    f"{lost[0]}, for one): repeat the command to make them again"
+                )
 
     def _model(self, subject: Subject, advance: Advance) -> None:
         """Run everything on one model and keep it in the store."""
@@ -270,7 +300,7 @@ class _Evaluation:
                 advance(0, f"{name}: {attack.entry().name}")
                 try:
                     self._safely(judge, key, attack, doubts, tensors, advance)
-                except RunFolderError:  # A damaged record is the run folder's fault, not the attack's.
+                except (RunFolderError, DataError):  # Of damaged records and missing images, not of the attack.
                     raise
                 except (Exception, SystemExit) as error:  # Foreign code may raise anything; its cell says so.
                     weights.restore()
@@ -408,17 +438,20 @@ class _Evaluation:
                 seed = self.spec.seed
                 if not isinstance(attack, StagedAttack):
                     seed = derive_seed(seed, cell_key.attack)
+                # Where these are gone, that is no failure of the attack.
+                images = tensors.batch(self.dataset.query[rows[: 0 if isinstance(attack, GalleryAttack) else None]])
                 try:
                     if isinstance(attack, GalleryAttack):
                         records = poison_gallery(judge, attack, seed=seed).records()
                     else:
                         prepared = prepared or prepare(judge, attack, seed=seed)
                         records = prepared.complete(
-                            self._shard(prepared, tensors, rows, seed, draws), first=not counted
+                            self._shard(prepared, images.to(self.device), rows, seed, draws), first=not counted
                         )
                         counted = True
-                        if self.options.save_images and prepared.judge.judged is not None:
-                            self.kept.write(cell_key, shard, records.ids, prepared.judge.judged)
+                except (RunFolderError, DataError) as error:  # An attack has nothing to do with the folder of the run.
+                    tensors.batch(self.dataset.gallery[-1:])  # Where the images are gone, this says so instead.
+                    raise AttackError(f"{type(error).__name__}: {error}") from error
                 except AttackTimeout:
                     if self.time_limit is None:  # of one call in a process of its own
                         raise
@@ -428,6 +461,8 @@ class _Evaluation:
                     ) from None
                 finally:
                     judge.model.limit_seconds(None)
+                if self.options.save_images and prepared and prepared.judge.judged is not None:
+                    self.kept.write(cell_key, shard, records.ids, prepared.judge.judged)
                 self.store.write(cell_key, shard, records)
                 spent += records.seconds
             done += len(rows)
@@ -461,8 +496,7 @@ class _Evaluation:
                     self.kept.write(cell_key, shard, ids, images)
                 self.store.write(cell_key, shard, changed.records)
 
-    def _shard(self, prepared: Prepared, tensors: ImageTensors, rows: Integers, seed: int, draws: int) -> Records:
-        images: Tensor = tensors.batch(self.dataset.query[rows]).to(self.device)
+    def _shard(self, prepared: Prepared, images: Tensor, rows: Integers, seed: int, draws: int) -> Records:
         judge, attack, kept = prepared.judge, prepared.attack, {"pictured": self.pictured, "mapped": self.mapped}
         with kept_randomness(judge.model):
             if draws > 1:  # What such a model draws for the judge depends on the queries alone.

@@ -12,8 +12,9 @@ from robustdml.errors import RobustDMLError, RunFolderError
 from robustdml.evaluation.assemble import assemble
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.store import CellKey, Store, clean_key
-from robustdml.files import PLAN_FILE, SPEC_FILE, content_hash, fingerprint, strict_json
+from robustdml.files import content_hash, fingerprint, strict_json
 from robustdml.results import RESULTS_FILE, Results
+from robustdml.run_folders import PLAN_FILE, SPEC_FILE
 
 #: What the call that assembled results says of itself, and no record knows.
 _OF_THE_CALL = {"created", "seconds", "robustdml_version"}

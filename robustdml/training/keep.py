@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from robustdml.data.finding import write_left_out
 from robustdml.errors import TrainingError
-from robustdml.files import claim_run_folder, write_text
+from robustdml.files import write_text
 from robustdml.models import EmbeddingModel, copied, save_checkpoint
 from robustdml.models.weights import put_weights
+from robustdml.run_folders import claimed
 from robustdml.training.setup import Setup
 from robustdml.training.state import TrainingState, load_state, read_state, save_state
 
@@ -24,18 +25,24 @@ class RunFolder:
     Args:
         path: where it is, or will be.
         run: what is trained.
-
-    Raises:
-        RunFolderError: it holds another run.
     """
 
     def __init__(self, path: Path, run: Setup) -> None:
         self.path, self._run, self._by_first = path, run, run.processes.by_first
-        self._by_first(self._claim)
 
-    def _claim(self) -> None:
-        claim_run_folder(self.path, self._run.spec)
-        write_left_out(self._run.left_out, self.path)
+    @classmethod
+    @contextmanager
+    def claimed(cls, path: Path, run: Setup) -> Iterator[RunFolder]:
+        """The folder, for the block.
+
+        Raises:
+            RunFolderError: it holds another run, or another process is writing into it.
+        """
+        with ExitStack() as held:
+            run.processes.by_first(lambda: held.enter_context(claimed(path, run.spec)))
+            if run.writes:
+                write_left_out(run.left_out, path)
+            yield cls(path, run)
 
     def resume(self) -> TrainingState:
         """Where an earlier call stopped, with modules and optimizer as they were then; or the beginning."""

@@ -75,10 +75,10 @@ def train(
         # By name: training knows goals by their contract alone, and stands below the attacks.
         known = load_object("robustdml.attacks:GOALS") if goals is None else goals
         run = set_up(dataset, config, known, options, processes, skip_broken=skip_broken)
-        folder = RunFolder(Path(out), run)
-        state = folder.resume()
-        _walk(run, folder, state)
-        return TrainResult(folder.path, folder.write_best(state), state.history, state.best_epoch, run.left_out)
+        with RunFolder.claimed(Path(out), run) as folder:
+            state = folder.resume()
+            _walk(run, folder, state)
+            return TrainResult(folder.path, folder.write_best(state), state.history, state.best_epoch, run.left_out)
 
 
 def _walk(run: Setup, folder: RunFolder, state: TrainingState) -> None:

@@ -228,7 +228,7 @@ def test_an_output_folder_that_holds_something_else_is_refused(trained, tree, tm
 
 def test_paths_that_cannot_be_written_are_refused(trained, tree, tmp_path):
     (tmp_path / "file.txt").write_text("mine")
-    refused(train_on(tree, tmp_path / "file.txt" / "x"), r"file\.txt.* cannot be used \(Not a directory\)")
+    refused(train_on(tree, tmp_path / "file.txt" / "x"), r"file\.txt.* cannot be written \(there is a file in")
     refused(train_on(tree, tmp_path / "file.txt"), "is a file, not a folder")
     assert evaluate(trained, tree, tmp_path / "e", "--attacks", "noise").exit_code == 0
     refused(cli("report", tmp_path / "e", "--out", tmp_path), "is a directory")

@@ -9,8 +9,8 @@ import pytest
 from command_line import cli, write_images
 
 from robustdml.errors import RunFolderError
-from robustdml.files import claim_run_folder
 from robustdml.results import Results
+from robustdml.run_folders import claimed
 
 ROOT = Path(__file__).parents[2]
 MODEL = "plain_model:small"
@@ -81,7 +81,10 @@ def test_names_may_be_long_and_odd(place):
     assert Results.load(place / "runs: \N{CAMERA}" / "one two").models[0].name == name
     done = cli("evaluate", MODEL, *common, "--out", name)
     assert done.exit_code == 2
-    assert "cannot be used (File name too long): check the path" in done.output
+    assert (
+        "cannot be written (the name is too long): what was finished before is kept; choose a shorter one"
+        in done.output
+    )
     done = cli("evaluate", MODEL, "--data", name + "/" + name, "--attacks", "noise", "--out", "o")
     assert done.exit_code == 2
     assert "there is no folder or file" in done.output
@@ -91,10 +94,11 @@ def test_names_may_be_long_and_odd(place):
 def test_a_folder_with_hidden_files_alone_is_empty(tmp_path):
     (tmp_path / ".DS_Store").write_text("")
     (tmp_path / ".git").mkdir()
-    assert claim_run_folder(tmp_path, {"kind": "x"}) == claim_run_folder(tmp_path, {"kind": "x"})
+    with claimed(tmp_path, {"kind": "x"}):
+        pass
     (tmp_path / "thesis.txt").write_text("")
-    with pytest.raises(RunFolderError, match="holds a run of another command"):
-        claim_run_folder(tmp_path, {"kind": "y"})
+    with pytest.raises(RunFolderError, match="holds a run of another command"), claimed(tmp_path, {"kind": "y"}):
+        pass
 
 
 @pytest.mark.compatible("Paths and terminals", "relative paths from another working folder", "start from there")
