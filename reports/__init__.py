@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .figures import figure_of
 from .files.outputs import REPORT_FILE, Outputs, write_outputs, write_report
 from .merging.changes import Change, CurveChange, ModelChanges, RunChanges, compare_runs
 from .merging.merge import merge_runs
@@ -18,6 +19,7 @@ __all__ = [
     "Threshold",
     "Violation",
     "compare_runs",
+    "figure_of",
     "merge_runs",
     "metric_of",
     "parse_threshold",

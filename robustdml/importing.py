@@ -16,7 +16,7 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NoReturn
 
-from robustdml.errors import CheckpointError
+from robustdml.errors import CheckpointError, MissingPackageError
 
 #: Where Python and its packages lie, this one among them: their versions are known.
 _INSTALLED = {
@@ -78,6 +78,24 @@ def _run_file(file: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def needed(module: str, extra: str, what: str) -> Any:
+    """A module of a package that is no dependency of all users.
+
+    Args:
+        extra: of this package, which installs it.
+        what: that needs it, for the message.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingPackageError(
+            f"{what} needs the package {module.partition('.')[0]} ({error}): pip install 'robustdml[{extra}]'"
+        ) from None
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:

@@ -8,16 +8,20 @@ times are in seconds. What happened to each query stands in bit strings (`pack_h
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
 
+from robustdml.bits import pack_hits as pack_hits
+from robustdml.bits import unpack_hits as unpack_hits
 from robustdml.consistency import contradictions, malformed
 from robustdml.errors import BudgetError, RunFolderError, SpecError
 from robustdml.files import sealed, strict_json, unsealed, write_text
+from robustdml.importing import load_object
+from robustdml.overview import Table, frame_of, html_of, text_of
 from robustdml.preprocessing import PerChannel, Preprocessing
 from robustdml.registry import parse_spec
 from robustdml.threat import ThreatModel
@@ -61,23 +65,6 @@ def _moment(text: str) -> str:
     if not 1970 < found.year < 9999:
         raise ValueError(f"the year {found.year} cannot be")
     return text
-
-
-def pack_hits(hits: Iterable[bool]) -> str:
-    """Write one bit per query (by R@1: is its first hit relevant) as hexadecimal text, the first query first."""
-    bits = "".join("1" if hit else "0" for hit in hits)
-    return "".join(f"{int(bits[at : at + 4].ljust(4, '0'), 2):x}" for at in range(0, len(bits), 4))
-
-
-def unpack_hits(text: str, count: int) -> list[bool]:
-    """Read the bits of ``count`` queries (see `pack_hits`).
-
-    Raises:
-        ValueError: the text is no hexadecimal number of that many bits.
-    """
-    if len(text) != -(-count // 4):
-        raise ValueError(f"{len(text)} hexadecimal digits for {count} queries")
-    return [bit == "1" for digit in text for bit in f"{int(digit, 16):04b}"][:count]
 
 
 class MetricEntry(_Record):
@@ -669,6 +656,54 @@ class Results(_Record):
 
     __str__ = __repr__
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        return html_of(self)
+
+    def summary(self) -> str:
+        """The headline of each model clean and in each worst case with its 95 % interval, and the grave flags: text."""
+        return text_of(self)
+
+    def to_pandas(self, table: Table = "scores") -> Any:
+        """A `pandas.DataFrame`.
+
+        Args:
+            table: ``"scores"``: a row for each model clean, in each worst case (``condition`` is ``worst``) and under
+                each attack at each budget, with every metric in [0, 1] and the interval (``low``, ``high``) of the
+                headline; ``withheld`` where a flag says that the number under attack must not be quoted. ``"queries"``:
+                a row for each query of these, with whether its first hit is right. ``"flags"``: a row for each flag.
+
+        Raises:
+            UnknownNameError: there is no such table.
+            MissingPackageError: pandas is not installed.
+        """
+        return frame_of(self, table)
+
+    def plot_over_eps(self) -> Any:
+        """The worst-case headline of each model over the L-infinity budgets, a `plotly.graph_objects.Figure`.
+
+        Raises:
+            SpecError: fewer than two budgets were run.
+            MissingPackageError: Plotly is not installed; so do the other plots.
+        """
+        return _figure(self, "over_eps")
+
+    def plot_models(self) -> Any:
+        """Bars of each model, clean and in each worst case, a `plotly.graph_objects.Figure`."""
+        return _figure(self, "models")
+
+    def plot_attacks(self) -> Any:
+        """The headline under each attack at the budget that summaries quote, a `plotly.graph_objects.Figure`."""
+        return _figure(self, "attacks")
+
+    def plot_curves(self) -> Any:
+        """R@1 over every eps, from a search such as ``attacks="bisection"``, a `plotly.graph_objects.Figure`.
+
+        Raises:
+            SpecError: no curve was measured.
+        """
+        return _figure(self, "curves")
+
     def invalid(self, model: str) -> Flag | None:
         """The first flag for which no headline is given of a model under attack; None where one is given."""
         return next((flag for flag in self.flags if flag.grade == "invalid" and flag.model == model), None)
@@ -720,6 +755,11 @@ class Results(_Record):
             f"'{path}' is not a results file of schema {SCHEMA_VERSION} ({' '.join(reason.split())[:160]}): delete it, "
             "and 'robustdml report' makes it again from the records, or use the robustdml version that wrote it"
         )
+
+
+def _figure(results: Results, name: str) -> Any:
+    # By name: the charts of the page stand above the results.
+    return load_object("robustdml.reports:figure_of")(results, name)
 
 
 #: The metrics of schema 2, always the same: name, title, description, citation.

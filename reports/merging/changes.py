@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from robustdml.errors import RunFolderError, UnknownNameError
+from robustdml.importing import needed
 from robustdml.results import MetricEntry, ModelEntry, Results, Score
 from robustdml.values import ByValue
 
@@ -126,6 +127,49 @@ class RunChanges(ByValue):
     unpaired: str | None
     models: tuple[ModelChanges, ...]
     unmatched: tuple[str, ...]
+
+    def summary(self) -> str:
+        """What got better or worse of each pair: text."""
+        lines = []
+        for model in self.models:
+            name = model.before if model.before == model.after else f"{model.before} -> {model.after}"
+            count = ", ".join(f"{model.count(verdict)} {verdict}" for verdict in ("better", "worse", "unclear"))
+            lines.append(f"{name}: {self.metric.title} under {len(model.changes)} conditions: {count}")
+            for change in model.changes:
+                if change.before is not None and change.after is not None and change.verdict is not None:
+                    values = f"{change.before.value:.3f} -> {change.after.value:.3f}"
+                    lines.append(f"  {change.label}: {values} ({change.verdict})")
+            lines += [f"  note: {note}" for note in model.notes]
+        if self.unmatched:
+            lines.append(f"not in both: {', '.join(self.unmatched)}")
+        if self.unpaired:
+            lines.append(f"no test, as {self.unpaired}: a difference counts where the 95 % intervals do not overlap")
+        return "\n".join(lines)
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame` with a row for each condition of each pair of models: before, after, p and verdict.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        rows = [
+            {
+                "model_before": model.before,
+                "model_after": model.after,
+                "condition": change.condition,
+                "label": change.label,
+                "before": change.before and change.before.value,
+                "after": change.after and change.after.value,
+                "lost": change.lost,
+                "won": change.won,
+                "p_value": change.p_value,
+                "verdict": change.verdict,
+                "reason": change.reason,
+            }
+            for model in self.models
+            for change in model.changes
+        ]
+        return needed("pandas", "pandas", "to_pandas()").DataFrame.from_records(rows)
 
 
 def compare_runs(before: str | Path | Results, after: str | Path | Results) -> RunChanges:

@@ -10,8 +10,9 @@ import click
 
 from robustdml.cli.options import data_options, read_data, run_options, skip_broken_option, source_options
 from robustdml.cli.output import Output
-from robustdml.cli.summary import flag_data, flag_line
+from robustdml.cli.summary import flag_data
 from robustdml.cli.verify import UNSOUND
+from robustdml.overview import flag_line
 
 if TYPE_CHECKING:
     from robustdml.data import RetrievalDataset

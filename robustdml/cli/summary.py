@@ -6,17 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from robustdml.cli.output import TEXT, Output
+from robustdml.overview import flag_line
 from robustdml.printable import plain
 from robustdml.threat import NORMS, ThreatModel, format_size
 
 if TYPE_CHECKING:
     from robustdml.reports import Outputs
     from robustdml.results import Cell, Curve, DatasetEntry, Flag, ModelEntry, Results, Score
-
-
-def flag_line(flag: Flag) -> str:
-    """A flag as one line of the console."""
-    return f"{(flag.grade or 'flag').capitalize()} ({flag.slug}): {flag.title}. {flag.message} {flag.remedy}"
 
 
 def data_lines(dataset: DatasetEntry) -> Iterator[str]:

@@ -38,7 +38,7 @@ def figure(plot: Plot) -> dict[str, Any]:
         "xaxis": x,
         "yaxis": {**y, "automargin": True},
         # Of the vertical axis, on a phone.
-        "meta": {"short": [_plain(tick.short or tick.label) for tick in plot.y.ticks]},
+        "meta": {"short": [literal(tick.short or tick.label) for tick in plot.y.ticks]},
         "shapes": [] if plot.guide is None else [_line(plot.guide.start, plot.guide.end)],
     }
     if plot.square:
@@ -110,7 +110,7 @@ def _scatter(points: tuple[Point, ...]) -> dict[str, Any]:
 def _notes(points: tuple[Point, ...]) -> dict[str, Any]:
     if not any(point.note for point in points):
         return {"hoverinfo": "skip"}
-    return {"text": [_plain(point.note) for point in points], "hovertemplate": "%{text}<extra></extra>"}
+    return {"text": [literal(point.note) for point in points], "hovertemplate": "%{text}<extra></extra>"}
 
 
 def _marker(number: int, hollow: bool) -> dict[str, Any]:
@@ -167,7 +167,7 @@ def _heat(layer: Tiles) -> dict[str, Any]:
         "z": [[cell and cell.share for cell in row] for row in rows],
         "text": [[cell.label if cell else "" for cell in row] for row in rows],
         "texttemplate": "%{text}",
-        "hovertext": [[_plain(cell.note) if cell else "" for cell in row] for row in rows],
+        "hovertext": [[literal(cell.note) if cell else "" for cell in row] for row in rows],
         "hoverinfo": "text",
         "zmin": 0,
         "zmax": 1,
@@ -185,7 +185,7 @@ def _axis(axis: Axis, ticks: tuple[Tick, ...]) -> dict[str, Any]:
         "zeroline": False,
         "tickangle": 0,
         "tickvals": [tick.place for tick in ticks],
-        "ticktext": [_plain(tick.label) for tick in ticks],
+        "ticktext": [literal(tick.label) for tick in ticks],
     }
 
 
@@ -194,6 +194,6 @@ def _line(start: tuple[float, float], end: tuple[float, float]) -> dict[str, Any
     return {"type": "line", "line": {"width": 1.5, "dash": "dash"}, **places}
 
 
-def _plain(text: str) -> str:
+def literal(text: str) -> str:
     """Text that Plotly shows literally: its labels understand a few tags."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", "<br>")

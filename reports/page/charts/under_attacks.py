@@ -44,9 +44,12 @@ _ROWS_IN_WORDS = 5
 
 
 def under_attacks_chart(index: Index) -> Chart | None:
-    """The headline clean, in the worst case and under the attacks; none where it over eps is drawn instead."""
-    if has_steps(index):
-        return None
+    """The headline under the attacks; none where it over eps is drawn instead."""
+    return None if has_steps(index) else attacks_chart(index)
+
+
+def attacks_chart(index: Index) -> Chart:
+    """The headline clean, in the worst case and under the attacks, at the budget that summaries quote."""
     budget, models, title = index.headline, index.results.models, index.metric.title
     attacks = () if budget is None else strongest(index, budget)
     measured = tuple(attack for attack in attacks if _has_number(index, attack))
