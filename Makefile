@@ -12,7 +12,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick browser check lint types bench clean same-python
+.PHONY: help demo test quick malformed browser check lint types bench clean same-python
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -25,6 +25,9 @@ test: check browser ## lint, types and all tests: what CI runs
 
 quick: $(INSTALLED) ## the tests that are not slow, for while you work: some 80 seconds
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "not slow"
+
+malformed: $(INSTALLED) ## 1,200 malformed command lines and files: COUNT=1200 SEED=0
+	PYTHONPATH=tests/support:tests/malformed $(BIN)/python -m malformed_run --count $(or $(COUNT),1200) --seed $(or $(SEED),0)
 
 # The page is tested in Debian's browser: nothing that pip installs brings one along.
 browser:

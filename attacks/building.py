@@ -148,6 +148,8 @@ def _budget(text: str, factory: AttackFactory, params: Mapping[str, object], thr
     return ThreatModel(float(given), norm)
 
 
+#: No parameter is larger: so many steps or questions would take days for each query.
+_LARGEST = 1_000_000
 _WORDS: dict[type, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 
@@ -161,6 +163,10 @@ def _check_type(text: str, key: str, value: object, default: object) -> None:
         fits, wanted = type(value) is type(default), _WORDS.get(type(default), f"a {type(default).__name__}")
     if not fits:
         raise SpecError(f"'{text}': {key}={value!r} must be {wanted}")
+    if isinstance(value, int | float) and not -_LARGEST <= value <= _LARGEST:
+        raise SpecError(f"'{text}': {key}={value!r} must be a number of at most {_LARGEST:,}")
+    if isinstance(value, str) and "\0" in value:
+        raise SpecError(f"'{text}': {key}={value!r} must be a word, without a zero")
 
 
 def _is_number(value: object) -> bool:

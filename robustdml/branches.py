@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from robustdml.errors import SpecError, UnknownNameError
 from robustdml.threat import ThreatModel
-from robustdml.values import ByValue, check_fields
+from robustdml.values import ByValue, check_fields, check_range
 
 #: Clean images, or images made from them: pushed towards one foreign item, towards several, towards the own class
 #: (unadversarial), or over the retrieval margin.
 Kind = Literal["clean", "stax", "mtax", "unadversarial", "margin"]
 #: Kinds that aim at several items at once.
 WITH_TARGETS = ("mtax", "unadversarial")
+
+
+#: Of a method; each is a forward pass of a step, and BatchNorm layers of its own.
+MOST_BRANCHES = 64
 
 
 @dataclass(frozen=True)
@@ -55,18 +58,17 @@ class Branch:
             raise SpecError(f"part={list(self.part)} of branch '{self.kind}' must be two shares, 0 <= from < to <= 1")
         if self.kind == "clean" and (self.part != (0.0, 1.0) or (self.targets, self.eps, self.steps) != (None,) * 3):
             raise SpecError("the clean branch is the whole batch as it is: it has no part, targets, eps or steps")
-        if self.targets is not None and (self.kind not in WITH_TARGETS or self.targets < 1):
-            raise SpecError(f"targets={self.targets} of branch '{self.kind}': at least 1, for {WITH_TARGETS} only")
-        if self.steps is not None and self.steps < 1:
-            raise SpecError(f"steps={self.steps} of branch '{self.kind}' must be at least 1")
+        for name, value in (("targets", self.targets), ("steps", self.steps)):
+            if value is not None:
+                check_range(f"{name} of branch '{self.kind}'", value, 1, 10_000)
+        if self.targets is not None and self.kind not in WITH_TARGETS:
+            raise SpecError(f"targets={self.targets} of branch '{self.kind}': for {WITH_TARGETS} only")
         if self.eps is not None:
             ThreatModel(self.eps)
-        if not 0 < self.eps_factor < math.inf or (
-            self.eps_factor != 1 and (self.eps is not None or self.kind == "clean")
-        ):
+        if not 0 < self.eps_factor <= 1000 or (self.eps_factor != 1 and (self.eps is not None or self.kind == "clean")):
             raise SpecError(
-                f"eps_factor={self.eps_factor} of branch '{self.kind}' must be above 0, and multiplies the run's eps: "
-                "leave it out beside an eps of the branch's own, and for clean images"
+                f"eps_factor={self.eps_factor} of branch '{self.kind}' must be above 0, at most 1000, and multiplies "
+                "the run's eps: leave it out beside an eps of the branch's own, and for clean images"
             )
 
     def budget(self, eps: float) -> float:
@@ -101,6 +103,8 @@ class Method(ByValue):
         kinds = [branch.kind for branch in self.branches]
         if not kinds:
             raise SpecError("a method needs at least one branch, and it has none: add one, such as clean")
+        if len(kinds) > MOST_BRANCHES:
+            raise SpecError(f"a method has at most {MOST_BRANCHES} branches, and this one has {len(kinds):,}")
         if "clean" in kinds[1:]:
             raise SpecError(
                 f"only the first branch of a method may be clean, and it has {', '.join(kinds)}: leave one clean "

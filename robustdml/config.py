@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from robustdml.errors import SpecError
 from robustdml.preprocessing import Sides, whole_sides
 from robustdml.threat import ThreatModel
-from robustdml.values import ByValue, check_fields
+from robustdml.values import LARGEST_DIM, MOST, ByValue, check_fields, check_range
 
 if TYPE_CHECKING:
     from robustdml.branches import Method
@@ -21,6 +20,21 @@ EFFORTS: tuple[Effort, ...] = get_args(Effort)
 #: Which BatchNorm branches of a model are evaluated, where it has several: the deployed one, or each by itself.
 BranchChoice = Literal["deployed", "all"]
 BRANCH_CHOICES: tuple[BranchChoice, ...] = get_args(BranchChoice)
+
+
+#: The smallest and the largest value of whole numbers of a training. What is larger is a slip, or meant to do harm.
+_RANGES = {
+    "epochs": (1, 100_000),
+    "attack_steps": (1, 10_000),
+    "targets": (1, 10_000),
+    "batch_size": (4, 1_000_000),
+    "embedding_dim": (1, LARGEST_DIM),
+    "seed": (0, MOST),
+    "validation_classes": (0, 1_000_000_000),
+    "patience": (1, 100_000),
+}
+#: The largest rate, decay and gradient.
+_LARGEST = 1e30
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -115,19 +129,9 @@ class TrainConfig(ByValue):
             object.__setattr__(self, "pretrained", True)
         if self.crop_scale is not None and not 0 < self.crop_scale <= 1:
             raise SpecError(f"crop_scale={self.crop_scale} must be a share of an image's area, in (0, 1]")
-        at_least = {
-            "epochs": 1,
-            "attack_steps": 1,
-            "targets": 1,
-            "batch_size": 4,
-            "seed": 0,
-            "validation_classes": 0,
-            "patience": 1,
-        }
-        for name, least in at_least.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise SpecError(f"{name}={value} must be at least {least}")
+        for name, (least, most) in _RANGES.items():
+            if getattr(self, name) is not None:
+                check_range(name, getattr(self, name), least, most)
         per_class = self.m_per_class
         if per_class is not None and (per_class < 2 or self.batch_size < 2 * per_class or self.batch_size % per_class):
             raise SpecError(
@@ -135,14 +139,14 @@ class TrainConfig(ByValue):
                 "and hold at least two classes"
             )
         for name in ("learning_rate", "loss_learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise SpecError(f"{name}={getattr(self, name)} must be a number above 0")
+            if not 0 < getattr(self, name) <= _LARGEST:
+                raise SpecError(f"{name}={getattr(self, name)} must be a number above 0, of at most {_LARGEST:g}")
         for name in ("weight_decay", "loss_weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise SpecError(f"{name}={getattr(self, name)} must be a number of at least 0")
-        if not 0 <= self.clip_gradient < math.inf or not 0 <= self.average_weights < 1:
+            if not 0 <= getattr(self, name) <= _LARGEST:
+                raise SpecError(f"{name}={getattr(self, name)} must be a number from 0 to {_LARGEST:g}")
+        if not 0 <= self.clip_gradient <= _LARGEST or not 0 <= self.average_weights < 1:
             raise SpecError(
-                f"clip_gradient={self.clip_gradient} must be a number of at least 0, and "
+                f"clip_gradient={self.clip_gradient} must be a number from 0 to {_LARGEST:g}, and "
                 f"average_weights={self.average_weights} in [0, 1)"
             )
         words = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 from robustdml.errors import SpecError
-from robustdml.values import brief, check_fields, whole
+from robustdml.values import brief, check_fields, check_range, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +23,8 @@ IMAGENET_MEAN: PerChannel = (0.485, 0.456, 0.406)
 IMAGENET_STD: PerChannel = (0.229, 0.224, 0.225)
 
 
+#: In pixels, of what a model gets or of what that is cut out of.
+LARGEST_SIDE = 16_384
 #: The side of a square in pixels, or height and width.
 Sides = int | tuple[int, int]
 
@@ -62,6 +64,8 @@ class Preprocessing:
             raise SpecError(f"the image size must be at least 1 pixel, and it is {min(self.sides)}")
         object.__setattr__(self, "height", 0 if self.height == self.size else self.height)
         object.__setattr__(self, "resize", self.resize or self.size)
+        for name in ("size", "resize", "height"):
+            check_range(name, getattr(self, name), 0, LARGEST_SIDE)
         if self.resize < self.size:
             raise SpecError(f"resize={self.resize} must be at least the {self.size} pixels that are cut out of it")
         if self.interpolation not in get_args(Interpolation):

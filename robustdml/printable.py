@@ -13,7 +13,10 @@ _NEEDED = "\u200c\u200d\u200e\u200f"
 
 def shown(name: str) -> str:
     """A file's name as text that can be written in UTF-8: bytes that are none of it as ``\\xff``."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # halves of characters that stand for no byte
+        return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def plain(text: str) -> str:

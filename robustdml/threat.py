@@ -22,6 +22,9 @@ TOLERANCE = 1e-6
 
 _HEADLINE_LIMIT = 8 / 255
 
+#: No budget in another norm is larger: all pixels of any image that fits into memory changed from 0 to 1.
+_LARGEST = 1e9
+
 #: The end of a budget after normalisation.
 _NORMALISED = "/normalised"
 
@@ -43,10 +46,12 @@ def parse_eps(text: str) -> float:
     numerator, slash, denominator = text.strip().partition("/")
     try:
         value = float(numerator) / float(denominator) if slash else float(numerator)
-    except (ValueError, ZeroDivisionError):
+    except (ValueError, ZeroDivisionError, OverflowError):
         raise BudgetError(
             f"eps '{text}' is not a number: write a fraction such as 8/255 or a decimal such as 0.03"
         ) from None
+    if 0.0 < value < TOLERANCE:
+        raise BudgetError(f"eps {text} is below {TOLERANCE:g}, the rounding of pixels: one grey level is 1/255")
     if not 0.0 < value <= 1.0:
         raise BudgetError(
             f"eps {text} is outside (0, 1]: pixels are in [0, 1] here, so eight grey levels are written 8/255"
@@ -80,7 +85,7 @@ def parse_budget(text: str) -> ThreatModel:
         size = float(value.removesuffix(_NORMALISED))
     except ValueError:
         raise BudgetError(f"eps '{text}' is not a number after normalisation: write it as 0.01/normalised") from None
-    if not 0 < size * max(IMAGENET_STD) <= 1:
+    if not TOLERANCE <= size * min(IMAGENET_STD) <= size * max(IMAGENET_STD) <= 1:
         raise BudgetError(f"eps {text} is outside (0, 1] in pixels: 0.01/normalised is usual")
     red, green, blue = IMAGENET_STD
     return ThreatModel.per_channel((size * red, size * green, size * blue))
@@ -150,8 +155,8 @@ class ThreatModel:
             return
         if self.norm == "linf" and not 0.0 <= self.eps <= 1.0:
             raise BudgetError(f"eps {self.eps} is outside [0, 1]: pixels are in [0, 1], eight grey levels are 8/255")
-        if not 0.0 <= self.eps < math.inf:
-            raise BudgetError(f"eps {self.eps} must be a finite number of at least 0")
+        if not 0.0 <= self.eps <= _LARGEST:
+            raise BudgetError(f"eps {self.eps} must be a number from 0 to {_LARGEST:g}")
         if self.channels is None:
             return
         object.__setattr__(self, "channels", tuple(self.channels))  # JSON has lists

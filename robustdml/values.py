@@ -14,6 +14,10 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 _KINDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "text"}
+#: No whole number is larger, or further below 0: files and tensors hold no others.
+MOST = 2**63 - 1
+#: No embedding has more dimensions.
+LARGEST_DIM = 65_536
 #: No line that shows a value is longer, and no part of it.
 LONGEST, _PART = 590, 120
 
@@ -41,17 +45,27 @@ def check_fields(instance: Any) -> None:
                 object.__setattr__(instance, part.name, value)
 
 
-def whole(name: str, value: Any, *, least: int = 0) -> int:
+def whole(name: str, value: Any, *, least: int = 0, most: int = MOST) -> int:
     """A whole number that was given as an argument.
 
     Raises:
-        SpecError: it is none, or below ``least``.
+        SpecError: it is none, below ``least`` or above ``most``.
     """
     value = plain_scalar(value)
     _check(name, value, {"int"})
-    if value < least:
-        raise SpecError(f"{name}={value} must be at least {least}")
+    check_range(name, value, least, most)
     return int(value)
+
+
+def check_range(name: str, value: float, least: float, most: float) -> None:
+    """Refuse a number that is too small or too large; NaN is either.
+
+    Raises:
+        SpecError: it is.
+    """
+    if not least <= value <= most:
+        limit = f"at least {least}" if value < least else f"at most {most}"
+        raise SpecError(f"{name}={_cut(str(value), _PART)} must be {limit}")
 
 
 def _check(name: str, value: Any, kinds: set[str]) -> None:
@@ -66,6 +80,8 @@ def _check(name: str, value: Any, kinds: set[str]) -> None:
     if not fits:
         wanted = [text for kind, text in _KINDS.items() if kind in kinds] + ["None"] * ("None" in kinds)
         raise SpecError(f"{name}={brief(value)} must be {' or '.join(wanted)}")
+    if isinstance(value, Integral) and not truth:
+        check_range(name, int(value), -MOST, MOST)
 
 
 class ByValue:

@@ -13,7 +13,7 @@ from robustdml.errors import SpecError
 from robustdml.values import check_fields
 
 from .plain import PlainGoal
-from .targets import check_choice, choose_targets, friendly_targets
+from .targets import MOST_TARGETS, check_choice, choose_targets, friendly_targets
 
 if TYPE_CHECKING:  # what goals mean is listed without torch
     from torch import Tensor
@@ -96,8 +96,8 @@ class MTAX(_Attract):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.targets < 1:
-            raise SpecError(f"targets={self.targets}: an attack needs at least one target")
+        if not 1 <= self.targets <= MOST_TARGETS:
+            raise SpecError(f"targets={self.targets}: an attack needs at least one target, and at most {MOST_TARGETS}")
         check_choice(self.choose, self.items)
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
@@ -125,8 +125,10 @@ class Unadversarial(_Attract):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.targets < 1:
-            raise SpecError(f"targets={self.targets}: an unadversarial image needs at least one target")
+        if not 1 <= self.targets <= MOST_TARGETS:
+            raise SpecError(
+                f"targets={self.targets}: an unadversarial image needs at least one target, and at most {MOST_TARGETS}"
+            )
 
     def target_rows(self, references: References, *, seed: int) -> Tensor:
         """``(N, T)``, gallery rows of the own class other than the query itself (its own row where there is none)."""

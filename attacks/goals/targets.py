@@ -17,6 +17,9 @@ if TYPE_CHECKING:  # what goals mean is listed without torch
 #: How targets may be chosen.
 CHOICES = ("random", "nearest", "hardest", "given")
 
+#: An attack aims at no more items: there are their embeddings for every query.
+MOST_TARGETS = 10_000
+
 
 def check_choice(choose: str, given: tuple[int, ...]) -> None:
     """Refuse a choice that cannot be made.

@@ -47,9 +47,11 @@ def check(
     Exit code 4 where a flag is grave or makes a recall invalid.
     """
     from robustdml.config import RunOptions
+    from robustdml.devices import choose_device
     from robustdml.evaluation import check as run
     from robustdml.evaluation import load_subjects
 
+    choose_device(device)
     dataset = read_data(data, root, output, skip_broken)
     subjects = load_subjects(models, options=options)
     flags = run(

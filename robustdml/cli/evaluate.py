@@ -113,6 +113,7 @@ def evaluate(
     from robustdml.evaluation import build_panel, load_subjects
     from robustdml.evaluation import evaluate as run
     from robustdml.evaluation.attacking.apart import guarded
+    from robustdml.evaluation.run import checked_numbers
     from robustdml.reports import write_outputs
 
     # What is quick to refuse is refused before anything is loaded.
@@ -121,6 +122,8 @@ def evaluate(
     if curve is not None:
         searches = build_suite(",".join(_searches(curve)), budgets, effort)
         suite = list(dict.fromkeys([*suite, *searches]))
+    checked_numbers(seed, max_queries, attack_time_limit)
+    choose_device(device)
     panels = [*(build_panel("certify", text) for text in certify), *([build_panel("natural")] if natural else [])]
     dataset = read_data(data, root, output, skip_broken)
     check_metrics(thresholds, dataset.rules)

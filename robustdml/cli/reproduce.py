@@ -11,6 +11,7 @@ import click
 from robustdml.cli.options import HomePath, run_options
 from robustdml.cli.output import Output
 from robustdml.errors import SpecError
+from robustdml.values import whole
 
 if TYPE_CHECKING:
     from robustdml.papers import Row
@@ -57,8 +58,10 @@ def reproduce(
         _settings(wanted, output)
         return
     numbers = [part.strip() for part in seeds.split(",")]
-    if not all(part.isdecimal() for part in numbers) or len(set(numbers)) < len(numbers):
+    if not all(part.isdecimal() and len(part) < 19 for part in numbers) or len(set(numbers)) < len(numbers):
         raise SpecError(f"--seeds {seeds} must be different whole numbers, such as 0,1,2")
+    if max_queries is not None:
+        whole("max_queries", max_queries, least=1)
     from robustdml.config import RunOptions
     from robustdml.papers import reproduce as run
     from robustdml.papers.reproduce import TABLE_FILE, folder_of, table

@@ -121,6 +121,7 @@ def train(
         from robustdml.config import RunOptions
         from robustdml.training import read_recipe
         from robustdml.training import train as run
+        from robustdml.training.setup import check_early
 
         config["eps"] = budget
         if recipe:
@@ -133,6 +134,7 @@ def train(
                     config[key] = value
         settings = TrainConfig(**config)
         options = RunOptions(device=device, progress=not output.quiet, tensorboard=tensorboard)
+        check_early(settings, options)
         dataset = read_data(data, root, output, skip_broken)
         result = run(dataset, settings, out, goals=GOALS, options=options, skip_broken=skip_broken)
     if not reports:

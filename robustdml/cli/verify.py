@@ -50,9 +50,11 @@ def verify(
     if models and data is not None:
         from robustdml.config import RunOptions
         from robustdml.data import load_dataset
+        from robustdml.devices import choose_device
         from robustdml.evaluation import load_subjects
         from robustdml.evaluation.checks.rejudging import rejudge
 
+        choose_device(device)
         dataset = load_dataset(data, root, skip_missing=True)
         subjects = load_subjects(models, branches=branches, options=options)
         found.append(rejudge(folder, subjects, dataset, options=RunOptions(device=device, progress=not output.quiet)))

@@ -20,7 +20,7 @@ from robustdml.evaluation.flags import by_grade, flags
 from robustdml.evaluation.measures import described
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.records import Records
-from robustdml.evaluation.store import CellKey, Store
+from robustdml.evaluation.store import RECORDS_FOLDER, CellKey, Store, understood
 from robustdml.flag_kinds import FLAG_KINDS
 from robustdml.results import Cell, Flag, Results, StageEntry, WorstCase, pack_hits
 from robustdml.retrieval.metrics import score
@@ -43,6 +43,11 @@ def assemble(run: str | Path, *, seconds: float = 0.0) -> Results:
     run = Path(run)
     plan = Plan.load(run)
     store = Store(run, plan.fingerprint)
+    with understood(run / RECORDS_FOLDER):
+        return _assembled(run, plan, store, seconds)
+
+
+def _assembled(run: Path, plan: Plan, store: Store, seconds: float) -> Results:
     models, cells, worst, drawn, missing = [], [], [], [], []
     detected = list(plan.flags)
     shown: dict[str, Any] = {"examples": []}

@@ -145,12 +145,9 @@ def evaluate(
             f"dataset={brief(dataset)} must be a whole RetrievalDataset: load one with robustdml.data.load_dataset "
             "(not its part .test)"
         )
-    seed, shard_size = whole("seed", seed), whole("shard_size", shard_size, least=1)
+    seed, max_queries, attack_time_limit = checked_numbers(seed, max_queries, attack_time_limit)
+    shard_size = whole("shard_size", shard_size, least=1)
     image_size = None if image_size is None else whole_sides(image_size)
-    max_queries = None if max_queries is None else whole("max_queries", max_queries, least=1)
-    attack_time_limit = plain_scalar(attack_time_limit)
-    if attack_time_limit is not None and not (isinstance(attack_time_limit, int | float) and attack_time_limit > 0):
-        raise SpecError(f"attack_time_limit={brief(attack_time_limit)} must be above 0 seconds")
     if len({panel.spec for panel in panels}) < len(panels):
         raise SpecError(f"a panel is given twice: {', '.join(panel.spec for panel in panels)}")
     prepared = preparations(subjects, attacks, image_size=image_size, usual=dataset.image_size)
@@ -171,6 +168,21 @@ def evaluate(
     # A caller may be inside of torch.no_grad() or torch.inference_mode(), in which nothing has a gradient.
     with torch.inference_mode(False), torch.enable_grad(), single_precision():
         return run.go()
+
+
+def checked_numbers(
+    seed: int, max_queries: int | None, attack_time_limit: float | None
+) -> tuple[int, int | None, float | None]:
+    """These arguments of `evaluate` as Python's numbers.
+
+    Raises:
+        SpecError: one is no such number, or out of its range.
+    """
+    seed, limit = whole("seed", seed), plain_scalar(attack_time_limit)
+    max_queries = None if max_queries is None else whole("max_queries", max_queries, least=1)
+    if limit is not None and not (isinstance(limit, int | float) and limit > 0):
+        raise SpecError(f"attack_time_limit={brief(limit)} must be above 0 seconds")
+    return seed, max_queries, limit
 
 
 class _Evaluation:

@@ -12,6 +12,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -121,8 +122,9 @@ class Store:
             raise RunFolderError(
                 f"'{path}' holds the records of another {wrong[0]}: delete that file and evaluate again"
             )
-        for fault in faults(records, cell.threat):
-            raise RunFolderError(f"'{path}' says what cannot be ({fault}): delete that file and evaluate again")
+        with understood(path):
+            for fault in faults(records, cell.threat):
+                raise RunFolderError(f"'{path}' says what cannot be ({fault}): delete that file and evaluate again")
         return records
 
     def read_all(self, cell: CellKey) -> Records | None:
@@ -154,8 +156,10 @@ class Store:
         Raises:
             RunFolderError: the file is damaged, was changed, or belongs to another run or cell.
         """
-        found = _read(self._folder(cell) / FAILURE_FILE, self.identity(cell))
-        return None if found is None else Failure(found["status"], found["reason"], found.get("unsound", False))
+        path = self._folder(cell) / FAILURE_FILE
+        found = _read(path, self.identity(cell))
+        with understood(path):
+            return None if found is None else Failure(found["status"], found["reason"], found.get("unsound", False))
 
     def write_model(self, entry: ModelEntry, clean: Records) -> None:
         """Keep a model's description and the records of its clean queries."""
@@ -168,10 +172,12 @@ class Store:
         Raises:
             RunFolderError: a file is damaged, was changed, or belongs to another run.
         """
-        found = _read(self._root / _slug(model) / MODEL_FILE, {"run": self._fingerprint})
+        path = self._root / _slug(model) / MODEL_FILE
+        found = _read(path, {"run": self._fingerprint})
         if found is None or not self.shards(clean_key(model)):
             return None
-        return ModelEntry.model_validate(found), self.read(clean_key(model), 0)
+        with understood(path):
+            return ModelEntry.model_validate(found), self.read(clean_key(model), 0)
 
     def check_answers(self, model: str, answers: Mapping[str, list[float]]) -> None:
         """Keep what a model answered to a few images, or compare it with what it answered before.
@@ -187,7 +193,8 @@ class Store:
         if before is None:
             _write(path, identity, answers)
             return
-        different = [name for name in before if answers and not alike(before[name], answers.get(name, []))]
+        with understood(path):
+            different = [name for name in before if answers and not alike(before[name], answers.get(name, []))]
         if different:
             raise RunFolderError(
                 f"'{self._root.parent}' holds records of another model: '{model}' has the same weights and other "
@@ -208,7 +215,8 @@ class Store:
         """
         path = self._root / _slug(model) / FLAGS_FILE
         found = _read(path, {"run": self._fingerprint, "model": model}) or {"flags": []}
-        return [Flag.model_validate(flag) for flag in found["flags"]]
+        with understood(path):
+            return [Flag.model_validate(flag) for flag in found["flags"]]
 
     def write_shown(self, model: str, shown: Mapping[str, Sequence[BaseModel]]) -> None:
         """Keep what of a finished model run is shown beside its recalls, by the field of the results that it fills."""
@@ -287,6 +295,22 @@ class Store:
 def clean_key(model: str) -> CellKey:
     """Under which the records of a model's clean queries are kept."""
     return CellKey(model, "clean", ThreatModel(0.0))
+
+
+@contextmanager
+def understood(place: Path) -> Iterator[None]:
+    """Within the block, what cannot be made of what files say is the fault of the files.
+
+    Raises:
+        RunFolderError: it cannot.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise RunFolderError(
+            f"'{place}' says what cannot be ({reason}): delete it, and repeat the command of that run"
+        ) from error
 
 
 def _write(path: Path, identity: Mapping[str, Any], content: Mapping[str, Any]) -> None:

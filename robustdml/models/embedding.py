@@ -25,7 +25,7 @@ from robustdml.preprocessing import (
     whole_sides,
 )
 from robustdml.preprocessing import check_image_size as check_image_size
-from robustdml.values import brief, check_fields
+from robustdml.values import LARGEST_DIM, brief, check_fields, check_range
 
 _LEFT_TO_BACKBONE = ("mean", "std", "resize", "squash", "interpolation")
 
@@ -36,7 +36,7 @@ class ModelConfig:
 
     Args:
         backbone: a name of `robustdml.models.BACKBONES`, or another that `find_backbone` knows.
-        embedding_dim: D, at least 1.
+        embedding_dim: D, from 1 to 65,536.
         image_size: of the images that it was made for, in pixels: the side of a square, or height and width.
         mean: of the pixels of each channel, in [0, 1], which the model takes away; None stands for the backbone's own.
         std: of the pixels of each channel, above 0, by which it then divides; None stands for the backbone's own.
@@ -61,8 +61,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.embedding_dim < 1:
-            raise SpecError(f"embedding_dim {self.embedding_dim} must be at least 1")
+        check_range("embedding_dim", self.embedding_dim, 1, LARGEST_DIM)
         object.__setattr__(self, "image_size", whole_sides(self.image_size))  # JSON has lists
         check_image_size(self.image_size)
         checked = self.preprocessing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,8 +10,10 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+import torch
 from pytorch_metric_learning import losses, miners, reducers
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from robustdml.errors import SpecError
 from robustdml.registry import Registry, Spec, parse_spec
@@ -18,6 +21,8 @@ from robustdml.training.clamped_softmax import ClampedSoftmax
 from robustdml.training.s2sd import PARAMETERS, S2SD
 from robustdml.values import ByValue
 
+#: No parameter of a loss is larger; of a batch that it is tried on, so many classes.
+_LARGEST, _TRIED = 1_000_000, 8
 #: Arguments that the run knows, whatever a loss calls them.
 _CLASSES, _DIMENSIONS = ("num_classes",), ("embedding_size", "descriptors_dim", "l")
 
@@ -134,7 +139,7 @@ for _name in sorted(set(miners.__dict__) - _NO_MINERS):
 def build_loss(
     text: str, miner: str | None, *, classes: int, embedding_dim: int, features: int = 512
 ) -> MinedLoss | S2SD:
-    """Build a loss from a spec such as ``"arcface(scale=32)"`` or ``"CircleLoss(m=0.25)"``.
+    """Build a loss from a spec such as ``"arcface(scale=32)"``, and try it on a small batch.
 
     Args:
         text: a name of `LOSSES`, with parameters if wanted.
@@ -145,8 +150,14 @@ def build_loss(
 
     Raises:
         UnknownNameError: no such loss or miner.
-        SpecError: no such parameter, one is missing, or the library refuses its value.
+        SpecError: no such parameter, one is missing, or the library refuses its value, or gives no number with it.
     """
+    built = _built(text, miner, classes, embedding_dim, features)
+    _try_out(built, text, miner, classes, embedding_dim, features)
+    return built
+
+
+def _built(text: str, miner: str | None, classes: int, embedding_dim: int, features: int) -> MinedLoss | S2SD:
     spec = parse_spec(text)
     entry = LOSSES[spec.name]
     if entry.kind == "S2SD":
@@ -158,6 +169,34 @@ def build_loss(
     wanted = parse_spec(chosen)
     kind = MINERS[wanted.name]
     return MinedLoss(loss, _build(chosen, miners, Spec(kind, wanted.params), classes, embedding_dim))
+
+
+def _try_out(
+    loss: MinedLoss | S2SD, text: str, miner: str | None, classes: int, embedding_dim: int, features: int
+) -> None:
+    """One value and its gradient; the loss and all random states are as before.
+
+    Raises:
+        SpecError: the library raises, or the value or the gradient is not finite.
+    """
+    named = f"'{text}'" if miner is None else f"'{text}' with the miner '{miner}'"
+    count = min(classes, _TRIED)
+    tried = copy.deepcopy(loss)  # Some count what they have seen.
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
+        torch.manual_seed(0)
+        drawn = F.normalize(torch.randn(4 * count, embedding_dim)).requires_grad_()
+        labels = torch.arange(count).repeat_interleave(4)
+        more = (F.normalize(torch.randn(4 * count, features)),) if isinstance(loss, S2SD) else ()
+        try:
+            value = tried(drawn, labels, *more)
+            (gradient,) = torch.autograd.grad(value, drawn, allow_unused=True)
+        except Exception as error:  # The library's losses raise whatever they like.
+            said = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+            raise SpecError(
+                f"{named} fails on a batch ({said}): leave its parameters as they are, or change one"
+            ) from None
+    if not torch.isfinite(value).all() or not (gradient is None or torch.isfinite(gradient).all()):
+        raise SpecError(f"{named} gives {float(value):g} on a batch, or no finite gradient: change its parameters")
 
 
 def _build_s2sd(text: str, spec: Spec, miner: str | None, classes: int, embedding_dim: int, features: int) -> S2SD:
@@ -173,7 +212,7 @@ def _build_s2sd(text: str, spec: Spec, miner: str | None, classes: int, embeddin
             )
 
     def make(wanted: object, dim: int) -> nn.Module:
-        return build_loss(str(wanted), miner, classes=classes, embedding_dim=dim)
+        return _built(str(wanted), miner, classes, dim, features)
 
     return S2SD(partial(make, base), partial(make, target_base), embedding_dim, features, params)
 
@@ -187,6 +226,9 @@ def _build(text: str, library: ModuleType, spec: Spec, classes: int, embedding_d
     sizes = {**dict.fromkeys(_CLASSES, classes), **dict.fromkeys(_DIMENSIONS, embedding_dim)}
     own = {key: value for key, value in sizes.items() if key in _required(kind)}
     params = dict(spec.params)
+    for key, value in params.items():
+        if isinstance(value, int | float) and not -_LARGEST <= value <= _LARGEST:
+            raise SpecError(f"'{text}': {key}={value!r} must be a number of at most {_LARGEST:,} in size")
     if params.get("reducer") is not None:
         params["reducer"] = _reducer(text, params["reducer"])
     else:
@@ -194,7 +236,7 @@ def _build(text: str, library: ModuleType, spec: Spec, classes: int, embedding_d
     try:
         built: nn.Module = kind(**{**own, **params})
     except Exception as error:  # The library's own checks raise whatever they like.
-        raise SpecError(f"'{text}' cannot be built: {' '.join(str(error).split())}") from None
+        raise SpecError(f"'{text}' cannot be built: {' '.join(str(error).split())[:160]}") from None
     return built
 
 

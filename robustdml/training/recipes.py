@@ -22,6 +22,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib  # type: ignore[import-not-found, unused-ignore]
 
+#: In bytes; those in recipes/ have some hundred.
+_LARGEST = 100_000
 _TOP = ("summary", "train", "branch", "frozen_batchnorm")
 
 
@@ -35,11 +37,14 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
+        if path.is_file() and path.stat().st_size > _LARGEST:
+            raise SpecError(f"the recipe '{path}' is larger than {_LARGEST:,} bytes: is it another file?")
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"cannot read the recipe '{path}': {getattr(error, 'strerror', None) or error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"the recipe '{path}' is no TOML: {error}") from None
+    except (ValueError, RecursionError) as error:  # The decoder's own error is a ValueError, as are others of its.
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise SpecError(f"the recipe '{path}' is no TOML: {reason}") from None
     for key in content:
         if key not in _TOP:
             raise UnknownNameError(f"key in '{path}':", key, _TOP)

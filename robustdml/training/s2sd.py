@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from robustdml.errors import SpecError
 from robustdml.models.features import Pooling
+from robustdml.values import LARGEST_DIM
 
 #: What a spec may set. Target dimensions are joined by "-"; None takes what stands before it.
 PARAMETERS: dict[str, object] = {
@@ -30,7 +31,7 @@ PARAMETERS: dict[str, object] = {
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value <= 1_000_000
 
 
 def read_dims(value: object) -> list[int]:
@@ -40,8 +41,11 @@ def read_dims(value: object) -> list[int]:
         SpecError: it is neither.
     """
     parts = str(value).split("-")
-    if not all(part.isdecimal() and int(part) > 0 for part in parts):
-        raise SpecError(f"s2sd: dims={value!r} must be dimensions joined by '-', such as '512-1024'")
+    if len(parts) > 16 or not all(part.isdecimal() and 0 < int(part[:9]) <= LARGEST_DIM for part in parts):
+        raise SpecError(
+            f"s2sd: dims={value!r} must be up to 16 dimensions of at most {LARGEST_DIM:,} each, joined by '-', such as "
+            "'512-1024'"
+        )
     return [int(part) for part in parts]
 
 

@@ -20,7 +20,9 @@ from robustdml.data.augment import crop_scale
 from robustdml.data.finding import LeftOut
 from robustdml.data.survey import broken_images, leave_out_broken
 from robustdml.data.tensors import ImageTensors, TrainTensors
+from robustdml.devices import choose_device
 from robustdml.errors import DataError, SpecError
+from robustdml.launcher import launched
 from robustdml.models import EmbeddingModel, ModelConfig, check_backbone, convert_to_multibn, find_backbone, lay_out
 from robustdml.models.features import check_feature_map
 from robustdml.preprocessing import Sides, height_and_width
@@ -40,6 +42,8 @@ Integers = npt.NDArray[np.int64]
 
 #: Training images whose embeddings show each epoch whether the space is alive.
 _WATCHED = 256
+#: Classes of a loss before it is known how many there are.
+_A_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,21 @@ class Setup:
         """Whatever has a state, by the name under which it is saved."""
         average = self.optimizer.average
         return {"model": self.model, "loss": self.loss, **({"average": average} if average else {})}
+
+
+def check_early(config: TrainConfig, options: RunOptions) -> None:
+    """Refuse what needs no data to be refused: names, losses and miners, a device that is not there.
+
+    Raises:
+        RobustDMLError: as `robustdml.training.train` would, later.
+    """
+    _ = config.recipe or METHODS[config.method]
+    find_backbone(config.backbone)
+    build_loss(config.loss, config.miner, classes=_A_FEW, embedding_dim=config.embedding_dim)
+    if not launched():  # then each process has a device of its own
+        choose_device(options.device)
+    if options.tensorboard:
+        check_tensorboard()
 
 
 def set_up(

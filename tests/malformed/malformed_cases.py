@@ -102,6 +102,7 @@ class Draw:
             "export": [run, "--out", str(self.out / "w.safetensors")],
             "list": ["attacks"],
             "reproduce": ["mdprop", "no-such-row", "--miniature", "--out", str(self.out), *cpu],
+            "doctor": ["--device", "cpu"],
             "demo": ["--quick", "--out", str(self.out), "--device", "no-such-device"],
         }
         return [command, *known.get(command, [])]
@@ -162,7 +163,8 @@ def _changed_option(arguments: list[str], option: click.Parameter, value: str) -
 
 
 #: Options whose text is looked at only where another is given, or may be anything.
-_FREE = {"branch", "arch", "cards", "markdown", "junit", "out", "root"}
+_OUTPUTS = {"out", "cards", "markdown", "junit", "csv"}
+_FREE = {"branch", "arch", "root", *_OUTPUTS}
 
 
 def option(draw: Draw, command: str) -> Case:
@@ -180,9 +182,13 @@ def option(draw: Draw, command: str) -> Case:
         value = draw.one(NO_NUMBERS + NO_SIZES)
     else:
         value = draw.one(TEXTS)
+        if chosen.name in _OUTPUTS and value[:1] not in {"/", "~", ""} and "\0" not in value:
+            value = f"out/{value.replace('..', '')}"  # where it may write
         if chosen.name in _FREE or (chosen.name in {"data", "models"} and value in {"", " "}):
             codes = ANY
     if chosen.name in {"attack_time_limit", "clip_gradient"} and value in {"inf", "1e308", "1e400"}:
+        codes = ANY
+    if command == "doctor":  # says of everything how it is, and of nothing that it cannot be looked at
         codes = ANY
     return Case(_changed_option(draw.base(command), chosen, value), codes, draw.out)
 
@@ -496,7 +502,8 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 def images(draw: Draw, command: str) -> Case:
     """A folder of images of which one is none, or is something that is no file."""
     root = Path(shutil.copytree(draw.world / "tree", draw.folder / "tree"))
-    path = draw.one(sorted(root.rglob("*.png")))
+    verb = draw.one(["check", "train", "evaluate"])
+    path = draw.one(sorted((root / ("train" if verb == "train" else "test")).rglob("*.png")))
     before = path.read_bytes()
     path.unlink()
     codes = ANY
@@ -526,7 +533,6 @@ def images(draw: Draw, command: str) -> Case:
             codes = REFUSED
         case _:
             path.write_bytes(draw.damaged(before))
-    verb = draw.one(["check", "train", "evaluate"])
     base = draw.base(verb)
     base[base.index("--root") + 1] = str(root)
     return Case(base, codes, draw.out)

@@ -53,8 +53,8 @@ TRAIN = [
 
 def make_world(root: Path) -> Path:
     """Images in ``tree``, a training in ``run``, evaluations in ``eval`` and ``other``, code in ``factories.py``."""
-    write_images(root / "tree" / "train", {"red": 6, "green": 6, "blue": 6})
-    write_images(root / "tree" / "test", {"cyan": 4, "pink": 4, "grey": 4})
+    trained = {f"train/{name}": 6 for name in ("red", "green", "blue")}
+    write_images(root / "tree", {**trained, **{f"test/{name}": 4 for name in ("cyan", "pink", "grey")}})
     (root / "factories.py").write_text(_FACTORIES)
     data, quiet = load_dataset("folder", root / "tree"), RunOptions(device="cpu", progress=False)
     config = TrainConfig(method="st", backbone="resnet-tiny", image_size=16, epochs=1, batch_size=18)
