@@ -171,6 +171,7 @@ class RunOptions:
         device: a torch device such as ``"cpu"`` or ``"cuda"``; ``"auto"`` takes a GPU where there is one.
         progress: show a progress bar with the time left.
         command: of an evaluation: the command line that asked for it, which the report repeats; empty where none did.
+        configuration: the same as a TOML file.
         tensorboard: of training: write its course into ``tensorboard/`` in the run folder too; needs the package
             tensorboard.
         save_images: of an evaluation: keep the attacked images of all queries too (see
@@ -181,6 +182,7 @@ class RunOptions:
     progress: bool = True
     tensorboard: bool = False
     command: str = ""
+    configuration: str = ""
     save_images: bool = False
 
 

@@ -621,6 +621,8 @@ class Results(_Record):
     environment: Environment
     #: That asked for the evaluation; of several runs, a line each. Empty where it was asked for in Python.
     command: str = ""
+    #: The same as a TOML file; of several runs empty.
+    configuration: str = ""
     #: BibTeX by citation key, of everything that was used.
     citations: dict[str, str]
     #: Of the call that finished the run; each cell has its own.

@@ -89,6 +89,7 @@ def merge_runs(runs: Sequence[tuple[Path, Results]]) -> Results:
         natural=tuple(found for part in parts for found in part.natural),
         curves=tuple(curve for part in parts for curve in part.curves),
         command="\n".join(dict.fromkeys(results.command for results in every if results.command)),
+        configuration="",
         environment=_environment([results.environment for results in every]),
         citations={key: entry for results in every for key, entry in results.citations.items()},
         seconds=sum(results.seconds for results in every),

@@ -57,6 +57,7 @@ class MethodFacts:
     record: tuple[text.Fact, ...]
     #: Empty where it is not known.
     command: str
+    configuration: str
     citations: str
 
 
@@ -78,6 +79,7 @@ def method_section(index: Index, folder: Path) -> Section:
         attacks=tuple(_attack(attack) for attack in results.attacks),
         record=_record(results),
         command=results.command,
+        configuration=results.configuration,
         citations="\n\n".join(entry.strip() for entry in results.citations.values()),
     )
     return Section("method", "Method", "method.html.j2", data)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 import click
 from click.core import ParameterSource
 
+from robustdml.cli.config_file import config_option
+from robustdml.cli.dry_run import say_estimate
 from robustdml.cli.options import (
     HomePath,
     command_line,
+    configuration,
     data_options,
     read_data,
     run_options,
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
+@config_option
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @data_options
 @click.option(
@@ -49,7 +53,8 @@ if TYPE_CHECKING:
 )
 @click.option("--attack-time-limit", type=float, metavar="SECONDS", help="Per attack, eps and model; slower ones fail.")
 @click.option("--max-queries", type=int, help="Attack a class-stratified sample of this size.")
-@click.option("--out", required=True, type=HomePath(), help="Run folder; repeat the command to resume.")
+@click.option("--out", type=HomePath(), help="Run folder; repeat the command to resume. Not needed for --dry-run.")
+@click.option("--dry-run", is_flag=True, help="Say what would be run, and its time and memory as two queries show it.")
 @click.option(
     "--branches",
     type=click.Choice(BRANCH_CHOICES),
@@ -84,7 +89,8 @@ def evaluate(
     curve: str | None,
     attack_time_limit: float | None,
     max_queries: int | None,
-    out: Path,
+    out: Path | None,
+    dry_run: bool,
     branches: BranchChoice,
     certify: tuple[str, ...],
     natural: bool,
@@ -106,11 +112,13 @@ def evaluate(
     "resize": 256, "interpolation": "bicubic"}. NAME=MODEL calls it so (docs/sources.md).
     Writes results.json, per-query records and report.html.
     """
+    if out is None and not dry_run:
+        raise click.UsageError("Missing option '--out'.")
     budgets = parse_budgets(eps)
     from robustdml.attacks import build_suite
     from robustdml.config import RunOptions
     from robustdml.devices import choose_device
-    from robustdml.evaluation import build_panel, load_subjects
+    from robustdml.evaluation import build_panel, load_subjects, rehearse
     from robustdml.evaluation import evaluate as run
     from robustdml.evaluation.attacking.apart import guarded
     from robustdml.evaluation.run import checked_numbers
@@ -136,6 +144,27 @@ def evaluate(
     if closed and click.get_current_context().get_parameter_source("attacks") == ParameterSource.DEFAULT:
         output.warn(f"{closed[0].name} gives no gradients ({closed[0].black_box}): attacked by the suite blackbox.")
         suite = build_suite("blackbox", budgets, effort)
+    chosen = RunOptions(
+        device=device,
+        progress=not output.quiet,
+        command=command_line(),
+        configuration=configuration(),
+        save_images=save_images,
+    )
+    if out is None or dry_run:
+        estimate = rehearse(
+            subjects,
+            dataset,
+            suite,
+            panels=panels,
+            max_queries=max_queries,
+            image_size=options.size,
+            seed=seed,
+            skip_broken=skip_broken,
+            options=chosen,
+        )
+        say_estimate(estimate, configuration(), output)
+        return
     results = run(
         subjects,
         dataset,
@@ -148,7 +177,7 @@ def evaluate(
         attack_time_limit=attack_time_limit,
         skip_broken=skip_broken,
         leave_out_copies=leave_out_copies,
-        options=RunOptions(device=device, progress=not output.quiet, command=command_line(), save_images=save_images),
+        options=chosen,
     )
     summarise(results, output)
     written = write_outputs([out], thresholds=thresholds)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import wraps
 from pathlib import Path
@@ -44,25 +45,55 @@ class HomePath(click.Path):
         return super().convert(str(path), param, ctx)
 
 
-def command_line() -> str:
-    """The running command with all that was given to it, as a shell takes it."""
+def _given() -> Iterator[tuple[click.Parameter, list[str]]]:
+    """What was said to the running command, on its line or in its file, each value as it would be typed."""
     context = click.get_current_context()
-    words = ["robustdml", context.info_name or ""]
     for parameter in context.command.params:
-        if (
-            not parameter.expose_value
-            or context.get_parameter_source(parameter.name or "") is not ParameterSource.COMMANDLINE
-        ):
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if not parameter.expose_value or source not in {ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP}:
             continue
-        value = context.params[parameter.name or ""]
+        value = context.params[name]
         each = value if parameter.multiple or parameter.nargs != 1 else [value]
+        yield parameter, [_written(parameter, item) for item in each]
+
+
+def _written(parameter: click.Parameter, value: object) -> str:
+    if isinstance(value, tuple):
+        return ("x" if isinstance(parameter.type, SidesType) else ",").join(map(str, value))
+    return str(value)
+
+
+def command_line() -> str:
+    """The running command with all that was said to it, on its line or in its file, as a shell takes it."""
+    words = ["robustdml", click.get_current_context().info_name or ""]
+    for parameter, values in _given():
         if isinstance(parameter, click.Argument):
-            words += map(str, each)
+            words += values
         elif isinstance(parameter, click.Option) and parameter.is_flag:
-            words.append(parameter.opts[0])
+            words += [parameter.opts[0]] if values == ["True"] else []
         else:
-            words += [word for item in each for word in (parameter.opts[0], str(item))]
+            words += [word for value in values for word in (parameter.opts[0], value)]
     return shown(shlex.join(words))
+
+
+def configuration() -> str:
+    """The same as a TOML file, which ``--config`` reads."""
+    lines = [f"[{click.get_current_context().info_name}]"]
+    for parameter, values in _given():
+        name = parameter.name or ""
+        if name in {"as_json", "quiet", "dry_run"}:
+            continue
+        key = parameter.opts[0].removeprefix("--").replace("-", "_") if parameter.opts[0].startswith("--") else name
+        texts = [json.dumps(shown(value), ensure_ascii=False) for value in values]
+        if isinstance(parameter, click.Option) and parameter.is_flag:
+            lines.append(f"{key} = {values[0].lower()}")
+        elif parameter.multiple or parameter.nargs != 1:
+            lines.append(f"{key} = [{', '.join(texts)}]")
+        else:
+            number = isinstance(parameter.type, click.types.IntParamType | click.types.FloatParamType)
+            lines.append(f"{key} = {values[0] if number else texts[0]}")
+    return "\n".join(lines)
 
 
 class SidesType(click.ParamType[Any]):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from robustdml.evaluation.analyses.shown import build_panel as build_panel
     from robustdml.evaluation.checks.checking import check as check
     from robustdml.evaluation.entries import metric_entries as metric_entries
+    from robustdml.evaluation.rehearsal import rehearse as rehearse
     from robustdml.evaluation.run import evaluate as evaluate
     from robustdml.evaluation.subjects import Subject as Subject
     from robustdml.evaluation.subjects import load_subjects as load_subjects
@@ -21,10 +22,11 @@ _HOMES = {
     "check": "checks.checking",
     "Subject": "subjects",
     "evaluate": "run",
+    "rehearse": "rehearsal",
     "load_subjects": "subjects",
     "metric_entries": "entries",
 }
 
-__all__ = ["Subject", "assemble", "build_panel", "check", "evaluate", "load_subjects", "metric_entries"]
+__all__ = ["Subject", "assemble", "build_panel", "check", "evaluate", "load_subjects", "metric_entries", "rehearse"]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

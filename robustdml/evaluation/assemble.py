@@ -86,6 +86,7 @@ def _assembled(run: Path, plan: Plan, store: Store, seconds: float) -> Results:
         flags=by_grade((*map(_not_run, missing), *flags(plan.dataset, models, plan.attacks, cells, worst, detected))),
         environment=plan.environment,
         command=plan.command,
+        configuration=plan.configuration,
         citations=citations(
             [
                 *(key for entry in plan.attacks for key in entry.citations),

@@ -32,6 +32,7 @@ class Plan(BaseModel):
     flags: tuple[Flag, ...] = ()
     #: See `robustdml.config.RunOptions`.
     command: str = ""
+    configuration: str = ""
 
     def cells(self, model: str) -> list[CellKey]:
         """What is run on a model, in order."""

@@ -248,6 +248,7 @@ class _Evaluation:
             budgets=tuple(keys),
             environment=environment(self.device),
             command=options.command,
+            configuration=options.configuration,
             flags=tuple(data.copies.flags()),
         )
         count = len(self.dataset.query)
