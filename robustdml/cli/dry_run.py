@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from robustdml.cli.output import Output
-from robustdml.cli.summary import flag_data, flag_line
+from robustdml.cli.summary import flag_data
+from robustdml.overview import flag_line
 from robustdml.printable import plain
 
 if TYPE_CHECKING:
