@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 Effort = Literal["quick", "standard", "thorough"]
 EFFORTS: tuple[Effort, ...] = get_args(Effort)
 
+#: In which precision attacks run a model; ``"auto"`` takes the fastest here that is as strong. The judge is in fp32.
+LowPrecision = Literal["bf16", "fp16"]
+Precision = Literal["fp32", "bf16", "fp16"]
+PrecisionChoice = Literal["fp32", "auto", "bf16", "fp16"]
+PRECISION_CHOICES: tuple[PrecisionChoice, ...] = get_args(PrecisionChoice)
+
 #: Which BatchNorm branches of a model are evaluated, where it has several: the deployed one, or each by itself.
 BranchChoice = Literal["deployed", "all"]
 BRANCH_CHOICES: tuple[BranchChoice, ...] = get_args(BranchChoice)

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, RootModel, Va
 
 from robustdml.bits import pack_hits as pack_hits
 from robustdml.bits import unpack_hits as unpack_hits
+from robustdml.config import Precision, PrecisionChoice
 from robustdml.consistency import contradictions, malformed
 from robustdml.errors import BudgetError, RunFolderError, SpecError
 from robustdml.files import sealed, strict_json, unsealed, write_text
@@ -236,6 +237,8 @@ class ModelEntry(_Record):
     preprocessing: Preprocessing | None = None
     #: How it says that they must be; None where it says nothing.
     declared: Preprocessing | None = None
+    #: In which attacks ran it; what they sent was judged in fp32.
+    precision: Precision = "fp32"
 
 
 class AttackEntry(_Record):
@@ -592,6 +595,8 @@ class EvalSpec(_Record):
     packages: tuple[tuple[str, str], ...] = ()
     #: Name of each model, and how its images are prepared.
     preprocessing: tuple[tuple[str, Preprocessing], ...] = ()
+    #: In which attacks were to run the models.
+    precision: PrecisionChoice = "fp32"
 
 
 class Results(_Record):

@@ -105,6 +105,12 @@ def _attack(attack: AttackEntry) -> AttackRow:
     return AttackRow(attack.name, attack.spec, columns)
 
 
+def _precision(results: Results) -> str:
+    """In which attacks ran the models."""
+    lower = [f"{model.name} in {model.precision}" for model in results.models if model.precision != "fp32"]
+    return f"attacks ran {', '.join(lower)}; judged in fp32" if lower else "fp32"
+
+
 def _record(results: Results) -> tuple[text.Fact, ...]:
     """What it takes to repeat the run, and what it cost."""
     environment = results.environment
@@ -120,6 +126,7 @@ def _record(results: Results) -> tuple[text.Fact, ...]:
         text.Fact("Python", environment.python),
         text.Fact("Platform", environment.platform),
         text.Fact("Device", environment.device),
+        text.Fact("Precision", _precision(results)),
         text.Fact(
             "Cost of the attacks",
             f"{text.counted(images, 'image')} forward, {text.count(gradients)} backward, {text.duration(seconds)}",

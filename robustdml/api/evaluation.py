@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from robustdml.api.given import Budgets, Model, attacks_of, dataset_of, panels_of, subjects_of
-from robustdml.config import BranchChoice, Effort, RunOptions
+from robustdml.config import BranchChoice, Effort, PrecisionChoice, RunOptions
 from robustdml.contracts import Attack
 from robustdml.data import RetrievalDataset
 from robustdml.errors import SpecError
@@ -35,6 +35,7 @@ def evaluate(
     seed: int = 0,
     shard_size: int = 64,
     attack_time_limit: float | None = None,
+    precision: PrecisionChoice = "fp32",
     skip_broken: bool = False,
     leave_out_copies: bool = False,
     device: str = "auto",
@@ -72,6 +73,8 @@ def evaluate(
         seed: of the sample, the attacks and the bootstrap, at least 0.
         shard_size: queries per record file and per attack call, at least 1.
         attack_time_limit: seconds that one attack at one budget may take on one model.
+        precision: in which attacks run the models: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"`` for what is faster
+            here and as strong. They are judged in fp32.
         skip_broken: go on without images that cannot be read; they are counted.
         leave_out_copies: go on without images that the data set holds twice.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
@@ -107,6 +110,7 @@ def evaluate(
             seed=seed,
             shard_size=shard_size,
             attack_time_limit=attack_time_limit,
+            precision=precision,
             skip_broken=skip_broken,
             leave_out_copies=leave_out_copies,
             options=RunOptions(device=device, progress=progress, save_images=save_images),

@@ -24,7 +24,7 @@ from robustdml.cli.output import Output
 from robustdml.cli.summary import data_of, files_data, summarise
 from robustdml.cli.thresholds import BELOW, check_metrics, fail_under_option, read_thresholds, say_below
 from robustdml.cli.verify import UNSOUND
-from robustdml.config import BRANCH_CHOICES, EFFORTS, BranchChoice, Effort
+from robustdml.config import BRANCH_CHOICES, EFFORTS, PRECISION_CHOICES, BranchChoice, Effort, PrecisionChoice
 from robustdml.errors import SpecError
 from robustdml.threat import parse_budgets
 
@@ -73,6 +73,13 @@ if TYPE_CHECKING:
     "--natural", is_flag=True, help="Also measure 15 common corruptions and simple geometry (docs/natural.md)."
 )
 @click.option("--save-images", is_flag=True, help="Keep all attacked images in adversarial/ of the run folder.")
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISION_CHOICES),
+    default="fp32",
+    show_default=True,
+    help="Of the models as attacks run them; auto: what is faster and as strong. They are judged in fp32.",
+)
 @source_options
 @click.option("--seed", default=0, show_default=True, help="Of the sample and the attacks.")
 @skip_broken_option
@@ -95,6 +102,7 @@ def evaluate(
     certify: tuple[str, ...],
     natural: bool,
     save_images: bool,
+    precision: PrecisionChoice,
     options: SourceOptions,
     seed: int,
     skip_broken: bool,
@@ -175,6 +183,7 @@ def evaluate(
         image_size=options.size,
         seed=seed,
         attack_time_limit=attack_time_limit,
+        precision=precision,
         skip_broken=skip_broken,
         leave_out_copies=leave_out_copies,
         options=chosen,

@@ -67,10 +67,13 @@ class Judge:
         rows = np.union1d(split.query, split.gallery)
         embeddings = embed_rows(model, tensors, rows, device=device, name=name, advance=advance)
         own = _copied(model, 1 - tensors.batch(rows[:2]).to(device))
-        self._shared = own is None
+        #: Whether the module has no copy, so that attacks are handed the one that judges.
+        self.shared = own is None
+        #: What attacks are handed copies of, where it is another module (see `robustdml.evaluation.victim`).
+        self.victim: Embedder | None = None
         self._own = own if own is not None else _wrapped(model)  # which the guard restores
         # What `restore` puts back where there is one module only.
-        self._kept = KeptWeights(self._own) if self._shared else None
+        self._kept = KeptWeights(self._own) if self.shared else None
         place = np.searchsorted(rows, split.gallery)
         self.gallery_embeddings: Floats = embeddings[place]
         self.query_embeddings: Floats = embeddings[np.searchsorted(rows, split.query)]
@@ -95,7 +98,7 @@ class Judge:
     def fresh(self) -> Judge:
         """This judge with other copies of model and protocol for an attack: what it does to them ends with it."""
         other = copy.copy(self)
-        other.model = _wrapped(self._own) if self._shared else copied(self._own)
+        other.model = _wrapped(self._own) if self.shared else copied(self.victim or self._own)
         other._gallery = replace(self._gallery, rules=copy.deepcopy(self._gallery.rules))
         return other
 
@@ -121,7 +124,7 @@ class Judge:
         if self._kept:
             self._kept.restore()
         else:
-            self.model.load_state_dict(self._own.state_dict())
+            self.model.load_state_dict((self.victim or self._own).state_dict())
 
     def references(self, part: Integers) -> References:
         """What an attack on the queries at these places, ``(N,)``, may know."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from robustdml._version import __version__
-from robustdml.config import DEFAULT_OPTIONS, RunOptions
+from robustdml.config import DEFAULT_OPTIONS, PRECISION_CHOICES, Precision, PrecisionChoice, RunOptions
 from robustdml.contracts import AdaptableAttack, Attack, Doubts, GalleryAttack, StagedAttack
 from robustdml.data import RetrievalDataset
 from robustdml.data.finding import write_left_out
@@ -54,6 +54,7 @@ from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.records import Records
 from robustdml.evaluation.store import CellKey, Failure, Store
 from robustdml.evaluation.subjects import Subject, preparations, subjects_from_modules
+from robustdml.evaluation.victim import QUERIES, fastest, victim
 from robustdml.files import fingerprint
 from robustdml.flag_kinds import FLAG_KINDS
 from robustdml.models import (
@@ -92,6 +93,7 @@ def evaluate(
     seed: int = 0,
     shard_size: int = 64,
     attack_time_limit: float | None = None,
+    precision: PrecisionChoice = "fp32",
     skip_broken: bool = False,
     leave_out_copies: bool = False,
     options: RunOptions = DEFAULT_OPTIONS,
@@ -119,6 +121,9 @@ def evaluate(
         shard_size: queries per record file and per attack call.
         attack_time_limit: seconds that one attack at one budget may take on one model; a slower one has failed. The
             clock is read whenever the model is called, and it counts what a stopped run had spent.
+        precision: in which attacks run the models: ``"fp32"`` as they are; ``"bf16"`` or ``"fp16"`` under autocast,
+            BatchNorm folded; ``"auto"`` tries on a few queries of each model and takes what is faster and as strong.
+            What is sent is judged by the model itself, in fp32.
         skip_broken: go on without images of the test that cannot be read; they are counted in the results.
         leave_out_copies: go on without images that the test, or the training, holds a second time (see
             `robustdml.evaluation.checks.copies.Copies.superfluous`).
@@ -148,6 +153,8 @@ def evaluate(
     seed, max_queries, attack_time_limit = checked_numbers(seed, max_queries, attack_time_limit)
     shard_size = whole("shard_size", shard_size, least=1)
     image_size = None if image_size is None else whole_sides(image_size)
+    if precision not in PRECISION_CHOICES:
+        raise SpecError(f"precision={brief(precision)} must be one of: {', '.join(PRECISION_CHOICES)}")
     if len({panel.spec for panel in panels}) < len(panels):
         raise SpecError(f"a panel is given twice: {', '.join(panel.spec for panel in panels)}")
     prepared = preparations(subjects, attacks, image_size=image_size, usual=dataset.image_size)
@@ -163,6 +170,7 @@ def evaluate(
         seed,
         shard_size,
         attack_time_limit,
+        precision,
         options,
     )
     # A caller may be inside of torch.no_grad() or torch.inference_mode(), in which nothing has a gradient.
@@ -200,6 +208,7 @@ class _Evaluation:
         seed: int,
         shard_size: int,
         time_limit: float | None,
+        precision: PrecisionChoice,
         options: RunOptions,
     ) -> None:
         self.subjects, self.attacks, self.out, self.prepared = subjects, attacks, out, prepared
@@ -231,6 +240,7 @@ class _Evaluation:
             version=__version__,
             foreign=identities(attacks),
             packages=package_versions(),
+            precision=precision,
         )
         self.identity = {"kind": "evaluate", **self.spec.model_dump(mode="json")}
         self.fingerprint = fingerprint(self.identity)
@@ -304,9 +314,8 @@ class _Evaluation:
             judge = Judge(model, self.dataset.test, tensors, self.device, name=name, advance=advance)
             clean = judge.clean()
             self.store.check_answers(name, answers(model, tensors, self.dataset.query, self.device))
-            if self.store.read_model(name) is None:
-                self.store.write_model(self._entry(subject, judge, clean), clean)
             examined, doubts = self._examine(subject, judge, tensors)
+            self._lower(judge, subject, clean, doubts, tensors)
             self.store.write_flags(name, examined)
             for attack in self.attacks:
                 key = CellKey(name, attack.entry().spec, attack.threat)
@@ -342,7 +351,28 @@ class _Evaluation:
         adaptable = any(isinstance(attack, AdaptableAttack) for attack in self.attacks)
         return answered(flags, doubts) if doubts and adaptable else flags, doubts
 
-    def _entry(self, subject: Subject, judge: Judge, clean: Records) -> ModelEntry:
+    def _lower(
+        self, judge: Judge, subject: Subject, clean: Records, doubts: Doubts | None, tensors: ImageTensors
+    ) -> None:
+        """Hand attacks the model in the precision that was asked for, or was found before; write its entry."""
+        part = np.unique(np.linspace(0, len(self.dataset.query) - 1, QUERIES).astype(np.int64))
+        images, kept = tensors.batch(self.dataset.query[part]).to(self.device), self.store.read_model(subject.name)
+        asked = self.spec.precision
+        if kept is not None:
+            found: Precision = kept[0].precision
+        elif asked != "auto":
+            found = asked
+        else:  # Where gradients are in doubt, nothing is saved on them.
+            found = "fp32" if doubts or subject.black_box else fastest(judge, images, part)
+        if found != "fp32":
+            try:
+                judge.victim = victim(judge, found, images)
+            except SpecError as error:
+                raise SpecError(f"'{subject.name}': {error}: give --precision fp32, or auto") from error
+        if kept is None:
+            self.store.write_model(self._entry(subject, judge, clean, found), clean)
+
+    def _entry(self, subject: Subject, judge: Judge, clean: Records, precision: Precision) -> ModelEntry:
         embeddings, classes = judge.gallery_embeddings, self.dataset.labels[self.dataset.gallery]
         headline = self.dataset.rules.headline
         clustered = nmi_of_starts(embeddings, classes)
@@ -354,6 +384,7 @@ class _Evaluation:
             method=subject.method,
             preprocessing=self.prepared[subject.name],
             declared=subject.published,
+            precision=precision,
             embedding_dim=embeddings.shape[1],
             parameters=sum(parameter.numel() for parameter in subject.module.parameters()),
             clean=score(clean.values, clean.labels, headline=headline, seed=self.spec.seed),

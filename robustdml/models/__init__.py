@@ -23,6 +23,7 @@ from robustdml.models.multibn import branch_names as branch_names
 from robustdml.models.multibn import convert_to_multibn as convert_to_multibn
 from robustdml.models.multibn import fold as fold
 from robustdml.models.multibn import freeze_batchnorm as freeze_batchnorm
+from robustdml.models.precision import lowered as lowered
 from robustdml.models.sources import SourcedModel as SourcedModel
 from robustdml.models.sources import SourceOptions as SourceOptions
 from robustdml.models.sources import folder_kind as folder_kind
@@ -63,6 +64,7 @@ __all__ = [
     "lay_out",
     "load_checkpoint",
     "load_model",
+    "lowered",
     "parse_source",
     "save_checkpoint",
     "seed_globally",
