@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .figures import figure_of
+from .files.comparison import write_comparison
 from .files.outputs import REPORT_FILE, Outputs, write_outputs, write_report
 from .merging.changes import Change, CurveChange, ModelChanges, RunChanges, compare_runs
 from .merging.merge import merge_runs
@@ -25,6 +26,7 @@ __all__ = [
     "parse_threshold",
     "render_report",
     "violations",
+    "write_comparison",
     "write_outputs",
     "write_report",
 ]

@@ -25,6 +25,15 @@ def junit_xml(results: Results, missed: Sequence[Violation] = ()) -> str:
     for model in results.models:
         own = [violation for violation in missed if violation.model == model.name]
         _suite(root, index, model, own)
+    return document(root)
+
+
+def document(root: ElementTree.Element) -> str:
+    """The file of suites whose cases are all there; their counts are filled in."""
+    for suite in root:
+        for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+            suite.set(name, str(sum(case.find(tag) is not None for case in suite.iter("testcase"))))
+        suite.set("tests", str(sum(1 for _ in suite.iter("testcase"))))
     for name in ("tests", "failures", "errors", "skipped"):
         root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
     ElementTree.indent(root)
@@ -45,10 +54,7 @@ def _suite(root: ElementTree.Element, index: Index, model: ModelEntry, missed: S
     for violation in missed:
         # A bar on something that was not measured has no test to fail.
         if violation.key is None:
-            _add(_case(suite, model, violation.threshold.text, 0.0), "failure", violation.problem, "threshold")
-    for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
-        suite.set(name, str(sum(case.find(tag) is not None for case in suite.iter("testcase"))))
-    suite.set("tests", str(sum(1 for _ in suite.iter("testcase"))))
+            add(_case(suite, model, violation.threshold.text, 0.0), "failure", violation.problem, "threshold")
     suite.set("time", f"{sum(item.seconds for item in own):.3f}")
 
 
@@ -60,19 +66,20 @@ def _case(suite: ElementTree.Element, model: ModelEntry, name: str, seconds: flo
 
 def _outcome(case: ElementTree.Element, title: str, item: Measurement, missed: Sequence[Violation]) -> None:
     if item.status == "failed":
-        _add(case, "error", item.reason or "", "attack-failed")
+        add(case, "error", item.reason or "", "attack-failed")
     elif item.status == "skipped":
-        _add(case, "skipped", item.reason or "", None)
+        add(case, "skipped", item.reason or "", None)
     elif missed:
-        _add(case, "failure", "; ".join(violation.sentence for violation in missed), "threshold")
+        add(case, "failure", "; ".join(violation.sentence for violation in missed), "threshold")
     elif item.status == "withheld":
-        _add(case, "skipped", item.reason or "", None)
+        add(case, "skipped", item.reason or "", None)
     if item.score is not None:
         output = ElementTree.SubElement(case, "system-out")
         output.text = f"{title} {text.fraction(item.score.value)} ({text.interval(item.score)})"
 
 
-def _add(case: ElementTree.Element, tag: str, message: str, kind: str | None) -> None:
+def add(case: ElementTree.Element, tag: str, message: str, kind: str | None) -> None:
+    """Say of a test what came of it."""
     found = ElementTree.SubElement(case, tag, message=plain(message))
     if kind is not None:
         found.set("type", kind)

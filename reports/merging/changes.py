@@ -11,6 +11,7 @@ from typing import Any, Literal
 from robustdml.errors import RunFolderError, UnknownNameError
 from robustdml.importing import needed
 from robustdml.results import MetricEntry, ModelEntry, Results, Score
+from robustdml.threat import NORMS, format_size
 from robustdml.values import ByValue
 
 from .. import text
@@ -52,6 +53,18 @@ class Change(ByValue):
     verdict: Verdict | None = None
 
     @property
+    def lost_sight(self) -> bool:
+        """Whether it was judged before and is not any more, so that nobody knows whether it got worse."""
+        return self.before is not None and self.after is None
+
+    def line(self, metric: str) -> str:
+        """Before and after in a line, with the metric called so."""
+        before, after = ("not judged" if score is None else f"{score.value:.3f}" for score in (self.before, self.after))
+        p_value = "" if self.p_value is None else f" (p = {self.p_value:.2g})"
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"{self.label}: {metric} {before} -> {after}{p_value}{reason}"
+
+    @property
     def differences(self) -> dict[str, float] | None:
         """After less before, by the name of each metric that both have; None where one score is missing."""
         if self.before is None or self.after is None:
@@ -78,6 +91,18 @@ class CurveChange(ByValue):
     median: tuple[float | None, float | None]
     rose: int | None
     fell: int | None
+
+    @property
+    def line(self) -> str:
+        """In a line."""
+        half, median = (
+            " -> ".join("not reached" if size is None else format_size(size, self.norm) for size in sizes)
+            for sizes in (self.half, self.median)
+        )
+        line = f"{NORMS[self.norm]}: half-distortion {half}, median eps {median}"
+        return (
+            line if self.rose is None else f"{line}; {self.rose} queries need a larger eps, {self.fell} a smaller one."
+        )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -127,6 +152,24 @@ class RunChanges(ByValue):
     unpaired: str | None
     models: tuple[ModelChanges, ...]
     unmatched: tuple[str, ...]
+
+    @property
+    def method(self) -> str:
+        """How it was judged what is better and what is worse, in a sentence."""
+        if self.unpaired is not None:
+            return f"No test, as {self.unpaired}: a difference counts where the 95 % intervals do not overlap."
+        tests = sum(change.p_value is not None for model in self.models for change in model.changes)
+        return f"p: McNemar's exact test on the same queries, corrected by Holm over all {tests} tests."
+
+    @property
+    def worse(self) -> tuple[tuple[ModelChanges, Change], ...]:
+        """What got worse, and what was judged before and is not any more."""
+        return tuple(
+            (model, change)
+            for model in self.models
+            for change in model.changes
+            if change.verdict == "worse" or change.lost_sight
+        )
 
     def summary(self) -> str:
         """What got better or worse of each pair: text."""

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from robustdml.cli.options import HomePath
 from robustdml.cli.output import Output, output_options
+from robustdml.cli.thresholds import BELOW
 from robustdml.printable import plain
-from robustdml.threat import NORMS, format_size
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from robustdml.reports import Change, CurveChange, ModelChanges, RunChanges
+    from robustdml.reports import Change, ModelChanges, RunChanges
     from robustdml.results import Score
 
 _SIGNS = {"better": "+ better", "worse": "- worse", "unclear": "no clear difference"}
@@ -23,20 +25,37 @@ _SIGNS = {"better": "+ better", "worse": "- worse", "unclear": "no clear differe
 @click.command()
 @click.argument("before", metavar="BEFORE")
 @click.argument("after", metavar="AFTER")
+@click.option("--markdown", type=HomePath(dir_okay=False), help="Also write it for a comment on a pull request.")
+@click.option("--junit", type=HomePath(dir_okay=False), help="Also write JUnit XML: a suite per model, a test per row.")
+@click.option(
+    "--fail-on",
+    type=click.Choice(["worse"]),
+    help="End with exit code 3 where a row got worse, or was judged before and is not any more.",
+)
 @output_options
-def compare(before: str, after: str, output: Output) -> None:
+def compare(
+    before: str, after: str, markdown: Path | None, junit: Path | None, fail_on: str | None, output: Output
+) -> None:
     """Say what got better or worse from one run to another.
 
     BEFORE and AFTER are run folders of 'robustdml evaluate', or one model of them: FOLDER:MODEL. Models are matched by
     name, or the only one on either side is taken. On the same queries, the headline (R@1) is judged by McNemar's exact
     test, corrected by Holm over all rows; else by whether the 95 % intervals overlap. Needs no torch and no models.
     """
-    from robustdml.reports import compare_runs
+    from robustdml.reports import compare_runs, write_comparison
 
     changes = compare_runs(before, after)
-    output.document(_data(changes))
+    files = write_comparison(changes, markdown=markdown, junit=junit)
+    worse = [f"{model.after}: {change.line(changes.metric.title)}" for model, change in changes.worse]
+    code = BELOW if fail_on and worse else 0
+    output.document({"exit_code": code, "worse": worse, "files": list(map(str, files)), **_data(changes)})
     if not output.as_json:
         _print(changes)
+    for path in files:
+        output.line(f"Wrote {path}")
+    for line in worse if fail_on else ():
+        output.warn(f"Worse: {plain(line)}")
+    click.get_current_context().exit(code)
 
 
 def _data(changes: RunChanges) -> dict[str, object]:
@@ -84,14 +103,10 @@ def _print(changes: RunChanges) -> None:
         # As text and not as markup: a name in brackets is no style.
         console.print(Text(line))
 
-    if changes.unpaired is None:
-        how = f"p: McNemar's exact test on the same queries, corrected by Holm over all {_tests(changes)} tests."
-    else:
-        how = f"No test, as {changes.unpaired}: a difference counts where the 95 % intervals do not overlap."
     for model in changes.models:
         _print_model(console, changes, model)
         for curve in model.curves:
-            say(_curve_line(curve))
+            say(curve.line)
         better, worse, unclear = (model.count(verdict) for verdict in ("better", "worse", "unclear"))
         say(f"{changes.metric.title}: {better} better, {worse} worse, {unclear} not clearly different.")
         if model.same_weights:
@@ -101,21 +116,7 @@ def _print(changes: RunChanges) -> None:
         say("")
     if changes.unmatched:
         say(f"Not in both runs: {', '.join(map(plain, changes.unmatched))}.")
-    say(how)
-
-
-def _curve_line(curve: CurveChange) -> str:
-    def pair(sizes: tuple[float | None, float | None]) -> str:
-        return " -> ".join("not reached" if size is None else format_size(size, curve.norm) for size in sizes)
-
-    line = f"{NORMS[curve.norm]}: half-distortion {pair(curve.half)}, median eps {pair(curve.median)}"
-    return (
-        line if curve.rose is None else f"{line}; {curve.rose} queries need a larger eps, {curve.fell} a smaller one."
-    )
-
-
-def _tests(changes: RunChanges) -> int:
-    return sum(change.p_value is not None for model in changes.models for change in model.changes)
+    say(changes.method)
 
 
 def _print_model(console: Console, changes: RunChanges, model: ModelChanges) -> None:

@@ -142,8 +142,8 @@ def main() -> None:
     Budgets (eps) are in pixels of [0, 1]: eight grey levels are written 8/255.
 
     Exit codes: 0 done; 1 a fault of robustdml, to be reported; 2 cannot be done, with one sentence that says why;
-    3 done, and below a --fail-under; 4 done, and something of it cannot be believed, or failed; 129, 130, 143 asked to
-    end, and everything is saved.
+    3 done, and below a --fail-under or worse than before; 4 done, and something of it cannot be believed, or failed;
+    129, 130, 143 asked to end, and everything is saved.
     """
 
 
