@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import field, fields
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from robustdml.registry import Spec
@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from robustdml.contracts import Goal
+
+
+def added_later(default: Any) -> Any:
+    """The field of a parameter that earlier versions had not.
+
+    At its default the spec does not name it: attacks draw by their spec, and what earlier versions did is done again.
+    """
+    return field(default=default, metadata={"added_later": True})
 
 
 class GoalFacts(TypedDict):
@@ -71,12 +79,12 @@ def cited(goal: Goal, *keys: str) -> tuple[str, ...]:
 def _spec(name: str, attack: DataclassInstance) -> str:
     """The spec of ``attack`` with every parameter but the budget; a goal's own parameters stand beside its name."""
     params: dict[str, object] = {}
-    for field in fields(attack):
-        value: Any = getattr(attack, field.name)
-        if field.name == "eps" or not field.compare:  # what was computed is no parameter
+    for part in fields(attack):
+        value: Any = getattr(attack, part.name)
+        if part.name == "eps" or not part.compare:  # what was computed is no parameter
             continue
-        if field.name == "goal":
+        if part.name == "goal":
             params |= goal_params(value)
-        else:
-            params[field.name] = value
+        elif not ("added_later" in part.metadata and value == part.default):
+            params[part.name] = value
     return str(Spec(name, params))

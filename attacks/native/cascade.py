@@ -82,8 +82,8 @@ class Cascade:
 
         Of a model that draws at random the mean of its gradients is climbed (expectation over transformation, Athalye
         et al. 2018), as far as it goes. Where gradients mislead, straight-through ones take their place if they pass
-        the checks; if not, they are tried beside the model's own. Then come images made on the other models, and, in
-        L-infinity, a search by scores alone.
+        the checks; if not, they are tried beside the model's own. Then come images made on the other models, and a
+        search by scores alone.
         """
         return replace(self, doubts=doubts)
 
@@ -117,8 +117,8 @@ class Cascade:
         )
 
     def _by_scores(self, *, sample: int, queries: int) -> tuple[Stage, ...]:
-        """What gradients break nothing of should not fall to less knowledge; in L-infinity."""
-        return (Stage(Square(self.eps, queries=queries), sample=sample),) if self.norm == "linf" else ()
+        """What gradients break nothing of should not fall to less knowledge."""
+        return (Stage(Square(self.eps, queries=queries, norm=self.norm), sample=sample),)
 
     def _doubtful(self, doubts: Doubts) -> Iterator[Stage]:
         if doubts.draws > 1:

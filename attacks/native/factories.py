@@ -45,7 +45,7 @@ PARAMETERS: dict[str, dict[str, object]] = {
     "apgd.APGD": {"steps": 50, "restarts": 1, "norm": "linf", "samples": 1},
     "minimum.MinimumNorm": {"steps": 20, "rounds": 10, "norm": "linf"},
     "bisection.Bisection": {"steps": 20, "rounds": 10, "items": 10, "norm": "linf"},
-    "square.Square": {"queries": 1000, "share": 0.8},
+    "square.Square": {"queries": 1000, "share": 0.8, "norm": "linf"},
     "nes.NES": {"queries": 1000, "population": 20, "sigma": 0.01, "step": None},
     "rays.RayS": {"queries": 1000},
     "ranking_attacks.RankingAttack": _LOOP,
@@ -152,7 +152,13 @@ FACTORIES: dict[str, AttackFactory] = {
         budget="minimum",
         cost="high",
     ),
-    "square": _native("square.Square", "random squares, kept where the margin grows", knowledge="scores", **_ASKING),
+    "square": _native(
+        "square.Square",
+        "random squares, kept where the margin grows",
+        knowledge="scores",
+        norms=GRADIENT_NORMS,
+        **_ASKING,
+    ),
     "nes": _native("nes.NES", "gradient steps on the margin, estimated from scores", knowledge="scores", **_ASKING),
     "rays": _native(
         "rays.RayS", "search along signs, from the id of the first hit alone", knowledge="decisions", **_ASKING

@@ -6,16 +6,20 @@ import pytest
 import torch
 from torch import nn
 
-from robustdml.attacks import NES, Margin, Noise, RayS, Square
+from robustdml.attacks import NES, Margin, Noise, RayS, Square, build_attack
 from robustdml.attacks.native.black_box import first_hit_is_wrong, margins, search
+from robustdml.attacks.native.geometry import project, random_perturbation
 from robustdml.attacks.native.rays import _blocks
 from robustdml.contracts import Gallery, References
 from robustdml.errors import SpecError
 from robustdml.seeding import stream
+from robustdml.threat import ThreatModel
 
 EPS = 16 / 255
 ATTACKS = [Square(EPS, queries=150), NES(EPS, queries=150), RayS(EPS, queries=150)]
 EVERY_ATTACK = pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.entry().name)
+#: Budgets at which gradients break some of the world's queries, and not all.
+OTHER_NORMS = pytest.mark.parametrize(("norm", "eps"), [("l2", 1.2), ("l1", 24.0)])
 
 
 class Service(nn.Module):
@@ -71,6 +75,44 @@ def test_a_query_that_is_broken_asks_no_more(world, attack):
     service = Service(world.model)
     attack(service, world.images, references, seed=3)
     assert service.seen <= (attack.population + 1 if isinstance(attack, NES) else 1) * len(world.images)
+
+
+@OTHER_NORMS
+def test_squares_of_other_norms_use_their_budget_and_break_more_than_draws_from_the_ball(world, norm, eps):
+    found = [Square(eps, queries=count, norm=norm)(*world.all, seed=3) for count in (1, 20, 300)]
+    reached = [margin(world, images) for images in found]
+    threat = Square(eps, norm=norm).threat
+    assert threat == ThreatModel(eps, norm)
+    assert all(threat.allows(images, world.images).all() for images in found)
+    assert (reached[0] <= reached[1]).all()
+    assert (reached[0] > 0).sum() < (reached[2] > 0).sum()
+    drawn = margin(world, world.images)
+    for turn in range(300):
+        noise = random_perturbation(world.images, world.references.ids, eps, norm, seed=3, purpose=f"draw {turn}")
+        drawn = drawn.maximum(margin(world, project(world.images + noise, world.images, eps, norm)))
+    assert (drawn > 0).sum() < (reached[2] > 0).sum()
+    held = reached[2] <= 0
+    assert not held.any() or (threat.distance(found[2], world.images)[held] > eps / 2).all()
+
+
+@OTHER_NORMS
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 3, 9), (3, 2, 2), (3, 1, 4)])
+def test_squares_fit_into_images_of_any_shape(norm, eps, shape):
+    images = torch.rand(3, *shape, generator=torch.Generator().manual_seed(0))
+    embeddings = nn.functional.normalize(images.flatten(1), dim=1)
+    references = References(
+        Gallery(embeddings, torch.arange(3), torch.arange(3, 6)), embeddings, *(torch.arange(3),) * 2
+    )
+    model = nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), images[0].numel()))
+    found = Square(eps, queries=20, norm=norm)(model, images, references, seed=1)
+    assert torch.isfinite(found).all()
+    assert ThreatModel(eps, norm).allows(found, images).all()
+
+
+def test_a_spec_from_before_other_norms_draws_as_it_did():
+    assert Square(EPS).entry().spec == "square(queries=1000, share=0.8)"
+    assert Square(EPS, norm="l2").entry().spec == "square(queries=1000, share=0.8, norm=l2)"
+    assert build_attack(Square(0.5, norm="l2").entry().spec, 0.5) == Square(0.5, norm="l2")
 
 
 def test_a_decision_is_that_of_the_margin(world):
@@ -143,6 +185,7 @@ def test_searches_are_asked_together_and_end_on_their_own(world):
     [
         (lambda: Square(EPS, queries=0), "queries=0 must be at least 1"),
         (lambda: Square(EPS, share=1.5), r"share=1.5 must be in \(0, 1\]"),
+        (lambda: Square(EPS, norm="l0"), "norm=l0 is not known: linf, l2, l1"),
         (lambda: NES(EPS, population=3), "population=3 must be an even number"),
         (lambda: NES(EPS, queries=20), "population=20 must be an even number of at least 2 and queries=20 more"),
         (lambda: NES(EPS, sigma=0), "sigma=0 and step=None must be above 0"),
