@@ -184,7 +184,7 @@ class Stage:
 
     Args:
         attack: what is run.
-        closed: in [0, 1]: on which queries. Those are left out of whose way, from the margin when clean to a margin of
+        closed: in [0, 1]: on which queries. Those are given up of whose way, from the margin when clean to a margin of
             0, no stage before came so far.
         sample: above 0, the stage waits until all queries have met the stages before it, and is run on so many of those
             that are left, evenly from the classes; on all of them where it breaks any. Such stages come last.

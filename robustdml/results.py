@@ -279,8 +279,10 @@ class StageEntry(_Record):
     #: The spec of what was run, and what it needs of the model.
     attack: str
     knowledge: Knowledge = "gradients"
-    #: Queries that it was run on, and those of them that are answered wrongly since.
+    #: Queries that it was run on, those left out because the stages before it had come too little of the way to break
+    #: them, and those answered wrongly since.
     entered: Count
+    given_up: Count = 0
     broken: Count
     forward_images: Count
     gradient_images: Count

@@ -32,6 +32,10 @@ VERSION = 1
 # Items that could not win even if leads grew by this share faster than by the linear model are not tried.
 _SLACK = 0.25
 
+# How much of the way to a margin of 0 the stages before must have gone for single items, for classes and for longer
+# runs against items to be worth their cost. Measured, with room to spare: see "What is given up" of docs/standard.md.
+_ITEMS, _CLASSES, _LONGER = 0.25, 0.6, 0.9
+
 # Images that the model is asked about for each query where its gradients cannot be trusted.
 _QUERIES = {"quick": 300, "standard": 1000, "thorough": 5000}
 
@@ -42,8 +46,9 @@ class Cascade:
 
     The margin is a maximum over foreign items, which a climber of that maximum need not reach: against one item the way
     is plainer, and for a linear embedding concave. So the margin comes first, which breaks most of what can be broken;
-    then, one by one, the items that can come ahead by a linear model of the embedding, and, where the margin came near
-    enough, the nearest classes. Last, squares are asked for by scores alone, of a sample of what is left: where they
+    then, one by one, the items that can come ahead by a linear model of the embedding, the nearest classes, and the
+    items again with more steps. What the stages before brought too little of the way is given up, which
+    ``"thorough"`` never does. Last, squares are asked for by scores alone, of a sample of what is left: where they
     break any, gradients have misled, and all that is left meets them.
 
     Args:
@@ -101,18 +106,18 @@ class Cascade:
         if self.strength == "standard":
             return (
                 first,
-                Stage(self._mi(chosen, predict=48, slack=_SLACK)),
-                Stage(self._mi(ClassMargin(4)), closed=0.6),
-                Stage(self._mi(chosen, predict=48, slack=_SLACK, steps=100)),
+                Stage(self._mi(chosen, predict=48, slack=_SLACK), closed=_ITEMS),
+                Stage(self._mi(ClassMargin(4)), closed=_CLASSES),
+                Stage(self._mi(chosen, predict=48, slack=_SLACK, steps=100), closed=_LONGER),
                 *self._by_scores(sample=16, queries=300),
             )
         return (
             first,
-            Stage(self._mi(ItemMargin(20), predict=64), closed=0.2),
-            Stage(self._mi(ClassMargin(4)), closed=0.4),
-            Stage(self._mi(chosen), closed=0.4),
+            Stage(self._mi(ItemMargin(20), predict=64)),
+            Stage(self._mi(ClassMargin(4))),
+            Stage(self._mi(chosen)),
             Stage(self._mi(ItemMargin(20), predict=64, slack=_SLACK, steps=500)),
-            Stage(self._mi(Margin(), steps=100, restarts=3), closed=0.4),
+            Stage(self._mi(Margin(), steps=100, restarts=3)),
             *self._by_scores(sample=64, queries=1000),
         )
 

@@ -22,6 +22,7 @@ class StageRow:
     place: str
     stage: str
     entered: str
+    given_up: str
     broken: str
     gradients: str
     seconds: str
@@ -52,6 +53,7 @@ def _rows(index: Index, cell: Cell, queries: int) -> list[StageRow]:
             place=str(place),
             stage=stage.attack,
             entered=text.count(stage.entered),
+            given_up=text.count(stage.given_up),
             broken=text.count(stage.broken),
             gradients=f"{stage.gradient_images / queries:.1f}",
             seconds=f"{stage.seconds:.1f}",

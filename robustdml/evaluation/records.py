@@ -34,6 +34,7 @@ class StagePass:
         seconds: that it took.
         reason: why it gave no images, where it failed; empty where it ran.
         knowledge: what it needs of the model (see `robustdml.results.AttackEntry`).
+        given_up: queries that were still right, and too far from broken for it.
     """
 
     attack: str
@@ -44,6 +45,7 @@ class StagePass:
     seconds: float = 0.0
     reason: str = ""
     knowledge: Knowledge = "gradients"
+    given_up: int = 0
 
     def __add__(self, other: StagePass) -> StagePass:
         return StagePass(
@@ -55,6 +57,7 @@ class StagePass:
             self.seconds + other.seconds,
             self.reason or other.reason,
             self.knowledge,
+            self.given_up + other.given_up,
         )
 
 
@@ -83,6 +86,8 @@ class Records:
         stages: of a staged attack, what each stage did; empty for other attacks.
         broken_by: ``(N,)`` int64 of a staged attack: the stage that broke the query, -1 where it was wrong when clean,
             as many as there are stages where it holds; None for other attacks.
+        given_up: ``(N,)`` int64 likewise: the first stage that a query was too far from broken for, as many as there
+            are stages where no stage was spared it; ``margins`` says how far it came.
     """
 
     ids: npt.NDArray[np.int64]
@@ -103,6 +108,7 @@ class Records:
     measures: dict[str, tuple[float, int]] = field(default_factory=dict)
     stages: tuple[StagePass, ...] = ()
     broken_by: npt.NDArray[np.int64] | None = None
+    given_up: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -164,9 +170,9 @@ def faults(records: Records, threat: ThreatModel) -> Iterator[str]:
         yield f"a change beyond the budget {threat.text}"
     if min(records.forward_images, records.gradient_images) < 0 or not 0 <= records.seconds < np.inf:
         yield "a negative cost"
-    broken_by = records.broken_by
-    if broken_by is not None and not ((broken_by >= -1) & (broken_by <= len(records.stages))).all():
-        yield "a query broken by a stage that there is not"
+    for name, least, place in (("broken by", -1, records.broken_by), ("given up at", 0, records.given_up)):
+        if place is not None and not ((place >= least) & (place <= len(records.stages))).all():
+            yield f"a query {name} a stage that there is not"
     if not {*records.pictures, *records.embeddings} <= set(ids.tolist()):
         yield "a picture of a query that is not there"
 
@@ -208,11 +214,13 @@ def merged(parts: Sequence[Records]) -> Records:
             for name in parts[0].measures
         },
         stages=tuple(reduce(add, same) for same in zip(*(part.stages for part in parts), strict=True)),
-        broken_by=None if parts[0].broken_by is None else np.concatenate([_broken_by(part) for part in parts]),
+        broken_by=_merged_places([part.broken_by for part in parts]),
+        given_up=_merged_places([part.given_up for part in parts]),
     )
 
 
-def _broken_by(part: Records) -> npt.NDArray[np.int64]:
-    if part.broken_by is None:
+def _merged_places(parts: Sequence[npt.NDArray[np.int64] | None]) -> npt.NDArray[np.int64] | None:
+    there = [part for part in parts if part is not None]
+    if there and len(there) < len(parts):
         raise ValueError("a shard is of another attack")
-    return part.broken_by
+    return np.concatenate(there) if there else None

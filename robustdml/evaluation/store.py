@@ -43,6 +43,8 @@ FLAGS_FILE = "flags.json"
 
 _ABOUT, _CHECKSUM = b"robustdml.about", b"robustdml.checksum"
 _COST = ("forward_images", "gradient_images", "seconds")
+#: Of attacks in stages: the place of a stage for each query.
+_PLACES = ("broken_by", "given_up")
 _METRIC, _NORM = "metric.", "norm."
 
 
@@ -373,7 +375,7 @@ def _table(records: Records) -> pa.Table:
             **{_NORM + name: pa.array(values) for name, values in records.norms.items()},
             "projected": pa.array(records.projected),
             "margin": pa.array(records.margins),
-            **({} if records.broken_by is None else {"broken_by": pa.array(records.broken_by)}),
+            **{name: pa.array(places) for name in _PLACES if (places := getattr(records, name)) is not None},
             "target_ids": pa.array(list(records.targets), pa.list_(pa.int64())),
             "embedding": pa.array([records.embeddings.get(item) for item in ids], pa.list_(pa.float32())),
             "adversarial_png": pa.array([pair and pair[0] for pair in pictures], pa.binary()),
@@ -402,7 +404,7 @@ def _records(table: pa.Table, about: dict[str, Any]) -> Records:
         norms=columns(_NORM),
         projected=column("projected", np.bool_),
         margins=column("margin", np.float64),
-        broken_by=column("broken_by", np.int64) if "broken_by" in table.column_names else None,
+        **{name: column(name, np.int64) for name in _PLACES if name in table.column_names},
         targets=np.array(table["target_ids"].to_pylist(), dtype=np.int64).reshape(len(ids), -1),
         pictures={item: (image, delta) for item, image, delta in pairs if image is not None},
         embeddings={item: np.array(values, dtype=np.float32) for item, values in points if values is not None},
@@ -431,8 +433,9 @@ def _checksum(records: Records, about: bytes) -> str:
         add(_NORM + name, records.norms[name])
     add("projected", records.projected)
     add("margins", records.margins)
-    if records.broken_by is not None:
-        add("broken_by", records.broken_by)
+    for name in _PLACES:
+        if (places := getattr(records, name)) is not None:
+            add(name, places)
     add("targets", records.targets)
     for item in sorted(records.pictures):
         for picture in records.pictures[item]:

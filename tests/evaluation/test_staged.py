@@ -199,15 +199,33 @@ def run_failed(out, attack):
     return evaluate({"net": SmallNet()}, DATASET, [attack], out=out, options=QUIET)
 
 
-def test_what_is_far_from_broken_is_not_climbed_for_again(tmp_path):
-    attacks = [
-        Stages((Stage(build_attack("mi", EPS)), Stage(build_attack("margin", EPS), closed=share)))
-        for share in (0.0, 0.6)
-    ]
-    entered = [
-        run(tmp_path / str(place), [attack])[0].cells[0].stages[1].entered for place, attack in enumerate(attacks)
-    ]
-    assert 0 < entered[1] < entered[0]
+def test_what_is_far_from_broken_is_given_up_and_says_where_and_how_far_it_came(tmp_path):
+    mi, margin, noise = (build_attack(spec, EPS) for spec in ("mi", "margin", "noise"))
+    _, (first,) = run(tmp_path / "first", [Stages((Stage(mi),))])
+    clean = Store(tmp_path / "first", Plan.load(tmp_path / "first").fingerprint).read_model("net")[1]
+    came = 1 - first.margins / clean.margins
+    attack = Stages((Stage(mi), Stage(noise, closed=0.6), Stage(margin, closed=0.8), Stage(margin)))
+    results, (found,) = run(tmp_path / "given up", [attack])
+    stages = results.cells[0].stages
+    left = first.broken_by == 1
+    np.testing.assert_array_equal(found.given_up == 1, left & (came < 0.6))
+    assert [stage.given_up for stage in stages[:2]] == [0, (left & (came < 0.6)).sum()]
+    assert 0 < stages[1].given_up < stages[2].given_up == np.isin(found.given_up, (1, 2)).sum()
+    assert stages[1].entered == left.sum() - stages[1].given_up
+    # A stage that asks for less meets them again.
+    assert stages[3].given_up == 0 < stages[3].entered
+    spared = (found.given_up == 1) & right(found)
+    assert spared.any()
+    assert (found.margins >= first.margins)[spared].all()
+    np.testing.assert_array_equal(found.given_up[first.broken_by < 1], len(stages))
+
+
+def test_the_standard_cascade_gives_up_ever_more_and_the_thorough_one_nothing():
+    shares = [stage.closed for stage in build_attack("cascade", EPS).stages if not stage.sample]
+    assert shares[0] == 0
+    assert sorted(shares) == shares
+    assert 0 < shares[1] < shares[-1] < 1
+    assert not any(stage.closed for stage in build_attack("cascade(strength=thorough)", EPS).stages)
 
 
 def test_the_cascade_called_as_an_attack_ends_as_the_evaluator_does(tmp_path):

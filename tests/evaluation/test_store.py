@@ -38,6 +38,7 @@ def records(first: int = 0, count: int = 4) -> Records:
         measures={"embedding_shift": (1.5, count)},
         stages=(StagePass("mi", count, 2, 5, 4, 0.125), StagePass("broken", 2, reason="it raised")),
         broken_by=random.integers(-1, 3, count),
+        given_up=random.integers(0, 3, count),
     )
 
 
@@ -66,12 +67,13 @@ def test_shards_are_merged_by_number_and_their_cost_adds_up(store):
     assert (found.forward_images, found.seconds, found.measures["embedding_shift"]) == (18, 0.5, (3.0, 8))
     assert found.stages == (StagePass("mi", 8, 4, 10, 8, 0.25), StagePass("broken", 4, reason="it raised"))
     assert found.broken_by.tolist() == [*records(0).broken_by, *records(4).broken_by]
+    assert found.given_up.tolist() == [*records(0).given_up, *records(4).given_up]
 
 
 def test_records_of_an_attack_without_stages_come_back_so(store):
-    store.write(CELL, 0, replace(records(), stages=(), broken_by=None))
+    store.write(CELL, 0, replace(records(), stages=(), broken_by=None, given_up=None))
     found = store.read(CELL, 0)
-    assert (found.stages, found.broken_by) == ((), None)
+    assert (found.stages, found.broken_by, found.given_up) == ((), None, None)
 
 
 def test_a_query_in_two_shards_is_refused(store):
@@ -159,7 +161,8 @@ IMPOSSIBLE = {
     "an infinite norm": lambda r: r.norm_returned.__setitem__(0, np.inf),
     "a margin of 3": lambda r: r.margins.__setitem__(0, 3.0),
     "a margin that is NaN": lambda r: r.margins.__setitem__(0, np.nan),
-    "a stage that there is not": lambda r: r.broken_by.__setitem__(0, 3),
+    "broken by a stage that there is not": lambda r: r.broken_by.__setitem__(0, 3),
+    "given up at a stage that there is not": lambda r: r.given_up.__setitem__(0, 3),
     "a picture of nobody": lambda r: r.pictures.update({99: (b"", b"")}),
     "a negative cost": lambda r: vars(r).update(seconds=-1.0),
 }

@@ -59,14 +59,16 @@ def staged_shard(
     returned, projected = torch.zeros(len(part)), torch.zeros(len(part), dtype=torch.bool)
     right, clean = _verdicts(judge, part, images, draws)
     margins = clean.copy()
-    made_by = np.full(len(part), -1)
+    made_by, given_up = np.full(len(part), -1), np.full(len(part), len(stages))
     for number, stage in enumerate(stages):
-        left = np.flatnonzero((right > 0) & (margins >= (1 - stage.closed) * clean))
+        hopeless = (right > 0) & (margins < (1 - stage.closed) * clean)
+        given_up[hopeless] = given_up[hopeless].clip(max=number)
+        left = np.flatnonzero((right > 0) & ~hopeless)
         entry = stage.attack.entry()
         if stage.sample:
             passes.append(StagePass(entry.spec, reason=NOT_YET, knowledge=entry.knowledge))
             continue
-        done = StagePass(entry.spec, entered=len(left), knowledge=entry.knowledge)
+        done = StagePass(entry.spec, entered=len(left), given_up=int(hopeless.sum()), knowledge=entry.knowledge)
         if len(left):
             try:
                 own = derive_seed(seed, done.attack)
@@ -100,7 +102,7 @@ def staged_shard(
     # The last word is that of the records, should rounding in a batch of another size tip a tie.
     broken_by = np.where(records.values["recall_at_1"] > 0.5, len(passes), made_by)
     counted = [replace(done, broken=int((broken_by == number).sum())) for number, done in enumerate(passes)]
-    return replace(records, stages=tuple(counted), broken_by=broken_by)
+    return replace(records, stages=tuple(counted), broken_by=broken_by, given_up=given_up)
 
 
 def _verdicts(judge: Judge, part: Integers, images: Tensor, draws: int) -> tuple[Floats, Floats]:
