@@ -108,7 +108,8 @@ class Square(BlackBox):
     def _side(self, query: int, height: int, width: int) -> int:
         scaled = query * 10_000 / self.queries
         share = self.share / 2.0 ** sum(scaled > at for at in _HALVED_AT)
-        return round((share * height * width) ** 0.5)
+        side: float = (share * height * width) ** 0.5
+        return round(side)
 
 
 def _window(random: np.random.Generator, side: int, height: int, width: int) -> tuple[slice, slice, slice]:
@@ -127,7 +128,8 @@ def _pair(random: np.random.Generator, like: Tensor, height: int, width: int) ->
     first, second = (height, width) if upright else (width, height)
     pair = torch.cat([_bump(first // 2, second), -_bump(first - first // 2, second)])
     pair = (pair if upright else pair.T).to(like)
-    return pair / pair.norm() * torch.where(_signs(random, (len(like), 1, 1), like), 1.0, -1.0)
+    signed: Tensor = pair / pair.norm() * torch.where(_signs(random, (len(like), 1, 1), like), 1.0, -1.0)
+    return signed
 
 
 @lru_cache
