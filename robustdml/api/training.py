@@ -73,7 +73,8 @@ def _config(method: str | Path | TrainConfig, settings: dict[str, Any]) -> Train
     if isinstance(settings.get("eps"), str):
         settings = settings | {"eps": parse_eps(settings["eps"])}
     if Path(method).suffix == ".toml":
-        return TrainConfig(**read_recipe(Path(method).expanduser()) | settings)
+        recipe = read_recipe(Path(method).expanduser(), trust_code="backbone" in settings)
+        return TrainConfig(**recipe | settings)
     if method not in METHODS:
         raise UnknownNameError("method", str(method), METHODS)
     return TrainConfig(method=str(method), **settings)

@@ -33,6 +33,7 @@ def check(
     models: tuple[str, ...],
     data: str,
     root: Path | None,
+    allow_outside: bool,
     options: SourceOptions,
     calibrate: bool,
     skip_broken: bool,
@@ -52,7 +53,7 @@ def check(
     from robustdml.evaluation import load_subjects
 
     choose_device(device)
-    dataset = read_data(data, root, output, skip_broken)
+    dataset = read_data(data, root, output, skip_broken, allow_outside)
     subjects = load_subjects(models, options=options)
     flags = run(
         subjects,

@@ -56,7 +56,7 @@ def _data(data: str, root: Path | None) -> Diagnosis:
     from robustdml.data import load_dataset
 
     try:
-        dataset = load_dataset(data, root, skip_missing=True)
+        dataset = load_dataset(data, root, skip_missing=True, allow_outside=True)
     except RobustDMLError as error:
         return Diagnosis("data", "problem", str(error), "docs/compatibility.md says what is read, and how")
     left = sum(len(part.names) for part in dataset.left_out)

@@ -90,6 +90,7 @@ def evaluate(
     models: tuple[str, ...],
     data: str,
     root: Path | None,
+    allow_outside: bool,
     attacks: str,
     eps: str,
     effort: Effort,
@@ -141,7 +142,7 @@ def evaluate(
     checked_numbers(seed, max_queries, attack_time_limit)
     choose_device(device)
     panels = [*(build_panel("certify", text) for text in certify), *([build_panel("natural")] if natural else [])]
-    dataset = read_data(data, root, output, skip_broken)
+    dataset = read_data(data, root, output, skip_broken, allow_outside)
     check_metrics(thresholds, dataset.rules)
     subjects = load_subjects(models, branches=branches, options=options)
     closed = [subject for subject in subjects if subject.black_box]

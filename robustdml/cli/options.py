@@ -113,7 +113,10 @@ class SidesType(click.ParamType[Any]):
 
 
 def data_options(command: F) -> F:
-    """``--data`` and ``--root``."""
+    """``--data``, ``--root`` and ``--allow-outside``."""
+    outside = click.option(
+        "--allow-outside", is_flag=True, help="Let a table or a link of the data lead to images outside of its folder."
+    )
     root = click.option(
         "--root", type=HomePath(), help="Folder of a data set that is named; of a table, of its images."
     )
@@ -123,7 +126,7 @@ def data_options(command: F) -> F:
         metavar="NAME|PATH",
         help="Data set by name (see 'robustdml list datasets'), or your own: a folder of classes, or a table.",
     )
-    return name(root(command))
+    return name(root(outside(command)))
 
 
 def skip_broken_option(command: F) -> F:
@@ -133,11 +136,13 @@ def skip_broken_option(command: F) -> F:
     )(command)
 
 
-def read_data(data: str, root: Path | None, output: Output, skip_broken: bool = False) -> RetrievalDataset:
+def read_data(
+    data: str, root: Path | None, output: Output, skip_broken: bool = False, allow_outside: bool = False
+) -> RetrievalDataset:
     """The data set of ``--data`` and ``--root``; where it was given by its path, what that was taken for is said."""
     from robustdml.data import DATASETS, load_dataset
 
-    dataset = load_dataset(data, root, skip_missing=skip_broken)
+    dataset = load_dataset(data, root, skip_missing=skip_broken, allow_outside=allow_outside)
     if data not in DATASETS and is_first():
         output.note(f"Data: {dataset.title}, read as '{dataset.name}'. {dataset.protocol}")
     return dataset

@@ -22,6 +22,7 @@ _DEFAULT = TrainConfig()
 @data_options
 @click.option("--method", default=_DEFAULT.method, show_default=True, help="See 'robustdml list methods'.")
 @click.option("--recipe", type=HomePath(), help="TOML file; options on the command line take precedence over it.")
+@click.option("--trust-code", is_flag=True, help="Run the code that a recipe names as its backbone.")
 @click.option("--backbone", default=_DEFAULT.backbone, show_default=True, help="See 'robustdml list backbones'.")
 @click.option("--loss", default=_DEFAULT.loss, show_default=True, help="See 'robustdml list losses'.")
 @click.option("--miner", help="Of pairs or triplets, such as BatchHardMiner [default: the loss's own; none: all].")
@@ -99,8 +100,10 @@ _DEFAULT = TrainConfig()
 def train(
     data: str,
     root: Path | None,
+    allow_outside: bool,
     skip_broken: bool,
     recipe: Path | None,
+    trust_code: bool,
     out: Path,
     eps: str,
     device: str,
@@ -127,7 +130,8 @@ def train(
         if recipe:
             # The recipe takes precedence over a default, and what was typed over the recipe.
             context, typed = click.get_current_context(), ParameterSource.COMMANDLINE
-            for key, value in read_recipe(recipe).items():
+            typed_backbone = context.get_parameter_source("backbone") == typed
+            for key, value in read_recipe(recipe, trust_code=trust_code or typed_backbone).items():
                 # A list of branches is a method: one that was typed takes precedence over it.
                 option = "method" if key == "recipe" else key
                 if context.get_parameter_source(option) != typed:
@@ -135,7 +139,7 @@ def train(
         settings = TrainConfig(**config)
         options = RunOptions(device=device, progress=not output.quiet, tensorboard=tensorboard)
         check_early(settings, options)
-        dataset = read_data(data, root, output, skip_broken)
+        dataset = read_data(data, root, output, skip_broken, allow_outside)
         result = run(dataset, settings, out, goals=GOALS, options=options, skip_broken=skip_broken)
     if not reports:
         return

@@ -21,6 +21,7 @@ UNSOUND = 4
 @click.option("--model", "models", multiple=True, metavar="MODEL", help="Judge kept images by it. Repeatable.")
 @click.option("--data", metavar="NAME|PATH", help="With --model: the data set of the run.")
 @click.option("--root", type=HomePath(), help="Folder of the data set, where it needs one.")
+@click.option("--allow-outside", is_flag=True, help="As for 'robustdml evaluate'.")
 @click.option("--branches", type=click.Choice(BRANCH_CHOICES), default="deployed", help="As they were evaluated.")
 @source_options
 @run_options
@@ -29,6 +30,7 @@ def verify(
     models: tuple[str, ...],
     data: str | None,
     root: Path | None,
+    allow_outside: bool,
     branches: BranchChoice,
     options: SourceOptions,
     device: str,
@@ -55,7 +57,7 @@ def verify(
         from robustdml.evaluation.checks.rejudging import rejudge
 
         choose_device(device)
-        dataset = load_dataset(data, root, skip_missing=True)
+        dataset = load_dataset(data, root, skip_missing=True, allow_outside=allow_outside)
         subjects = load_subjects(models, branches=branches, options=options)
         found.append(rejudge(folder, subjects, dataset, options=RunOptions(device=device, progress=not output.quiet)))
     problems = [problem for part in found for problem in part.problems]

@@ -23,6 +23,7 @@ from robustdml.data.protocol import Protocol, Reidentification, SameClass
 from robustdml.data.sop import load_sop
 from robustdml.data.torchvision_sets import TORCHVISION_SETS, load_torchvision
 from robustdml.errors import DataError
+from robustdml.places import check_inside
 from robustdml.registry import Registry
 
 __all__ = [
@@ -101,8 +102,12 @@ for _entry in TORCHVISION_SETS:
     _with_root(_entry.name, f"{_entry.summary}; downloaded by torchvision", partial(load_torchvision, _entry))
 
 
-def load_dataset(name: Any, root: str | Path | None = None, *, skip_missing: bool = False) -> RetrievalDataset:
+def load_dataset(
+    name: Any, root: str | Path | None = None, *, skip_missing: bool = False, allow_outside: bool = False
+) -> RetrievalDataset:
     """Read a data set.
+
+    Its images lie below its folder, wherever links lead and whatever a table says: see ``allow_outside``.
 
     Args:
         name: one of `DATASETS`; or a path, of which it is then found out what lies there: a table, a published data
@@ -110,14 +115,26 @@ def load_dataset(name: Any, root: str | Path | None = None, *, skip_missing: boo
         root: the folder that holds a data set of such a name, for those that need one; beside the path of a table, the
             folder that its relative paths start from. ``~`` is the home folder.
         skip_missing: of a table, leave out rows whose image is not there, and count them.
+        allow_outside: let images lie anywhere but among devices and processes. A frame is the program's own and may
+            name any.
 
     Raises:
         UnknownNameError: there is no data set of that name.
-        DataError: the folder is missing, or not wanted, or does not hold what it should.
+        DataError: the folder is missing, or not wanted, or does not hold what it should; or an image lies outside.
     """
     place = None if root is None else Path(root).expanduser()
     if not isinstance(name, str | Path):
-        return load_manifest(name, place, skip_missing=skip_missing)
+        found, home = load_manifest(name, place, skip_missing=skip_missing), None
+    else:
+        found = _load_named(name, place, skip_missing=skip_missing)
+        home = place or Path(name).expanduser()
+        home = home.parent if home.is_file() else home
+    if isinstance(found.images, FileImages):
+        check_inside(found.images.files, home, allow_outside=allow_outside)
+    return found
+
+
+def _load_named(name: str | Path, place: Path | None, *, skip_missing: bool) -> RetrievalDataset:
     text = str(name)
     if isinstance(name, Path) or (text not in DATASETS and looks_like_a_place(text)):
         return load_place(Path(name).expanduser(), place, skip_missing=skip_missing)

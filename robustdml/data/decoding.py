@@ -40,7 +40,7 @@ def read_image(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
     with _undisturbed():
         image: Image.Image
         try:
-            image = Image.open(path)
+            image = Image.open(path, formats=_formats())
         except UnidentifiedImageError:
             image = _opened_by_heif(path)
         with image:
@@ -75,13 +75,19 @@ def read_image(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
 def _undisturbed() -> Iterator[None]:
     """Pillow without its warnings, about metadata mostly, and with its limit of pixels raised."""
     before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = _MOST_PIXELS
+    Image.MAX_IMAGE_PIXELS = _MOST_PIXELS // 2  # It warns above this, and refuses above twice as many.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
+
+
+def _formats() -> list[str]:
+    """What Pillow reads by itself: PostScript it hands to a program, and that is code."""
+    Image.init()
+    return [name for name in Image.ID if name != "EPS"]
 
 
 def _pictures(image: Image.Image) -> int:
@@ -126,7 +132,7 @@ def _deep(image: Image.Image, path: Path) -> npt.NDArray[np.uint16] | None:
 
 def _read_as(path: Path, mode: str, other: str) -> npt.NDArray[np.uint16]:
     """The file's values as bytes in another raw mode of Pillow than its own."""
-    with Image.open(path) as again:
+    with Image.open(path, formats=_formats()) as again:
         again.tile = [_with_rawmode(tile, mode, other) for tile in again.tile]
         return _values(again)
 

@@ -73,6 +73,11 @@ class FileImages(ByValue):
         self._places = tuple(Path(os.path.normpath(path.absolute())) for path in self._paths)
         self._root = Path(os.path.commonpath([place.parent for place in self._places]))
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The paths, as they were given."""
+        return self._paths
+
     def __len__(self) -> int:
         return len(self._paths)
 

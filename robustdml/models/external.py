@@ -23,6 +23,8 @@ from robustdml.preprocessing import Preprocessing, Sides, height_and_width, thre
 #: Errors of the hub's client that mean no more than that.
 _OFFLINE = {"LocalEntryNotFoundError", "OfflineModeIsEnabled", "ConnectError"}
 
+#: Said to every loader of transformers. Left out, it asks on a terminal whether a repository's code may run.
+_NO_CODE = {"trust_remote_code": False}
 #: What is said of training where published weights cannot be had.
 _WITHOUT = "leave --pretrained out"
 
@@ -149,7 +151,7 @@ def hugging_face_backbone(
     missing: set[str] = set()
     try:
         with quiet_hub():
-            config = transformers.AutoConfig.from_pretrained(name)
+            config = transformers.AutoConfig.from_pretrained(name, **_NO_CODE)
     except Exception as error:  # The hub raises errors of whichever client it uses.
         raise SpecError(
             f"Hugging Face cannot make '{name}' ({line(error)}): connect this machine, or name a local folder"
@@ -161,7 +163,7 @@ def hugging_face_backbone(
             else:
                 if image_size is not None and hasattr(config, "image_size"):
                     config.image_size = image_size
-                network = transformers.AutoModel.from_config(config)
+                network = transformers.AutoModel.from_config(config, **_NO_CODE)
     except Exception as error:  # The hub raises errors of whichever client it uses.
         raise SpecError(
             f"Hugging Face cannot make '{name}' ({line(error)}): connect this machine, or {otherwise}"
@@ -180,10 +182,10 @@ def hugging_face_backbone(
 
 def _loaded(auto: Any, name: str) -> tuple[nn.Module, set[str]]:
     """A model, and which of its weights are missing; a pooler that was never trained is left out."""
-    network, found = auto.from_pretrained(name, output_loading_info=True)
+    network, found = auto.from_pretrained(name, output_loading_info=True, **_NO_CODE)
     missing = set(found["missing_keys"])
     if missing and all(key.startswith("pooler.") for key in missing):
-        network, found = auto.from_pretrained(name, output_loading_info=True, add_pooling_layer=False)
+        network, found = auto.from_pretrained(name, output_loading_info=True, add_pooling_layer=False, **_NO_CODE)
         missing = set(found["missing_keys"])
     return network, missing
 
@@ -236,7 +238,7 @@ def timm_preprocessing(name: str, network: nn.Module) -> Preprocessing:
 def hugging_face_processor(name: str) -> Any:
     """A model's own image processor; where it has none, this raises whatever the hub raises."""
     with quiet_hub():
-        return package("transformers", "hf").AutoImageProcessor.from_pretrained(name)
+        return package("transformers", "hf").AutoImageProcessor.from_pretrained(name, **_NO_CODE)
 
 
 def hugging_face_preprocessing(name: str) -> Preprocessing | None:

@@ -15,6 +15,7 @@ from typing import Any
 from robustdml.branches import Branch, Method
 from robustdml.config import TrainConfig
 from robustdml.errors import SpecError, UnknownNameError
+from robustdml.models.backbones import is_code
 from robustdml.threat import parse_eps
 
 if sys.version_info >= (3, 11):
@@ -27,8 +28,12 @@ _LARGEST = 100_000
 _TOP = ("summary", "train", "branch", "frozen_batchnorm")
 
 
-def read_recipe(path: str | Path) -> dict[str, Any]:
+def read_recipe(path: str | Path, *, trust_code: bool = False) -> dict[str, Any]:
     """Read a recipe and return it as keyword arguments of `TrainConfig`.
+
+    Args:
+        path: the file.
+        trust_code: allow a backbone ``package.module:factory``, which is imported and called when training begins.
 
     Raises:
         SpecError: the file cannot be read, is no TOML, or sets something that does not exist or cannot be.
@@ -50,6 +55,11 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
             raise UnknownNameError(f"key in '{path}':", key, _TOP)
     defaults = {part.name: part.default for part in fields(TrainConfig) if part.name != "recipe"}
     values = _table(path, "train", content.get("train", {}), defaults)
+    if is_code(str(values.get("backbone", ""))) and not trust_code:
+        raise SpecError(
+            f"the backbone of the recipe '{path}' is code, '{values['backbone']}': if you trust it, give --trust-code "
+            "(trust_code=True)"
+        )
     if "branch" in content:
         if not isinstance(content["branch"], list):
             raise SpecError(f"'{path}': write each branch as a table [[branch]]")

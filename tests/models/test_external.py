@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from robustdml.errors import MissingPackageError, SpecError, UnknownNameError
 from robustdml.importing import call_factory
 from robustdml.models import EmbeddingModel, ModelConfig, check_backbone, find_backbone
+from robustdml.models.external import hugging_face_processor
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
@@ -53,6 +55,27 @@ def test_a_hugging_face_encoder_of_a_local_folder_embeds_images(tmp_path, kind):
     assert check_backbone(ModelConfig(name, embedding_dim=5, image_size=32)) == (kind == "resnet")
     with pytest.raises(SpecError, match="Hugging Face cannot make '/no/such/folder'"):
         find_backbone("hf./no/such/folder").build(False, 32)
+
+
+def test_code_in_a_repository_is_neither_run_nor_asked_about(tmp_path, monkeypatch):
+    """transformers would ask on a terminal, and run the code on a yes."""
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    code = "import pathlib\npathlib.Path(__file__).with_name('ran').touch()\nraise SystemExit(0)\n"
+    for name in ("configuration_own.py", "modeling_own.py", "image_processing_own.py"):
+        (folder / name).write_text(code)
+    names = {"AutoConfig": "configuration_own.OwnConfig", "AutoModel": "modeling_own.OwnModel"}
+    (folder / "config.json").write_text(json.dumps({"model_type": "own", "auto_map": names}))
+    own = {"image_processor_type": "Own", "auto_map": {"AutoImageProcessor": "image_processing_own.Own"}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(own))
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda *text: asked.append(text) or "y")
+    with pytest.raises(SpecError, match="Hugging Face cannot make"):
+        find_backbone(f"hf.{folder}").build(True, 32)
+    with pytest.raises(Exception, match=r"trust_remote_code|custom code"):
+        hugging_face_processor(str(folder))
+    assert not asked
+    assert not list(tmp_path.rglob("ran"))
 
 
 def test_a_network_of_ones_own_embeds_images():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from command_line import cli, refused
 from torch.nn import functional as F
 
 from robustdml.attacks import GOALS, build_attack
@@ -203,3 +204,18 @@ def test_every_recipe_that_is_shipped_can_be_read(path):
     config = TrainConfig(**read_recipe(path))
     assert config.method in METHODS or config.recipe
     assert config.backbone in BACKBONES
+
+
+def test_a_recipe_runs_no_code_that_was_not_asked_for(tmp_path, monkeypatch):
+    (tmp_path / "evil_recipe_code.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n")
+    (tmp_path / "r.toml").write_text('[train]\nbackbone = "evil_recipe_code:build"\n')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SpecError, match=r"is code, 'evil_recipe_code:build': if you trust it, give --trust-code"):
+        read_recipe(tmp_path / "r.toml")
+    assert read_recipe(tmp_path / "r.toml", trust_code=True) == {"backbone": "evil_recipe_code:build"}
+    command = ("train", "--data", "digits", "--recipe", tmp_path / "r.toml", "--out", tmp_path / "run", "--quiet")
+    refused(cli(*command), "is code, 'evil_recipe_code:build'")
+    assert not (tmp_path / "ran").exists()
+    refused(cli(*command, "--trust-code"), "cannot make the backbone 'evil_recipe_code:build'")
+    assert (tmp_path / "ran").exists()
+    refused(cli(*command, "--backbone", "resnet-tinny"), "unknown backbone 'resnet-tinny'")
