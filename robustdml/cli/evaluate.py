@@ -23,6 +23,7 @@ from robustdml.cli.options import (
 from robustdml.cli.output import Output
 from robustdml.cli.summary import data_of, files_data, summarise
 from robustdml.cli.thresholds import BELOW, check_metrics, fail_under_option, read_thresholds, say_below
+from robustdml.cli.tracking import log_to_option, tell, trackers_of
 from robustdml.cli.verify import UNSOUND
 from robustdml.config import BRANCH_CHOICES, EFFORTS, PRECISION_CHOICES, BranchChoice, Effort, PrecisionChoice
 from robustdml.errors import SpecError
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
 @skip_broken_option
 @click.option("--leave-out-copies", is_flag=True, help="Go on without images that the data set holds twice.")
 @fail_under_option
+@log_to_option
 @run_options
 def evaluate(
     models: tuple[str, ...],
@@ -109,6 +111,7 @@ def evaluate(
     skip_broken: bool,
     leave_out_copies: bool,
     fail_under: tuple[str, ...],
+    log_to: tuple[str, ...],
     device: str,
     output: Output,
 ) -> None:
@@ -134,7 +137,7 @@ def evaluate(
     from robustdml.reports import write_outputs
 
     # What is quick to refuse is refused before anything is loaded.
-    thresholds = read_thresholds(fail_under)
+    thresholds, trackers = read_thresholds(fail_under), trackers_of(log_to)
     suite = guarded(attacks, lambda: build_suite(attacks, budgets, effort), choose_device(device))
     if curve is not None:
         searches = build_suite(",".join(_searches(curve)), budgets, effort)
@@ -192,6 +195,7 @@ def evaluate(
     summarise(results, output)
     written = write_outputs([out], thresholds=thresholds)
     output.line(f"Report: {written.page}")
+    tell(trackers, out, output)
     failed = sum(cell.status == "failed" for cell in results.cells)
     judged = not results.cells or any(cell.score for cell in results.cells)
     code = BELOW if written.violations else UNSOUND if failed or not judged else 0

@@ -10,6 +10,7 @@ from robustdml.cli.options import HomePath
 from robustdml.cli.output import Output, output_options
 from robustdml.cli.summary import files_data
 from robustdml.cli.thresholds import BELOW, fail_under_option, read_thresholds, say_below
+from robustdml.cli.tracking import log_to_option, tell, trackers_of
 from robustdml.results import RESULTS_FILE
 from robustdml.run_folders import PLAN_FILE
 
@@ -23,6 +24,7 @@ _FILE = HomePath(dir_okay=False)
 @click.option("--junit", type=_FILE, help="Also write JUnit XML: a suite per model, a test per attack and eps.")
 @click.option("--cards", type=HomePath(file_okay=False), help="Also write model cards here.")
 @fail_under_option
+@log_to_option
 @output_options
 def report(
     folders: tuple[Path, ...],
@@ -31,6 +33,7 @@ def report(
     junit: Path | None,
     cards: Path | None,
     fail_under: tuple[str, ...],
+    log_to: tuple[str, ...],
     output: Output,
 ) -> None:
     """Render the HTML report of evaluations. Needs no torch and no models.
@@ -40,7 +43,7 @@ def report(
     """
     from robustdml.reports import write_outputs
 
-    thresholds = read_thresholds(fail_under)
+    thresholds, trackers = read_thresholds(fail_under), trackers_of(log_to)
     for folder in folders:
         if (folder / PLAN_FILE).is_file() and not (folder / RESULTS_FILE).is_file():
             from robustdml.evaluation import assemble
@@ -51,6 +54,8 @@ def report(
     output.line(f"Report: {written.page}")
     for path in written.others:
         output.line(f"Wrote {path}")
+    for folder in folders:
+        tell(trackers, folder, output)
     code = BELOW if written.violations else 0
     output.document({"exit_code": code, **files_data(written)})
     say_below(written.violations, output)
