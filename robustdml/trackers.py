@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
@@ -60,7 +61,7 @@ def find_tracker(name: str) -> Tracker:
     if name not in TRACKERS:
         raise UnknownNameError("tracker", name, [*TRACKERS, "package.module:function"])
     try:
-        __import__(name)
+        importlib.import_module(name)
     except ImportError as error:
         raise MissingPackageError(f"the tracker '{name}' needs its package ({error}): pip install {name}") from None
     return TRACKERS[name]
@@ -127,7 +128,7 @@ def _scores(model: str, condition: str, score: Score) -> Iterator[tuple[str, flo
 
 
 def _mlflow(run: TrackedRun) -> None:
-    import mlflow
+    mlflow: Any = importlib.import_module("mlflow")
 
     with nullcontext() if mlflow.active_run() else mlflow.start_run(run_name=run.name):
         mlflow.log_params(dict(run.params))
@@ -137,7 +138,7 @@ def _mlflow(run: TrackedRun) -> None:
 
 
 def _wandb(run: TrackedRun) -> None:
-    import wandb
+    wandb: Any = importlib.import_module("wandb")
 
     begun: Any = None if wandb.run else wandb.init(project="robustdml", name=run.name)
     try:
