@@ -34,7 +34,8 @@ def fraction(value: float | None) -> str:
 def nmi(model: ModelEntry) -> str:
     """The NMI, and how far it varies with the start of the clustering where that was measured."""
     spread = "" if model.nmi_spread is None else f"\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}{model.nmi_spread:.3f}"
-    return f"{fraction(model.nmi)}{spread}"
+    drawn = "" if model.nmi_classes is None else f" (of {count(model.nmi_classes)} classes)"
+    return f"{fraction(model.nmi)}{spread}{drawn}"
 
 
 def interval(score: Score) -> str:

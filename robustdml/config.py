@@ -182,6 +182,7 @@ class RunOptions:
             tensorboard.
         save_images: of an evaluation: keep the attacked images of all queries too (see
             `robustdml.evaluation.kept_images`); their size is that of the data set for each attack and eps.
+        nmi: of an evaluation: cluster the gallery of each model once, which takes about as long as to rank it.
     """
 
     device: str = "auto"
@@ -190,6 +191,7 @@ class RunOptions:
     command: str = ""
     configuration: str = ""
     save_images: bool = False
+    nmi: bool = True
 
 
 DEFAULT_OPTIONS = RunOptions()

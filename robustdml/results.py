@@ -227,8 +227,9 @@ class ModelEntry(_Record):
     #: `robustdml.retrieval.clustering`. Where queries search each other it is the whole test set. None where it is
     #: undefined, and in results from before these were measured.
     nmi: Share | None = None
-    #: Its standard deviation over the starts of k-means, of which ``nmi`` is the first (in results from before it was
-    #: measured, None, and ``nmi`` the best start of five).
+    #: Of how many classes, drawn, that is; None where it is of all (see `robustdml.retrieval.clustering`).
+    nmi_classes: Count | None = None
+    #: In results from when five starts of k-means were measured: their standard deviation, ``nmi`` being of the first.
     nmi_spread: Annotated[float, Field(ge=0)] | None = None
     pi_ratio: Annotated[float, Field(ge=0)] | None = None
     #: None in results from before this was kept.

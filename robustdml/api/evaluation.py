@@ -41,6 +41,7 @@ def evaluate(
     device: str = "auto",
     progress: bool = True,
     save_images: bool = False,
+    nmi: bool = True,
 ) -> Results:
     """Evaluate models clean and under attack: ``robustdml.evaluate({"mine": model}, "digits", "quick")``.
 
@@ -80,6 +81,7 @@ def evaluate(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
         progress: show a bar with the time left.
         save_images: keep the attacked images of all queries in ``out``.
+        nmi: cluster the gallery of each model, which takes about as long as to rank it.
 
     Raises:
         UnknownNameError: there is no attack, data set or model of a name.
@@ -113,6 +115,6 @@ def evaluate(
             precision=precision,
             skip_broken=skip_broken,
             leave_out_copies=leave_out_copies,
-            options=RunOptions(device=device, progress=progress, save_images=save_images),
+            options=RunOptions(device=device, progress=progress, save_images=save_images, nmi=nmi),
         )
     return results if out is not None else results.without_pictures()

@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of the models as attacks run them; auto: what is faster and as strong. They are judged in fp32.",
 )
+@click.option("--no-nmi", is_flag=True, help="Leave out NMI, which clusters the gallery of each model.")
 @source_options
 @click.option("--seed", default=0, show_default=True, help="Of the sample and the attacks.")
 @skip_broken_option
@@ -106,6 +107,7 @@ def evaluate(
     natural: bool,
     save_images: bool,
     precision: PrecisionChoice,
+    no_nmi: bool,
     options: SourceOptions,
     seed: int,
     skip_broken: bool,
@@ -162,6 +164,7 @@ def evaluate(
         command=command_line(),
         configuration=configuration(),
         save_images=save_images,
+        nmi=not no_nmi,
     )
     if out is None or dry_run:
         estimate = rehearse(

@@ -30,7 +30,7 @@ Floats = npt.NDArray[np.float32]
 
 #: Queries that are ranked in one go, and ranks of them all: a whole gallery of 60,000 for each of as many queries would
 #: not fit into memory. faiss itself takes no more queries at once.
-_QUERIES, _RANKS = 4096, 2**25
+_QUERIES, _RANKS = 4096, 2**22
 #: Pairs of queries and gallery items whose similarities are held at once.
 _PAIRS = 2**24
 
@@ -75,8 +75,11 @@ class Judge:
         # What `restore` puts back where there is one module only.
         self._kept = KeptWeights(self._own) if self.shared else None
         place = np.searchsorted(rows, split.gallery)
-        self.gallery_embeddings: Floats = embeddings[place]
+        # The matrix is held once where the gallery is all there is.
+        whole = len(split.gallery) == len(rows) and np.array_equal(split.gallery, rows)
+        self.gallery_embeddings: Floats = embeddings if whole else embeddings[place]
         self.query_embeddings: Floats = embeddings[np.searchsorted(rows, split.query)]
+        del embeddings
         self._index = GalleryIndex(self.gallery_embeddings, split.gallery, split.rules)
         self._queries = Gallery(
             torch.tensor(self.query_embeddings, device=device),
@@ -153,10 +156,10 @@ class Judge:
                 (copy_.labels, split.labels[rows]),
                 (copy_.ids, rows),
             ):
-                genuine = torch.tensor(values, device=self.device)
+                genuine = torch.from_numpy(values).to(self.device)
                 if tensor.shape != genuine.shape or not torch.equal(tensor, genuine):
                     changed = True
-                    tensor.set_(genuine)  # type: ignore[call-overload]
+                    tensor.set_(genuine.clone())  # type: ignore[call-overload]
         if changed:
             raise AttackUnsound(
                 "the attack changed the gallery or the queries that it was shown: it must leave them alone"

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,8 @@ Values = Mapping[str, Doubles]
 
 #: SPQA holds the nearest five other items in their places; GTT asks whether the first hit is among four still.
 _KEPT, _RETAINED = 5, 4
+#: Pairs of images and gallery items that are compared at once.
+_PAIRS = 2**24
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,15 @@ class AttackedEmbeddings:
     targets: Integers
     ignored: Callable[[Integers, Integers], Booleans]
 
+    def own(self, part: slice) -> Booleans:
+        """``(C, M)`` of a part of the images: the gallery rows that are not in their lists: themselves, at least."""
+        return self.ignored(self.ids[part, None], self.gallery.ids[None])
+
     @property
-    def own(self) -> Booleans:
-        """``(N, M)``: the gallery rows that are not in the list of the image: itself, at least."""
-        return self.ignored(self.ids[:, None], self.gallery.ids[None])
+    def parts(self) -> list[slice]:
+        """The images, so many at a time that their similarities to the gallery take little memory."""
+        step = max(1, _PAIRS // len(self.gallery.ids))
+        return [slice(start, start + step) for start in range(0, len(self.ids), step)]
 
 
 @dataclass(frozen=True)
@@ -82,11 +90,67 @@ class Measure:
     compute: Callable[[AttackedEmbeddings], Values]
 
 
-def percentiles(similarity: Doubles, rows: Integers, counted: Booleans) -> Doubles:
+@dataclass(frozen=True)
+class Similarities:
+    """Cosines of some points to items, compared as exact ones: in float32, and anew in float64 where that is too near.
+
+    Equal embeddings tie, wherever they stand.
+
+    Args:
+        points: ``(N, D)``.
+        items: ``(M, D)``.
+    """
+
+    points: Floats
+    items: Floats
+
+    @cached_property
+    def nearly(self) -> Floats:
+        """``(N, M)``, wrong by no more than `margin`."""
+        found: Floats = self.points @ self.items.T
+        return found
+
+    @property
+    def margin(self) -> float:
+        """How far rounding may carry the product of two points of length 1: a rounding for each of its terms."""
+        return float((self.points.shape[1] + 8) * 2.0**-24)
+
+    def exactly(self, rows: Integers, items: Integers) -> Doubles:
+        """``(P,)`` of P pairs."""
+        return paired(self.points[rows], self.items[items])
+
+    def ahead(self, mine: Doubles, counted: Booleans) -> tuple[Integers, Integers]:
+        """How many of the items that count are nearer than ``mine``, ``(N,)``, and how many are equally near."""
+        apart = self.nearly - mine[:, None].astype(np.float32)
+        nearer = ((apart > self.margin) & counted).sum(1)
+        rows, items = np.nonzero((np.abs(apart) <= self.margin) & counted)
+        close = self.exactly(rows, items)
+        nearer += np.bincount(rows[close > mine[rows]], minlength=len(mine))
+        return nearer, np.bincount(rows[close == mine[rows]], minlength=len(mine))
+
+    def nearest(self, count: int, allowed: Booleans) -> Integers:
+        """The ``count`` nearest items that are allowed, ``(N, count)``; of equals the first."""
+        found = np.empty((len(self.points), count), np.int64)
+        for row, (near, mine) in enumerate(zip(self.nearly, allowed, strict=True)):
+            items = np.flatnonzero(mine)
+            last = np.partition(near[items], len(items) - count)[len(items) - count]
+            items = items[near[items] >= last - 2 * self.margin]
+            exact = self.exactly(np.full(len(items), row), items)
+            found[row] = items[np.argsort(-exact, kind="stable")[:count]]
+        return found
+
+
+def paired(points: Floats, items: Floats) -> Doubles:
+    """The cosine of each point to the item beside it, ``(P, D)`` both; equal rows have equal ones."""
+    found: Doubles = (points.astype(np.float64) * items.astype(np.float64)).sum(1)
+    return found
+
+
+def percentiles(similarity: Similarities, rows: Integers, counted: Booleans) -> Doubles:
     """The rank percentiles of items in lists.
 
     Args:
-        similarity: ``(N, M)``.
+        similarity: of N points to M items.
         rows: ``(N, T)``, the items in question.
         counted: ``(N, M)``, the items of each list.
 
@@ -95,21 +159,16 @@ def percentiles(similarity: Doubles, rows: Integers, counted: Booleans) -> Doubl
     """
     found = np.empty(rows.shape)
     for column in range(rows.shape[1]):
-        mine = np.take_along_axis(similarity, rows[:, column : column + 1], axis=1)
         rivals = counted.copy()
         np.put_along_axis(rivals, rows[:, column : column + 1], False, axis=1)
+        mine = similarity.exactly(np.arange(len(rows)), rows[:, column])
         found[:, column] = _percentile(similarity, mine, rivals)
     return found
 
 
-def _percentile(similarity: Doubles, mine: Doubles, rivals: Booleans) -> Doubles:
-    before = ((similarity > mine) & rivals).sum(1) + 0.5 * ((similarity == mine) & rivals).sum(1)
-    result: Doubles = 100.0 * before / np.maximum(rivals.sum(1), 1)
-    return result
-
-
-def _similarity(points: npt.NDArray[np.floating], items: Floats) -> Doubles:
-    result: Doubles = points.astype(np.float64) @ items.astype(np.float64).T
+def _percentile(similarity: Similarities, mine: Doubles, rivals: Booleans) -> Doubles:
+    nearer, equal = similarity.ahead(mine, rivals)
+    result: Doubles = 100.0 * (nearer + 0.5 * equal) / np.maximum(rivals.sum(1), 1)
     return result
 
 
@@ -126,45 +185,56 @@ def _place(attacked: AttackedEmbeddings) -> Values:
 
 
 def _ranks(attacked: AttackedEmbeddings, name: str, chosen: Integers) -> Values:
-    return {
-        f"{name}{when}": percentiles(_similarity(points, attacked.gallery.embeddings), chosen, ~attacked.own).mean(1)
-        for when, points in (("", attacked.after), ("_clean", attacked.before))
-    }
+    def places(points: Floats) -> Doubles:
+        found = [
+            percentiles(Similarities(points[part], attacked.gallery.embeddings), chosen[part], ~attacked.own(part))
+            for part in attacked.parts
+        ]
+        mean: Doubles = np.concatenate(found).mean(1)
+        return mean
+
+    return {name: places(attacked.after), f"{name}_clean": places(attacked.before)}
 
 
-def _nearest(attacked: AttackedEmbeddings, count: int, left_out: Booleans) -> Integers:
-    clean = np.where(left_out, -np.inf, _similarity(attacked.before, attacked.gallery.embeddings))
-    order: Integers = np.argsort(-clean, axis=1, kind="stable")
-    return order[:, :count]
+def _nearest(attacked: AttackedEmbeddings, count: int, left_out: Callable[[slice], Booleans]) -> Integers:
+    items = attacked.gallery.embeddings
+    found = [Similarities(attacked.before[part], items).nearest(count, ~left_out(part)) for part in attacked.parts]
+    return np.concatenate(found)
 
 
 def _kept(attacked: AttackedEmbeddings) -> Values:
-    left_out = attacked.own
-    np.put_along_axis(left_out, attacked.targets, True, axis=1)
-    near = _nearest(attacked, min(_KEPT, int((~left_out).sum(1).min())), left_out)
-    return _ranks(attacked, "kept_rank_percentile", near)
+    def left_out(part: slice) -> Booleans:
+        found = attacked.own(part)
+        np.put_along_axis(found, attacked.targets[part], True, axis=1)
+        return found
+
+    fewest = min(int((~left_out(part)).sum(1).min()) for part in attacked.parts)
+    return _ranks(attacked, "kept_rank_percentile", _nearest(attacked, min(_KEPT, fewest), left_out))
 
 
 def _cosine(attacked: AttackedEmbeddings) -> Values:
-    wanted = attacked.gallery.embeddings[attacked.targets[:, 0]].astype(np.float64)
+    wanted = attacked.gallery.embeddings[attacked.targets[:, 0]]
     return {
-        f"target_cosine{when}": (points * wanted).sum(1)
+        f"target_cosine{when}": paired(points, wanted)
         for when, points in (("", attacked.after), ("_clean", attacked.before))
     }
 
 
 def _retained(attacked: AttackedEmbeddings) -> Values:
     first = _nearest(attacked, 1, attacked.own)
-    now = np.where(attacked.own, -np.inf, _similarity(attacked.after, attacked.gallery.embeddings))
-    ahead = (now > np.take_along_axis(now, first, axis=1)).sum(1)
-    return {"first_hit_retained": (ahead < _RETAINED).astype(np.float64)}
+    ahead = []
+    for part in attacked.parts:
+        now = Similarities(attacked.after[part], attacked.gallery.embeddings)
+        mine = now.exactly(np.arange(len(now.points)), first[part, 0])
+        ahead.append(now.ahead(mine, ~attacked.own(part))[0])
+    return {"first_hit_retained": (np.concatenate(ahead) < _RETAINED).astype(np.float64)}
 
 
 def _order(attacked: AttackedEmbeddings) -> Values:
     pairs = np.triu_indices(attacked.targets.shape[1], k=1)
 
     def tau(points: Floats) -> Doubles:
-        listed = np.take_along_axis(_similarity(points, attacked.gallery.embeddings), attacked.targets, axis=1)
+        listed = np.stack([paired(points, attacked.gallery.embeddings[rows]) for rows in attacked.targets.T], 1)
         result: Doubles = np.sign(listed[:, pairs[0]] - listed[:, pairs[1]]).mean(1)
         return result
 
@@ -178,11 +248,13 @@ def _items_ranks(attacked: AttackedEmbeddings, searchers: Points) -> Values:
         found = np.empty(attacked.targets.shape)
         for column in range(attacked.targets.shape[1]):
             chosen = attacked.targets[:, column]
-            queries = searchers.embeddings[chosen].astype(np.float64)
-            items = attacked.gallery.ids[None]
-            rivals = (attacked.ids[:, None] != items) & ~attacked.ignored(searchers.ids[chosen][:, None], items)
-            mine = (queries * points).sum(1, keepdims=True)
-            found[:, column] = _percentile(_similarity(queries, attacked.gallery.embeddings), mine, rivals)
+            queries, items = searchers.embeddings[chosen], attacked.gallery.ids[None]
+            mine = paired(queries, points)
+            for part in attacked.parts:
+                ignored = attacked.ignored(searchers.ids[chosen[part]][:, None], items)
+                similarity = Similarities(queries[part], attacked.gallery.embeddings)
+                rivals = (attacked.ids[part, None] != items) & ~ignored
+                found[part, column] = _percentile(similarity, mine[part], rivals)
         mean: Doubles = found.mean(1)
         return mean
 

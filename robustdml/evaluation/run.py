@@ -69,7 +69,7 @@ from robustdml.models import (
 from robustdml.preprocessing import Preprocessing, Sides, whole_sides
 from robustdml.progress import Advance, progress
 from robustdml.results import EvalSpec, Flag, ModelEntry, Results
-from robustdml.retrieval.clustering import nmi_of_starts, pi_ratio
+from robustdml.retrieval.clustering import clustered_rows, nmi, pi_ratio
 from robustdml.retrieval.collapse import health
 from robustdml.retrieval.embed import Embedder
 from robustdml.retrieval.metrics import score
@@ -315,7 +315,7 @@ class _Evaluation:
             clean = judge.clean()
             self.store.check_answers(name, answers(model, tensors, self.dataset.query, self.device))
             examined, doubts = self._examine(subject, judge, tensors)
-            self._lower(judge, subject, clean, doubts, tensors)
+            self._lower(judge, subject, clean, doubts, tensors, advance)
             self.store.write_flags(name, examined)
             for attack in self.attacks:
                 key = CellKey(name, attack.entry().spec, attack.threat)
@@ -352,7 +352,13 @@ class _Evaluation:
         return answered(flags, doubts) if doubts and adaptable else flags, doubts
 
     def _lower(
-        self, judge: Judge, subject: Subject, clean: Records, doubts: Doubts | None, tensors: ImageTensors
+        self,
+        judge: Judge,
+        subject: Subject,
+        clean: Records,
+        doubts: Doubts | None,
+        tensors: ImageTensors,
+        advance: Advance,
     ) -> None:
         """Hand attacks the model in the precision that was asked for, or was found before; write its entry."""
         part = np.unique(np.linspace(0, len(self.dataset.query) - 1, QUERIES).astype(np.int64))
@@ -369,13 +375,24 @@ class _Evaluation:
                 judge.victim = victim(judge, found, images)
             except SpecError as error:
                 raise SpecError(f"'{subject.name}': {error}: give --precision fp32, or auto") from error
-        if kept is None:
-            self.store.write_model(self._entry(subject, judge, clean, found), clean)
+        entry = self._entry(subject, judge, clean, found) if kept is None else kept[0]
+        if self.options.nmi and entry.nmi is None:
+            advance(0, f"{subject.name}: NMI")
+            entry = entry.model_copy(update=self._clustered(judge))
+        if kept is None or entry != kept[0]:
+            self.store.write_model(entry, clean)
+
+    def _clustered(self, judge: Judge) -> dict[str, float | int | None]:
+        """How well clusters of the gallery are its classes: computed once, and kept with the model's entry."""
+        embeddings, classes = judge.gallery_embeddings, self.dataset.labels[self.dataset.gallery]
+        drawn = clustered_rows(classes)
+        if drawn is None:
+            return {"nmi": nmi(embeddings, classes)}
+        return {"nmi": nmi(embeddings[drawn], classes[drawn]), "nmi_classes": len(np.unique(classes[drawn]))}
 
     def _entry(self, subject: Subject, judge: Judge, clean: Records, precision: Precision) -> ModelEntry:
         embeddings, classes = judge.gallery_embeddings, self.dataset.labels[self.dataset.gallery]
         headline = self.dataset.rules.headline
-        clustered = nmi_of_starts(embeddings, classes)
         return ModelEntry(
             name=subject.name,
             source=subject.source,
@@ -390,8 +407,6 @@ class _Evaluation:
             clean=score(clean.values, clean.labels, headline=headline, seed=self.spec.seed),
             clean_hits=hits(clean.values[headline]),
             health=health(embeddings),
-            nmi=next(iter(clustered), None),
-            nmi_spread=float(np.std(clustered, ddof=1)) if clustered else None,
             pi_ratio=pi_ratio(embeddings, classes),
             twins=embedding_twins(embeddings, classes),
         )

@@ -11,6 +11,31 @@ from robustdml.data.protocol import Protocol
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
 
+#: Rows that are hashed at once.
+_AT_ONCE = 4096
+
+
+def distinct_rows(points: Floats) -> tuple[Integers, Integers]:
+    """The first of each of the distinct rows of ``(M, D)``, and for each row which of these it equals."""
+    keys = np.concatenate([_keys(points[start : start + _AT_ONCE]) for start in range(0, len(points), _AT_ONCE)])
+    _, place, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    likely = np.flatnonzero(counts[place] > 1)  # Equal rows have equal keys; others might, too.
+    same = np.arange(len(points))
+    if len(likely):
+        rows = points[likely] + np.float32(0)  # makes -0 the 0 that it equals
+        _, first, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+        same[likely] = likely[first[group.ravel()]]
+    firsts, found = np.unique(same, return_inverse=True)
+    return firsts, found
+
+
+def _keys(points: Floats) -> npt.NDArray[np.uint64]:
+    """A hash of each row."""
+    bits = (points + np.float32(0)).view(np.uint32).astype(np.uint64)
+    odd = np.random.default_rng(0).integers(0, 2**63, points.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+    keys: npt.NDArray[np.uint64] = (bits * odd).sum(1, dtype=np.uint64)
+    return keys
+
 
 class GalleryIndex:
     """A searchable gallery.
@@ -22,16 +47,15 @@ class GalleryIndex:
     """
 
     def __init__(self, embeddings: Floats, ids: Integers, protocol: Protocol) -> None:
-        # Each embedding is searched once, in an order of its own: BLAS may round equal rows differently in different
-        # places, and equal embeddings must tie wherever they stand. Adding 0 makes -0 the 0 that it equals.
-        points = np.ascontiguousarray(embeddings, dtype=np.float32) + np.float32(0)
-        keys = points.view(np.dtype((np.void, points.shape[1] * points.itemsize))).ravel()
-        _, first, group = np.unique(keys, return_index=True, return_inverse=True)
-        self._index = faiss.IndexFlatIP(points.shape[1])
-        self._index.add(points[first])
-        self._sizes = np.bincount(group.ravel())
+        # Each embedding is searched once: BLAS may round equal rows differently in different places, and equal
+        # embeddings must tie wherever they stand.
+        points = np.ascontiguousarray(embeddings, dtype=np.float32)
+        first, group = distinct_rows(points)
+        #: The matrix itself where all are different: it may be most of the memory.
+        self._points = points if len(first) == len(points) else points[first]
+        self._sizes = np.bincount(group)
         self._starts = np.cumsum(self._sizes) - self._sizes
-        self._ids = ids[np.argsort(group.ravel(), kind="stable")]
+        self._ids = ids[np.argsort(group, kind="stable")]
         self._protocol = protocol
 
     def rank(self, queries: Floats, query_ids: Integers, k: int) -> Integers:
@@ -54,7 +78,7 @@ class GalleryIndex:
         width = k + 2
         while len(waiting):
             width = min(width, len(self._sizes))
-            similarities, groups = self._index.search(queries[waiting], width)
+            similarities, groups = faiss.knn(queries[waiting], self._points, width, faiss.METRIC_INNER_PRODUCT)
             unsettled = []
             for row, query in enumerate(waiting):
                 found = self._ordered(similarities[row], groups[row], query_ids[query], k)

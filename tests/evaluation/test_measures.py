@@ -11,7 +11,7 @@ from scipy.stats import kendalltau
 
 from robustdml.attacks import GOALS
 from robustdml.errors import UnknownNameError
-from robustdml.evaluation.measures import MEASURES, AttackedEmbeddings, Points, measured
+from robustdml.evaluation.measures import MEASURES, AttackedEmbeddings, Points, Similarities, measured, paired
 
 
 def on_sphere(random, count, dim=6):
@@ -144,3 +144,23 @@ def test_goals_name_measures_that_there_are():
 def test_an_unknown_measure_is_named(attacked):
     with pytest.raises(UnknownNameError, match="unknown measure 'rank': "):
         measured(["rank"], attacked)
+
+
+def test_comparisons_are_exact_and_equal_embeddings_tie():
+    """As in float64, although most are made in float32: of items that are nearer to each other than float32 tells."""
+    random = np.random.default_rng(0)
+    centre = random.normal(size=96)
+    items = (centre + 1e-4 * random.normal(size=(300, 96))).astype(np.float32)
+    items[200:210] = items[:10]
+    items /= np.linalg.norm(items, axis=1, keepdims=True)
+    points, mine = items[50:58] + np.float32(0), np.arange(3, 11)
+    similarity = Similarities(points, items)
+    exact = np.stack([paired(np.broadcast_to(point, items.shape), items) for point in points])
+    counted = random.random((8, 300)) < 0.9
+    chosen = np.take_along_axis(exact, mine[:, None], 1)
+    nearer, equal = similarity.ahead(chosen[:, 0], counted)
+    assert nearer.tolist() == ((exact > chosen) & counted).sum(1).tolist()
+    assert equal.tolist() == ((exact == chosen) & counted).sum(1).tolist()
+    assert equal.max() == 2  # an item and its copy
+    order = np.argsort(np.where(counted, -exact, np.inf), axis=1, kind="stable")
+    assert np.array_equal(similarity.nearest(7, counted), order[:, :7])

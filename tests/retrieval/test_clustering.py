@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.distance import cosine
 from scipy.stats import ortho_group
 
-from robustdml.retrieval.clustering import nmi, nmi_of_starts, pi_ratio
+from robustdml.retrieval.clustering import clustered_rows, nmi, pi_ratio
 
 
 def at_angles(*degrees: float) -> np.ndarray:
@@ -47,13 +47,21 @@ def test_nmi_is_1_for_perfect_clusters_and_0_for_labels_that_they_do_not_tell():
     assert nmi(points, np.tile(np.arange(5), 40)) == pytest.approx(0, abs=1e-9)
 
 
-def test_nmi_is_of_one_start_and_its_spread_is_that_of_several():
+def test_nmi_is_of_the_first_start_and_not_of_the_best():
     """All starts of these end with two clouds in one cluster, in different ways: the best would flatter."""
     points, labels = clouds(classes=12)
-    values = nmi_of_starts(points, labels)
-    assert values == [nmi(points, labels, seed=seed) for seed in range(5)]
-    assert nmi(points, labels) == values[0] < max(values) - 0.003
-    assert nmi_of_starts(points, np.zeros(len(points), int)) == []
+    assert nmi(points, labels) < max(nmi(points, labels, seed=seed) for seed in range(5)) - 0.003
+
+
+def test_of_many_classes_whole_ones_are_drawn_as_many_as_may_be_clustered():
+    labels = np.repeat(np.arange(100), 7)
+    assert clustered_rows(labels, most=70_000) is None
+    rows = clustered_rows(labels, most=17_499)
+    found, sizes = np.unique(labels[rows], return_counts=True)
+    assert len(found) == 49  # 49 * 49 * 7 = 16,807, and 50 * 50 * 7 = 17,500
+    assert set(sizes) == {7}
+    assert np.array_equal(rows, clustered_rows(labels, most=17_499))
+    assert len(np.unique(labels[clustered_rows(labels, most=1)])) == 2
 
 
 def test_pi_ratio_by_hand():

@@ -1,0 +1,30 @@
+"""Distinct rows of a gallery: copies are searched once, and where there are none nothing is copied."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from robustdml.data import SameClass
+from robustdml.retrieval.search import GalleryIndex, distinct_rows
+
+
+def test_distinct_rows_are_found_wherever_they_stand():
+    random = np.random.default_rng(0)
+    kinds = random.normal(size=(40, 5)).astype(np.float32)
+    kinds[0] = 0.0
+    drawn = random.integers(40, size=10_000)
+    points = kinds[drawn]
+    points[drawn == 0] *= np.where(random.random(((drawn == 0).sum(), 1)) < 0.5, 1, -1)  # 0 and -0 are equal
+    first, group = distinct_rows(points)
+    assert first.tolist() == sorted(np.unique(drawn, return_index=True)[1].tolist())
+    assert np.array_equal(drawn[first][group], drawn)
+
+
+def test_a_gallery_without_copies_is_held_as_it_is():
+    points = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    labels = np.arange(50) % 5
+    assert np.shares_memory(GalleryIndex(points, np.arange(50), SameClass(labels))._points, points)
+    points[7] = points[3]
+    index = GalleryIndex(points, np.arange(50), SameClass(labels))
+    assert len(index._points) == 49
+    assert index.rank(points[3:4], np.array([40]), 2)[0].tolist() in ([3, 7], [7, 3])
