@@ -44,7 +44,8 @@ types: $(INSTALLED)
 	$(BIN)/mypy
 
 bench: $(INSTALLED) browser ## run every benchmark in bench/
-	@set -e; for script in $(sort $(wildcard bench/*.py)); do echo "== $$script"; $(BIN)/python "$$script"; done
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/peers -r bench/peers.txt
+	@set -e; for script in $(sort $(filter-out bench/measuring.py,$(wildcard bench/*.py))); do echo "== $$script"; $(BIN)/python "$$script"; done
 
 clean: ## remove the environment, the caches, what was built, and demo/
 	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache
