@@ -183,6 +183,8 @@ class RunOptions:
         save_images: of an evaluation: keep the attacked images of all queries too (see
             `robustdml.evaluation.kept_images`); their size is that of the data set for each attack and eps.
         nmi: of an evaluation: cluster the gallery of each model once, which takes about as long as to rank it.
+        save_minutes: of training: how often its state is saved within an epoch, in minutes, at least 0 (every step);
+            that much is lost at most when it is killed.
     """
 
     device: str = "auto"
@@ -192,6 +194,7 @@ class RunOptions:
     configuration: str = ""
     save_images: bool = False
     nmi: bool = True
+    save_minutes: float = 10.0
 
 
 DEFAULT_OPTIONS = RunOptions()

@@ -9,7 +9,7 @@
     ├── RunFolderError             an output folder that holds another run, or that another process writes into
     │   └── StorageError           a file that cannot be written: a full disk, a folder that is gone, a permission
     ├── TrainingError              training cannot go on (a loss that is not finite, a collapse)
-    ├── Terminated                 training was asked to end and has saved its state; exit code 143
+    ├── Terminated                 training was asked to end and has saved its state; exit code 129, 130 or 143
     ├── ProcessLost                another of several processes that train together is gone
     ├── EndedElsewhere             another of several processes ended the training and says why; silent
     ├── AttackError                an attack broke its contract; recorded for its cell, never stops a run
@@ -101,9 +101,20 @@ class TrainingError(RobustDMLError):
 
 
 class Terminated(RobustDMLError):  # noqa: N818 -- no fault of anyone
-    """A run that was asked to end (SIGTERM) and can be resumed."""
+    """A training that was asked to end (SIGTERM, SIGINT, SIGHUP), has saved its state and can be resumed.
+
+    Args:
+        exit_code: 128 and the number of the signal.
+    """
 
     exit_code = 128 + 15
+
+    def __init__(self, message: str, exit_code: int = 128 + 15) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple[type[Terminated], tuple[str, int]]:
+        return Terminated, (str(self), self.exit_code)
 
 
 class ProcessLost(RobustDMLError):  # noqa: N818 -- no fault of this process

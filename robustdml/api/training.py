@@ -51,7 +51,7 @@ def train(
         RunFolderError: ``out`` holds another run.
         MissingPackageError: ``tensorboard`` without TensorBoard.
         TrainingError: the loss is not finite, or the embeddings have collapsed; the best epoch before is kept.
-        Terminated: the process was asked to end (SIGTERM); everything up to that step is saved.
+        Terminated: the process was asked to end (SIGTERM, SIGINT, SIGHUP); everything up to that step is saved.
     """
     config = _config(method, settings)
     dataset = dataset_of(data, root, skip_broken=False)

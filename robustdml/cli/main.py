@@ -26,6 +26,7 @@ from robustdml.cli.verify import verify
 from robustdml.errors import EndedElsewhere, RobustDMLError, Terminated
 from robustdml.launcher import is_first
 from robustdml.printable import sentence
+from robustdml.stopping import Stopped, stopping
 
 _TORCH_PAIR = (
     "torch and torchvision do not fit each other on this machine: install a matching pair from one source, for example "
@@ -47,7 +48,9 @@ class _Failure(click.ClickException):
 
 
 class _Ended(click.ClickException):
-    exit_code = Terminated.exit_code
+    def __init__(self, error: Terminated) -> None:
+        super().__init__(str(error))
+        setattr(self, "exit_code", error.exit_code)  # noqa: B010 -- of the class, as click has it typed
 
 
 class _Group(click.Group):
@@ -82,7 +85,8 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with stopping(at_once=True):
+                return super().invoke(ctx)
         except click.UsageError as error:
             if is_first():
                 raise
@@ -92,7 +96,7 @@ class _Group(click.Group):
             time.sleep(_A_WORD)
             ctx.exit(error.exit_code)
         except Terminated as error:
-            raise _Ended(str(error)) from error
+            raise _Ended(error) from error
         except RobustDMLError as error:
             raise _Failure(str(error)) from error
         except (RuntimeError, ImportError) as error:
@@ -108,9 +112,9 @@ class _Group(click.Group):
             raise _Failure(
                 f"{place} cannot be used ({error.strerror}): check the path, its permissions and the free disk space"
             ) from error
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             click.echo("\nStopped. Repeat the command to go on from what is finished.", err=True)
-            ctx.exit(_STOPPED)
+            ctx.exit(error.exit_code if isinstance(error, Stopped) else _STOPPED)
 
 
 def _said(error: Exception) -> str:

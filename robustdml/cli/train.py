@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from robustdml.cli.options import HomePath, SidesType, data_options, read_data, run_options, skip_broken_option
 from robustdml.cli.output import Output
 from robustdml.cli.processes import one_voice
-from robustdml.config import TrainConfig
+from robustdml.config import RunOptions, TrainConfig
 from robustdml.data.finding import said
 from robustdml.threat import format_eps, parse_eps
 
@@ -94,6 +94,15 @@ _DEFAULT = TrainConfig()
 )
 @click.option("--precision", default=_DEFAULT.precision, show_default=True, help="fp32 or bf16.")
 @click.option("--seed", default=_DEFAULT.seed, show_default=True)
+@click.option(
+    "--save-every",
+    "save_minutes",
+    type=click.FloatRange(min=0),
+    default=RunOptions().save_minutes,
+    show_default=True,
+    metavar="MINUTES",
+    help="Save the state within an epoch too, so that a kill loses no more.",
+)
 @click.option("--tensorboard", is_flag=True, help="Write curves too: watch them with 'tensorboard --logdir OUT'.")
 @skip_broken_option
 @run_options
@@ -108,6 +117,7 @@ def train(
     eps: str,
     device: str,
     output: Output,
+    save_minutes: float,
     tensorboard: bool,
     **config: Any,
 ) -> None:
@@ -121,7 +131,6 @@ def train(
     with one_voice(device) as reports:
         budget = parse_eps(eps)
         from robustdml.attacks import GOALS
-        from robustdml.config import RunOptions
         from robustdml.training import read_recipe
         from robustdml.training import train as run
         from robustdml.training.setup import check_early
@@ -137,7 +146,9 @@ def train(
                 if context.get_parameter_source(option) != typed:
                     config[key] = value
         settings = TrainConfig(**config)
-        options = RunOptions(device=device, progress=not output.quiet, tensorboard=tensorboard)
+        options = RunOptions(
+            device=device, progress=not output.quiet, tensorboard=tensorboard, save_minutes=save_minutes
+        )
         check_early(settings, options)
         dataset = read_data(data, root, output, skip_broken, allow_outside)
         result = run(dataset, settings, out, goals=GOALS, options=options, skip_broken=skip_broken)

@@ -75,6 +75,7 @@ from robustdml.retrieval.embed import Embedder
 from robustdml.retrieval.metrics import score
 from robustdml.run_folders import claimed
 from robustdml.seeding import derive_seed
+from robustdml.stopping import Asked, stopping
 from robustdml.threat import ThreatModel
 from robustdml.values import brief, plain_scalar, whole
 
@@ -217,6 +218,7 @@ class _Evaluation:
         dataset = data.dataset
         self.available = len(dataset.query)
         self.dataset = dataset.subset_queries(max_queries, seed)
+        self.asked = Asked()
         self.options, self.device = options, choose_device(options.device)
         #: Not part of the run's identity: a repeated call with more time may finish what failed.
         self.time_limit = time_limit
@@ -266,7 +268,7 @@ class _Evaluation:
         self.shards = np.split(np.arange(count), range(shard_size, count, shard_size))
 
     def go(self) -> Results:
-        with claimed(self.out, self.identity):
+        with claimed(self.out, self.identity), stopping(at_once=True) as self.asked:
             return self._go()
 
     def _go(self) -> Results:
@@ -324,10 +326,12 @@ class _Evaluation:
                     self._safely(judge, key, attack, doubts, tensors, advance)
                 except (RunFolderError, DataError):  # Of damaged records and missing images, not of the attack.
                     raise
-                except (Exception, SystemExit) as error:  # Foreign code may raise anything; its cell says so.
+                # Foreign code may raise anything; its cell says so.
+                except (Exception, SystemExit, KeyboardInterrupt) as error:
+                    self.asked.check()
                     weights.restore()
                     status: Literal["failed", "skipped"] = "skipped" if isinstance(error, AttackSkipped) else "failed"
-                    unsound = isinstance(error, AttackUnsound | SystemExit)
+                    unsound = isinstance(error, AttackUnsound | SystemExit | KeyboardInterrupt)
                     if unsound:
                         self.store.drop(key)
                     self.store.write_failure(key, Failure(status, reason_of(error), unsound))
@@ -523,6 +527,7 @@ class _Evaluation:
                 if self.options.save_images and prepared and prepared.judge.judged is not None:
                     self.kept.write(cell_key, shard, records.ids, prepared.judge.judged)
                 self.store.write(cell_key, shard, records)
+                self.asked.check()
                 spent += records.seconds
             done += len(rows)
             advance(len(rows))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -20,7 +20,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from robustdml.branches import Branch
 from robustdml.devices import choose_device
-from robustdml.errors import EndedElsewhere, ProcessLost, SpecError, TrainingError
+from robustdml.errors import EndedElsewhere, ProcessLost, SpecError, Terminated, TrainingError
 from robustdml.models import SynchronisedBatchNorm
 from robustdml.seeding import derive_seed
 
@@ -234,13 +234,17 @@ class Distributed:
             yield
         except BaseException as error:
             first = self._speaks_first()
-            if self._device.type == "cpu":
+            if isinstance(error, Terminated):
+                # All end here together, and none waits for another: each stays until all have noted that down.
+                with suppress(ProcessLost):
+                    self.any(False)
+            elif self._device.type == "cpu":
                 # The others may be waiting for this process; with its connections closed they learn of it at once.
                 self.close()
             if first:
                 raise
-            interrupted = isinstance(error, KeyboardInterrupt)
-            raise EndedElsewhere(130 if interrupted else getattr(error, "exit_code", 2)) from error
+            interrupted = 130 if isinstance(error, KeyboardInterrupt) else 2
+            raise EndedElsewhere(getattr(error, "exit_code", interrupted)) from error
         finally:
             self._depth = 0
 

@@ -66,6 +66,9 @@ class RunFolder:
             weights = self._run.optimizer.kept.state_dict().items()
             state.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in weights}
         self.save(state)
+        self._write_history(state)
+
+    def _write_history(self, state: TrainingState) -> None:
         if self._run.writes:
             write_text(self.path / METRICS_FILE, "".join(json.dumps(line) + "\n" for line in state.history))
 
@@ -73,6 +76,7 @@ class RunFolder:
         """Write the model of the best epoch, and return it."""
         best = copied(self._run.model).cpu()
         put_weights(best, state.best_weights)
+        self._write_history(state)  # A run that was killed just before had saved its last epoch and not told of it.
         about = {**self._run.spec, "kept_epoch": state.best_epoch}
         self._by_first(lambda: save_checkpoint(best, self.path, about))
         return best.eval()

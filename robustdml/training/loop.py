@@ -1,7 +1,7 @@
 """The training loop: epochs of steps, and what is measured after each.
 
 Every random choice of an epoch (batches, augmentation, targets, start noise) follows from the seed, the epoch and the
-step alone. A run that was stopped goes on from its last finished epoch and ends with the same weights. Several
+step alone. A run that was stopped goes on from its last saved step and ends with the same weights. Several
 processes walk through it together, each with its rows of every batch; process 0 measures and writes.
 """
 
@@ -11,19 +11,19 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from threading import Event
 
 import torch
 
 from robustdml.config import DEFAULT_OPTIONS, RunOptions, TrainConfig
 from robustdml.contracts import GoalClasses
 from robustdml.data import RetrievalDataset
-from robustdml.errors import Terminated, TrainingError
+from robustdml.errors import TrainingError
 from robustdml.importing import load_object
 from robustdml.models import freeze_batchnorm, single_precision
 from robustdml.progress import progress
 from robustdml.retrieval import clean_health, clean_recall
 from robustdml.seeding import derive_seed
+from robustdml.stopping import Asked, stopping, terminated
 from robustdml.training.keep import RunFolder
 from robustdml.training.processes import join
 from robustdml.training.schedule import batches, rate
@@ -31,7 +31,6 @@ from robustdml.training.setup import Setup, set_up
 from robustdml.training.state import TrainingState, TrainResult
 from robustdml.training.step import Autocast, step_loss
 from robustdml.training.tensorboard import open_tensorboard
-from robustdml.training.termination import termination
 
 #: Runs of fewer epochs are trials: they are not stopped for a collapse.
 _FEWEST_EPOCHS = 4
@@ -67,7 +66,7 @@ def train(
         DataError: training images cannot be read (all of them are named), and ``skip_broken`` is not set.
         MissingPackageError: ``options.tensorboard`` without TensorBoard.
         TrainingError: the loss is not finite, or the embeddings have collapsed; the best epoch before is kept.
-        Terminated: the process was asked to end (SIGTERM); everything up to that step is saved.
+        Terminated: the process was asked to end (SIGTERM, SIGINT, SIGHUP); everything up to that step is saved.
         EndedElsewhere: another of several processes met one of these.
     """
     processes = join(options.device)
@@ -89,25 +88,36 @@ def _walk(run: Setup, folder: RunFolder, state: TrainingState) -> None:
         folder.salvage(state),
         open_tensorboard(folder.path, state.history, done, enabled=options.tensorboard and run.writes) as curves,
         progress("train", config.epochs * steps, enabled=options.progress and run.writes, done=done) as advance,
-        termination() as asked,
+        stopping(at_once=False) as asked,
     ):
         patience = config.patience if config.patience and run.images.validation else config.epochs
         while state.epoch < config.epochs and state.epoch - state.best_epoch < patience:
-            started = time.monotonic()
-            try:
-                for loss in _steps(run, state, asked):
-                    curves.step(state.epoch * steps + state.step, loss)
-                    advance(1, f"epoch {state.epoch + 1}/{config.epochs}, loss {state.total / state.step:.3f}")
-            except Terminated:
-                state.seconds += time.monotonic() - started
-                folder.save(state)
-                raise
-            row = run.processes.by_first(partial(_row, run, state, started))
+            begun = saved = time.monotonic()
+            for loss in _steps(run, state):
+                curves.step(state.epoch * steps + state.step, loss)
+                advance(1, f"epoch {state.epoch + 1}/{config.epochs}, loss {state.total / state.step:.3f}")
+                number = _request(run, asked)
+                now = time.monotonic()
+                if number or run.processes.any(run.writes and now - saved >= 60 * options.save_minutes):
+                    curves.flush()
+                    state.seconds += now - begun
+                    begun = saved = now
+                    folder.save(state)
+                if number:
+                    raise terminated(number, f"in epoch {state.epoch + 1}, step {state.step + 1}")
+            row = run.processes.by_first(partial(_row, run, state, begun))
             curves.epoch(row)
             folder.close_epoch(state, row)
+            if number := _request(run, asked):
+                raise terminated(number, f"after epoch {state.epoch}")
 
 
-def _steps(run: Setup, state: TrainingState, asked: Event) -> Iterator[float]:
+def _request(run: Setup, asked: Asked) -> int:
+    """The signal by which any of the processes was asked to end; 0 where none was."""
+    return int(run.processes.extremes(torch.tensor([asked.number]))[1])
+
+
+def _steps(run: Setup, state: TrainingState) -> Iterator[float]:
     """Make the rest of the epoch that ``state`` stands in, and give the loss of each step after it."""
     config, epoch, processes = run.config, state.epoch, run.processes
     network = Autocast(run.model, run.device, config.precision == "bf16")
@@ -122,10 +132,6 @@ def _steps(run: Setup, state: TrainingState, asked: Event) -> Iterator[float]:
             continue
         seeds = [derive_seed(seed, step, i) for i in range(len(batch))[own]]
         images = run.images.augmented.batch(run.images.rows[batch[own]], seeds)
-        if processes.any(asked.is_set()):
-            raise Terminated(
-                f"stopped on request in epoch {epoch + 1}, step {step + 1}: repeat the command to go on from there"
-            )
         run.optimizer.set_rate(rate(config.schedule, epoch * run.steps + step, config.epochs * run.steps))
         value = step_loss(
             network,

@@ -57,6 +57,11 @@ class Curves:
         if self._writer:
             self._writer.add_scalar(_STEP_LOSS, loss, number, walltime=at)
 
+    def flush(self) -> None:
+        """Bring all that was shown to the disk, before the state is saved that goes on from there."""
+        if self._writer:
+            self._writer.flush()
+
     def epoch(self, row: Mapping[str, float], *, at: float | None = None) -> None:
         """Show a row of ``metrics.jsonl``, and bring all that was shown to the disk.
 

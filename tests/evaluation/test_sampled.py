@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -101,7 +102,7 @@ def test_where_it_breaks_none_the_rest_is_spared_and_verdicts_stay(tmp_path):
 
 def test_a_run_that_was_stopped_before_it_says_so_and_goes_on(everyone, tmp_path, monkeypatch):
     def stop(*_):
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     stages = Stage(FIRST), Stage(SCORES, sample=5)
     with monkeypatch.context() as patched:

@@ -1,4 +1,4 @@
-"""Evaluations on disks that fill up, and in folders that others take away: never the fault of an attack."""
+"""Evaluations on full disks, in folders that others take away, asked to end: never the fault of an attack."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import dataclasses
 import errno
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import cli
 from squares import QUIET, FakeAttack, SmallNet
 
 from robustdml.attacks import build_suite
@@ -17,6 +19,8 @@ from robustdml.data import ArrayImages
 from robustdml.data.tensors import ImageTensors
 from robustdml.errors import DataError, RunFolderError, StorageError
 from robustdml.evaluation import evaluate
+from robustdml.evaluation.run import _Evaluation
+from robustdml.stopping import Stopped
 
 
 def run(data, attacks, out):
@@ -106,3 +110,45 @@ def test_images_that_are_gone_are_the_fault_of_no_attack(squares, tmp_path, monk
     with pytest.raises(DataError, match="cannot be read"):
         run(data, [FakeAttack(unmounts)], tmp_path / "out")
     assert not list((tmp_path / "out").rglob("failure.json"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_an_evaluation_that_is_asked_to_end_keeps_its_shards_and_goes_on_from_there(squares, tmp_path, number):
+    def asked(model, images):
+        if len(attack.calls) == 2:
+            try:
+                signal.raise_signal(number)
+            except BaseException:  # An attack that swallows it is stopped after its shard.
+                if number == signal.SIGHUP:
+                    return images
+                raise
+        return images
+
+    attack = FakeAttack(asked)
+    handler = signal.getsignal(number)
+    with pytest.raises(Stopped) as caught:
+        run(squares, [attack], tmp_path / "out")
+    assert caught.value.exit_code == 128 + number
+    assert signal.getsignal(number) is handler
+    assert not [*tmp_path.rglob("failure.json"), *tmp_path.rglob("*.tmp"), *tmp_path.rglob(".lock")]
+    assert run(squares, [attack], tmp_path / "out").cells[0].status == "ok"
+    assert attack.calls == [8] * (3 if number == signal.SIGHUP else 4)
+
+
+def test_a_keyboard_interrupt_that_nobody_typed_is_the_attack_s(squares, tmp_path):
+    def ends(model, images):
+        raise KeyboardInterrupt
+
+    cells = run(squares, [FakeAttack(ends), FakeAttack(lambda _, images: images, name="b")], tmp_path / "out").cells
+    assert [cell.status for cell in cells] == ["failed", "ok"]
+    assert cells[0].reason == "it tried to end the program (KeyboardInterrupt)"
+    assert cells[0].unsound
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_the_command_ends_as_shells_expect_it_and_says_how_to_go_on(tmp_path, monkeypatch, number):
+    monkeypatch.setattr(_Evaluation, "_go", lambda _: signal.raise_signal(number))
+    model = "torchvision:resnet18?pretrained=false"
+    done = cli("evaluate", model, "--data", "digits", "--attacks", "noise", "--out", tmp_path / "out", "--quiet")
+    assert (done.exit_code, "Traceback" in done.output) == (128 + number, False)
+    assert "Stopped. Repeat the command to go on from what is finished." in done.output

@@ -35,8 +35,8 @@ def config(**changes) -> TrainConfig:
     return TrainConfig(**(values | changes))
 
 
-def run(digits, out, **changes):
-    return train(digits, config(**changes), out, goals=GOALS, options=QUIET)
+def run(digits, out, options=QUIET, **changes):
+    return train(digits, config(**changes), out, goals=GOALS, options=options)
 
 
 @pytest.mark.parametrize("method", ["st", "at", "advprop", "mdprop"])
@@ -382,7 +382,8 @@ def test_a_run_killed_at_five_moments_ends_with_the_same_weights(digits, tmp_pat
     assert all(torch.equal(value, expected[name]) for name, value in again.model.state_dict().items())
 
 
-def test_a_request_to_end_saves_the_step_and_the_run_goes_on_from_there(digits, tmp_path, monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_request_to_end_saves_the_step_and_the_run_goes_on_from_there(digits, tmp_path, monkeypatch, number):
     values = {"method": "advprop", "epochs": 2}
     whole = run(digits, tmp_path / "whole", **values)
     original, calls = loop.step_loss, []
@@ -390,20 +391,59 @@ def test_a_request_to_end_saves_the_step_and_the_run_goes_on_from_there(digits, 
     def asks(*args, **kwargs):
         calls.append(kwargs["seed"])
         if len(calls) == 2:
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(number)
         return original(*args, **kwargs)
 
-    handler = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(number)
     monkeypatch.setattr(loop, "step_loss", asks)
     with pytest.raises(Terminated, match="stopped on request in epoch 1, step 3: repeat the command") as caught:
         run(digits, tmp_path / "asked", **values)
-    assert caught.value.exit_code == 143
-    assert signal.getsignal(signal.SIGTERM) is handler
+    assert caught.value.exit_code == 128 + number
+    assert signal.getsignal(number) is handler
     again = run(digits, tmp_path / "asked", **values)
     assert len(calls) == len(set(calls)) == 2 * 3  # no step was made twice
     expected = whole.model.state_dict()
     assert all(torch.equal(value, expected[name]) for name, value in again.model.state_dict().items())
     assert [row["loss"] for row in again.history] == [row["loss"] for row in whole.history]
+
+
+def test_a_request_to_end_during_validation_ends_the_run_after_it(digits, tmp_path, monkeypatch):
+    original = loop.clean_health
+
+    def asks(*args):
+        signal.raise_signal(signal.SIGTERM)
+        return original(*args)
+
+    monkeypatch.setattr(loop, "clean_health", asks)
+    with pytest.raises(Terminated, match="stopped on request after epoch 1: repeat the command"):
+        run(digits, tmp_path / "asked", method="st", epochs=2)
+    assert len((tmp_path / "asked" / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_state_is_saved_within_an_epoch_and_a_killed_run_makes_no_saved_step_again(digits, tmp_path, monkeypatch):
+    class KilledError(BaseException):
+        pass
+
+    values = {"method": "mdprop", "epochs": 2}
+    whole = run(digits, tmp_path / "whole", **values)
+    original, calls = loop.step_loss, []
+
+    def dies(*args, **kwargs):
+        calls.append(kwargs["seed"])
+        if len(calls) in {3, 6}:  # the last step of either epoch, of three
+            raise KilledError
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "step_loss", dies)
+    often = dataclasses.replace(QUIET, save_minutes=0.0)
+    for _ in range(2):
+        with pytest.raises(KilledError):
+            run(digits, tmp_path / "killed", options=often, **values)
+    again = run(digits, tmp_path / "killed", options=often, **values)
+    assert len(calls) == 6 + 2  # the two that were under way alone are made again
+    assert [row["loss"] for row in again.history] == [row["loss"] for row in whole.history]
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
 
 
 def test_a_collapse_stops_the_run_with_a_sentence_in_its_second_half(digits, tmp_path, monkeypatch):

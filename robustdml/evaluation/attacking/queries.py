@@ -102,8 +102,8 @@ def run_attack(model: Embedder, attack: Attack, images: Tensor, references: Refe
 
 def reason_of(error: BaseException) -> str:
     """Why an attack failed, in one sentence."""
-    if isinstance(error, SystemExit):
-        return "it tried to end the program (SystemExit)"
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        return f"it tried to end the program ({type(error).__name__})"
     text = plain(str(error))[:_LONGEST] or "no message"
     if isinstance(error, RuntimeError) and any(sign in text for sign in _WITHOUT_GRADIENT):
         return f"{_NO_GRADIENT} ({text})"
