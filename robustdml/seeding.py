@@ -30,5 +30,5 @@ def stream(seed: int, purpose: str, item: int) -> np.random.Generator:
 def uniform_like(images: Tensor, ids: Tensor, *, seed: int, purpose: str) -> Tensor:
     """Noise in [-1, 1) of the shape of ``images``, row ``i`` drawn from the stream of ``ids[i]``."""
     shape: Sequence[int] = images.shape[1:]
-    rows = [stream(seed, purpose, int(item)).random(tuple(shape), dtype=np.float32) for item in ids]
+    rows = [stream(seed, purpose, item).random(tuple(shape), dtype=np.float32) for item in ids.tolist()]
     return images.new_tensor(np.stack(rows)) * 2 - 1

@@ -227,7 +227,7 @@ class FOA(PlainGoal):
     def objective(self, references: References, *, seed: int) -> Objective:
         """Minus the mean of ``[d(q, c_i) - d(q, c_j)]+`` over the pairs that c_i shall precede c_j in."""
         wanted = references.gallery.embeddings[self.target_rows(references, seed=seed)]
-        first, then = np.triu_indices(self.candidates, k=1)
+        first, then = references.ids.new_tensor(np.stack(np.triu_indices(self.candidates, k=1)))
 
         def value(embeddings: Tensor) -> Tensor:
             apart = ((embeddings[:, None] - wanted).square().sum(2) + 1e-12).sqrt()

@@ -77,6 +77,7 @@ class RetrievalClassifier(nn.Module):
         sizes = torch.tensor([len(part) for part in classes], device=device)
         self.register_buffer("class_of", torch.repeat_interleave(torch.arange(len(sizes), device=device), sizes))
         means = [how == "mean" for how in reduce] + [False] * (self.n_classes - len(reduce))
+        self._means = any(means)
         self.register_buffer("by_mean", torch.tensor(means, device=device))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -89,7 +90,7 @@ class RetrievalClassifier(nn.Module):
         index = self.class_of.expand(len(similarity), -1)
         padding = similarity.new_full((len(similarity), self.n_classes), self._padding)
         classes = padding.scatter_reduce(1, index, similarity, "amax", include_self=False)
-        if self.by_mean.any():
+        if self._means:  # asked of the buffer, a GPU would have to answer at every step
             # The small constant keeps the gradient of the root finite where a target is reached.
             distance = (2 - 2 * similarity).clamp_min(1e-12).sqrt()
             mean = torch.zeros_like(padding).scatter_reduce(1, index, distance, "mean", include_self=False)
@@ -193,7 +194,9 @@ def _parts(
 ) -> list[Tensor]:
     """Split the batch into problems: each query goes into the first part that can still hold it."""
     own = (counts(ignored(references), references.ids, len(references.gallery)) > 0).tolist()
-    sizes = {int(label): int((references.gallery.labels == label).sum()) for label in references.labels.unique()}
+    known = references.labels.unique()
+    found = torch.stack([(references.gallery.labels == label).sum() for label in known])
+    sizes = dict(zip(known.tolist(), found.tolist(), strict=True))
     parts: list[list[int]] = []
     taken: list[dict[int, int]] = []
     classes: list[set[int]] = []
@@ -225,6 +228,6 @@ def _nearest_classes(references: References, hardest: int) -> list[set[int]]:
     by_class = nearest_by_class(references, position, len(labels))
     values, nearest = by_class.topk(min(hardest, len(labels)), dim=1)
     return [
-        {int(labels[place]) for place, value in zip(places, row, strict=True) if value > -torch.inf}
-        for places, row in zip(nearest.tolist(), values.tolist(), strict=True)
+        {label for label, value in zip(found, row, strict=True) if value > -torch.inf}
+        for found, row in zip(labels[nearest].tolist(), values.tolist(), strict=True)
     ]

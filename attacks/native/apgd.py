@@ -126,14 +126,18 @@ def ascend(
             break
         value, gradient = value_and_gradient(model, objective, current, samples)
         better = best.keep(current, value)
-        best_gradient[better] = gradient[better]
+        best_gradient = torch.where(_each(better), gradient, best_gradient)
         back = pace.after(step, value > last, best)
         if back is not None:
             # The momentum ends there too: it belongs to the way that is given up.
-            before, current = before.clone(), current.clone()
-            before[back] = current[back] = best.images[back]
-            gradient[back], value[back] = best_gradient[back], best.values[back]
+            before, current = (torch.where(_each(back), best.images, part) for part in (before, current))
+            gradient = torch.where(_each(back), best_gradient, gradient)
+            value = torch.where(back, best.values, value)
     return best
+
+
+def _each(rows: Tensor) -> Tensor:
+    return rows[:, None, None, None]
 
 
 class _Halving:

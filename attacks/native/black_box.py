@@ -8,7 +8,7 @@ query, so that its course does not depend on the batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, Literal
@@ -134,16 +134,20 @@ def search(
         start: begins the search of one image, with the random streams of its query.
         answer: what the service says.
     """
+    # Each searches on the host, where its random numbers are drawn, and all wait for the device once a round.
     searches = [
         start(image, partial(stream, seed, item=item))
-        for image, item in zip(images, references.ids.tolist(), strict=True)
+        for image, item in zip(images.cpu(), references.ids.tolist(), strict=True)
     ]
-    found = images.clone()
+    found = images.cpu().clone()
     with untouched(model), torch.no_grad():
         asked = {row: next(one) for row, one in enumerate(searches)}
+        known, left = list(range(len(images))), references
         while asked:
             rows = [row for row, tried in asked.items() for _ in tried]
-            answers = _ask(model, list(asked.values()), references.rows(torch.tensor(rows)), answer)
+            if rows != known:
+                known, left = rows, references.rows(torch.tensor(rows, device=images.device))
+            answers = _ask(model, torch.cat(list(asked.values())).to(images.device), left, answer)
             following = {}
             for row, part in zip(asked, answers.split([len(tried) for tried in asked.values()]), strict=True):
                 try:
@@ -151,13 +155,13 @@ def search(
                 except StopIteration as done:
                     found[row] = done.value
             asked = following
-    return found
+    return found.to(images.device)
 
 
-def _ask(model: nn.Module, tried: Sequence[Tensor], references: References, answer: Answer) -> Tensor:
+def _ask(model: nn.Module, tried: Tensor, references: References, answer: Answer) -> Tensor:
     parts, at = [], 0
-    for batch in torch.cat(list(tried)).split(_BATCH):
-        rows = references.rows(torch.arange(at, at + len(batch)))
+    for batch in tried.split(_BATCH):
+        rows = references.rows(torch.arange(at, at + len(batch), device=tried.device))
         parts.append(answer(model(batch), rows))
         at += len(batch)
     return torch.cat(parts).cpu()

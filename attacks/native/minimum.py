@@ -89,13 +89,12 @@ class MinimumNorm:
                 begin = project(start.images + noise, images, eps, self.norm)
                 best = ascend(model, objective, images, begin, eps, self.norm, steps=self.steps)
                 wrong = (best.values > _CLEAR) & (high > 0).flatten()
-                found[wrong] = best.images[wrong]
+                found = torch.where(_rows(wrong), best.images, found)
                 broken |= wrong
                 high = torch.where(_rows(wrong), eps, high)
                 low = torch.where(_rows(wrong), low, eps)
                 start = best
-        found[~broken] = start.images[~broken]
-        return found
+        return torch.where(_rows(broken), found, start.images)
 
 
 def _rows(chosen: Tensor) -> Tensor:

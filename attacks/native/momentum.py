@@ -193,5 +193,8 @@ class Momentum:
         return margins, gradient
 
     def _rows_left(self, margins: Tensor) -> Tensor:
-        """The rows that are still to be climbed for."""
+        """The rows that are still to be climbed for; a GPU is waited for to know how many they are.
+
+        That saves more than it costs: most queries of a model that is not robust are done after a few steps.
+        """
         return torch.nonzero(margins <= (CLEAR if self.stop else math.inf)).flatten()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -72,12 +73,10 @@ def learn(
     Returns:
         The change of the last step.
     """
-    order = stream(seed, "order", 0)
-    queue = torch.empty(0, dtype=torch.int64)
-    for step in range(steps):
-        if len(queue) < min(batch, len(images)):
-            queue = torch.from_numpy(order.permutation(len(images)))
-        rows, queue = queue[:batch].to(images.device), queue[batch:]
+    order, batch = stream(seed, "order", 0), min(batch, len(images))
+    turns, each = -(-steps // (len(images) // batch)), len(images) // batch * batch
+    drawn = np.concatenate([order.permutation(len(images))[:each] for _ in range(turns)])
+    for step, rows in enumerate(torch.from_numpy(drawn).to(images.device).split(batch)[:steps]):
         objective = goal.objective(references.rows(rows), seed=seed)
         with torch.enable_grad():
             change = change.detach().requires_grad_()

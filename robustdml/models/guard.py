@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -150,19 +150,37 @@ class _Buffers:
     def restore(self) -> bool:
         """Put everything back; whether something was not as it had been that is not the model's own doing."""
         blamed = False
+        kept = _kept_values([(buffer, before) for *_, buffer, before in self._held])
         for number, (owner, name, buffer, before) in enumerate(self._held):
             replaced = getattr(owner, name, None) is not buffer
             if replaced:
                 setattr(owner, name, buffer)
-            altered = not same_values(buffer, before)
+            altered = not kept[number]
             if altered:
                 buffer.copy_(before)
             blamed |= (replaced or altered) and number not in self._own
         return blamed
 
 
+def _kept_values(pairs: Sequence[tuple[Tensor, Tensor]]) -> list[bool]:
+    """`same_values` of each pair; a GPU is waited for once, and not for each."""
+    found: list[Tensor] = []
+    for one, other in pairs:
+        plain = one.layout == torch.strided and not one.is_quantized and one.shape == other.shape
+        there = plain and one.device.type != "cpu"
+        found.append(_agreement(one, other) if there else torch.tensor(same_values(one, other)))
+    device = next((one.device for one, _ in pairs if one.device.type != "cpu"), torch.device("cpu"))
+    agreed: list[bool] = torch.stack([each.to(device) for each in found]).tolist() if found else []
+    return agreed
+
+
 def same_values(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors of one shape hold the same numbers; a NaN is the same as a NaN."""
     if one.layout != torch.strided or one.is_quantized:
         one, other = (part.dequantize() if part.is_quantized else part.to_dense() for part in (one, other))
-    return torch.equal(one, other) or bool(((one == other) | ((one != one) & (other != other))).all())
+    return torch.equal(one, other) or bool(_agreement(one, other))
+
+
+def _agreement(one: Tensor, other: Tensor) -> Tensor:
+    """``()`` bool, where the tensors are."""
+    return ((one == other) | ((one != one) & (other != other))).all()

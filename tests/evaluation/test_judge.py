@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
+from pretend_device import pretend_device
 from squares import QUIET, SmallNet
 
-from robustdml.attacks import build_attack
+from robustdml.attacks import build_attack, build_suite
 from robustdml.evaluation import evaluate
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
@@ -106,3 +108,24 @@ def test_a_model_whose_copy_would_not_answer_as_it_does_is_judged_by_itself(squa
     found = evaluate({"net": model}, squares, [margin], out=tmp_path / "hooked", options=QUIET)
     assert plain.cells[0].hits != plain.models[0].clean_hits
     assert (found.cells[0].status, found.cells[0].hits) == ("ok", plain.cells[0].hits)
+
+
+@pytest.mark.slow
+def test_a_whole_evaluation_elsewhere_gives_the_same_records_and_waits_for_shards_not_for_steps(squares, tmp_path):
+    """Judge, flags, attacks on queries and on the gallery, and analyses: no two devices meet."""
+
+    def records(device, name, steps):
+        suite = build_suite(f"cascade,margin(steps={steps}),both_sides,noise", EPS, "quick")
+        parts = {"max_queries": 8, "shard_size": 4, "options": replace(QUIET, device=device)}
+        evaluate({"net": SmallNet()}, squares, suite, out=tmp_path / name, **parts)
+        return [pq.read_table(path).to_pylist() for path in sorted((tmp_path / name).rglob("*.parquet"))]
+
+    waited = []
+    for steps in (2, 4):
+        with pretend_device() as elsewhere:
+            found = records("meta", f"there{steps}", steps)
+            waited.append(elsewhere.round_trips)
+    here = records("cpu", "here", 4)
+    assert len(here) == 1 + 4 * 2
+    assert found == here
+    assert waited[0] == waited[1]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
+from pretend_device import pretend_device
 from torch import nn
 
 from robustdml.attacks import GOALS
@@ -155,3 +158,25 @@ def test_autocast_gives_float32_embeddings_near_those_of_full_precision(model):
     assert not torch.equal(half, full)
     torch.testing.assert_close(half, full, atol=0.05, rtol=0)
     assert torch.equal(full, model(images).detach())
+
+
+def test_a_step_elsewhere_is_the_same_and_no_gradient_step_of_its_examples_waits():
+    """What waits is counted for two lengths of the attack: the draw of targets and noise on the host, and the loss."""
+
+    def taken(device, steps):
+        torch.manual_seed(0)
+        network, method = TinyCNN(), METHODS["mdprop"]
+        convert_to_multibn(network, method.batchnorms)
+        attacks = {branch: dataclasses.replace(attack, steps=steps) for branch, attack in attacks_of("mdprop").items()}
+        images, labels = batch(16)
+        where = images.to(device), labels.to(device), method.branches, attacks, LOSS
+        return step_loss(network.to(device), *where, seed=3).detach().cpu()
+
+    waited = []
+    for steps in (1, 3):
+        with pretend_device() as elsewhere:
+            found = taken(elsewhere.device, steps)
+            waited.append(elsewhere.round_trips)
+        assert torch.equal(found, taken("cpu", steps))
+    assert waited[0] == waited[1]
+    assert waited[0]["training/pixel_examples.__call__"] == 2  # once for each of MDProp's attacked parts

@@ -20,7 +20,7 @@ from torch import Tensor
 from robustdml.contracts import Goal
 
 from ..library import LibraryAttack, Task
-from .estimators import Array
+from .estimators import Array, at_home
 from .job import Job
 from .row import ARTRow
 from .rows import ROWS
@@ -55,7 +55,11 @@ class ARTAttack(LibraryAttack):
         return ROWS[self.kind]
 
     def _solve(self, task: Task) -> Tensor:
-        make = functools.partial(getattr(evasion, self.kind), **self.arguments(task))
+        kind = functools.partial(getattr(evasion, self.kind), **self.arguments(task))
+
+        def make(*given: Any, **more: Any) -> Any:
+            return at_home(kind(*given, **more), task.images.device)
+
         module, _, name = self.row.call.partition(".")
         call = getattr(importlib.import_module(f".{module}", __package__), name)
         found: Array = call(Job(**vars(task), make=make, goal=self.goal, params=self.given))

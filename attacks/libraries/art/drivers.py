@@ -8,7 +8,7 @@ import numpy as np
 from art.attacks.evasion import AutoProjectedGradientDescent, DeepFool, SquareAttack
 from art.utils import to_categorical
 
-from .estimators import ClassifierEstimator
+from .estimators import ClassifierEstimator, at_home
 from .job import Array, Job
 
 
@@ -88,8 +88,10 @@ def auto_attack(job: Job) -> Array:
     ball = {"norm": draft.norm, "eps": draft.eps}
     rises = {**ball, "eps_step": draft.eps_step, "max_iter": p["max_iter"], "nb_random_init": p["nb_random_init"]}
     members: list[Any] = [
-        AutoProjectedGradientDescent(estimator, loss_type="cross_entropy", **rises, **common),
-        AutoProjectedGradientDescent(estimator, loss_type="difference_logits_ratio", **rises, **common),
+        *(
+            at_home(AutoProjectedGradientDescent(estimator, loss_type=loss, **rises, **common), job.images.device)
+            for loss in ("cross_entropy", "difference_logits_ratio")
+        ),
         DeepFool(estimator, max_iter=p["max_iter"], nb_grads=3, **common),
     ]
     if draft.norm != 1:  # ART's SquareAttack accepts L1, and then does nothing

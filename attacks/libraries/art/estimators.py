@@ -28,6 +28,31 @@ Question = Literal["predict", "loss", "margin", "class"]
 _AT_ONCE = 256
 
 
+class _InPlace(nn.Module):
+    """A model that stays where it is: ART would move it to the first GPU, or to the one that is current."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """What the model answers."""
+        answer: Tensor = self.model(images)
+        return answer
+
+    def _apply(self, *_: Any, **__: Any) -> Any:
+        return self
+
+
+def at_home(attack: Any, device: torch.device) -> Any:
+    """An attack of ART, whose estimator is told where the model is.
+
+    AutoPGD and its kin make an estimator of their own of the one that they are handed, on the GPU that is current.
+    """
+    attack.estimator._device = device
+    return attack
+
+
 class ClassifierEstimator(PyTorchClassifier):  # type: ignore[misc]
     """A `RetrievalClassifier` as ART's classifier.
 
@@ -41,13 +66,14 @@ class ClassifierEstimator(PyTorchClassifier):  # type: ignore[misc]
         # A softmax after the logits is only for attacks that see scores: the loss is that of logits.
         model = nn.Sequential(classifier, nn.Softmax(1)).eval() if probabilities else classifier
         super().__init__(
-            model=model,
+            model=_InPlace(model),
             loss=nn.CrossEntropyLoss(),
             input_shape=tuple(images.shape[1:]),
             nb_classes=classifier.n_classes,
             clip_values=(0.0, 1.0),
-            device_type="gpu" if images.is_cuda else "cpu",
+            device_type="cpu",
         )
+        self._device = images.device
         self._network = model
         self._like = images
 
@@ -168,7 +194,7 @@ class EmbeddingEstimator(PyTorchEstimator):  # type: ignore[misc]
             model=model,
             clip_values=(0.0, 1.0),
             channels_first=True,
-            device_type="gpu" if images.is_cuda else "cpu",
+            device_type="cpu",
         )
         self._like = images
         self._guides = guides
