@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustdml.contracts import References
+from robustdml.contracts import Objective, References
 from robustdml.errors import SpecError
 from robustdml.models import untouched
 from robustdml.results import AttackEntry
@@ -32,8 +32,8 @@ from ..goals.untargeted import Margin
 #: Yields images ``(Q, C, H, W)``, is sent their answers ``(Q,)``, and returns an image ``(C, H, W)``.
 Search = Generator[Tensor, Tensor, Tensor]
 
-#: What a service says of embeddings ``(N, D)`` of the queries of the references: ``(N,)``.
-Answer = Callable[[Tensor, References], Tensor]
+#: What a service says of embeddings of the queries of the references.
+Answer = Callable[[References], Objective]
 
 #: The random stream of a query for a purpose.
 Streams = Callable[[str], np.random.Generator]
@@ -42,16 +42,20 @@ Streams = Callable[[str], np.random.Generator]
 _BATCH = 256
 
 
-def margins(embeddings: Tensor, references: References) -> Tensor:
+def margins(references: References) -> Objective:
     """From a service that returns scores: the retrieval margin; above 0 the first hit is wrong."""
-    return Margin().objective(references, seed=0)(embeddings)
+    return Margin().objective(references, seed=0)
 
 
-def first_hit_is_wrong(embeddings: Tensor, references: References) -> Tensor:
+def first_hit_is_wrong(references: References) -> Objective:
     """From a service that returns the id of the first hit only: 1 where it is of another class, else 0."""
-    gallery = references.gallery
-    first = nearest_item(embeddings, gallery.embeddings, listed(references))
-    return (gallery.labels[first] != references.labels).to(embeddings)
+    gallery, allowed = references.gallery, listed(references)
+
+    def value(embeddings: Tensor) -> Tensor:
+        first = nearest_item(embeddings, gallery.embeddings, allowed)
+        return (gallery.labels[first] != references.labels).to(embeddings)
+
+    return value
 
 
 _ANSWERS: dict[str, Answer] = {"scores": margins, "decisions": first_hit_is_wrong}
@@ -140,28 +144,24 @@ def search(
         for image, item in zip(images.cpu(), references.ids.tolist(), strict=True)
     ]
     found = images.cpu().clone()
+    services: dict[tuple[int, ...], list[Objective]] = {}  # by who asks, in the order of the images
     with untouched(model), torch.no_grad():
         asked = {row: next(one) for row, one in enumerate(searches)}
-        known, left = list(range(len(images))), references
         while asked:
-            rows = [row for row, tried in asked.items() for _ in tried]
-            if rows != known:
-                known, left = rows, references.rows(torch.tensor(rows, device=images.device))
-            answers = _ask(model, torch.cat(list(asked.values())).to(images.device), left, answer)
+            rows = tuple(row for row, tried in asked.items() for _ in tried)
+            if rows not in services:
+                places = torch.tensor(rows, device=images.device).split(_BATCH)
+                services[rows] = [answer(references.rows(part)) for part in places]
+            batches = torch.cat(list(asked.values())).to(images.device).split(_BATCH)
+            said = [service(model(batch)) for service, batch in zip(services[rows], batches, strict=True)]
             following = {}
-            for row, part in zip(asked, answers.split([len(tried) for tried in asked.values()]), strict=True):
+            sizes = [len(tried) for tried in asked.values()]
+            for row, part in zip(asked, torch.cat(said).cpu().split(sizes), strict=True):
                 try:
                     following[row] = searches[row].send(part)
                 except StopIteration as done:
                     found[row] = done.value
+            if len(following) < len(asked):
+                services.clear()
             asked = following
     return found.to(images.device)
-
-
-def _ask(model: nn.Module, tried: Tensor, references: References, answer: Answer) -> Tensor:
-    parts, at = [], 0
-    for batch in tried.split(_BATCH):
-        rows = references.rows(torch.arange(at, at + len(batch), device=tried.device))
-        parts.append(answer(model(batch), rows))
-        at += len(batch)
-    return torch.cat(parts).cpu()

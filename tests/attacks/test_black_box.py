@@ -122,8 +122,8 @@ def test_a_decision_is_that_of_the_margin(world):
         noise = torch.randn(world.images.shape, generator=generator)
         with torch.no_grad():
             embeddings = world.model((world.images + 0.2 * noise).clamp(0, 1))
-        wrong = first_hit_is_wrong(embeddings, world.references)
-        assert torch.equal(wrong > 0, margins(embeddings, world.references) > 0)
+        wrong = first_hit_is_wrong(world.references)(embeddings)
+        assert torch.equal(wrong > 0, margins(world.references)(embeddings) > 0)
         answers += wrong.tolist()
     assert 0 < sum(answers) < len(answers)
 
@@ -131,14 +131,14 @@ def test_a_decision_is_that_of_the_margin(world):
 def test_the_query_itself_is_no_hit(make_world):
     world = make_world("leave-self-out")
     embeddings = world.references.embeddings
-    assert torch.equal(first_hit_is_wrong(embeddings, world.references) > 0, margin(world, world.images) > 0)
+    assert torch.equal(first_hit_is_wrong(world.references)(embeddings) > 0, margin(world, world.images) > 0)
     alone = Gallery(
         world.references.gallery.embeddings,
         world.references.gallery.ids,  # each item a class of its own: with the query left out, every hit is wrong
         world.references.gallery.ids,
     )
     references = References(alone, embeddings, world.references.ids, world.references.ids)
-    assert (first_hit_is_wrong(embeddings, references) == 1).all()
+    assert (first_hit_is_wrong(references)(embeddings) == 1).all()
 
 
 def test_rays_finds_a_smaller_radius_where_it_stops_at_the_boundary(world):
@@ -169,9 +169,12 @@ def test_searches_are_asked_together_and_end_on_their_own(world):
 
         return course()
 
-    def answer(embeddings, references):
-        asked.append(len(embeddings))
-        return references.ids.to(embeddings)
+    def answer(references):
+        def value(embeddings):
+            asked.append(len(embeddings))
+            return references.ids.to(embeddings)
+
+        return value
 
     found = search(world.model, world.images, world.references, start, answer, seed=1)
     rounds = [int(stream(1, "test", item).integers(1, 5)) for item in world.references.ids.tolist()]

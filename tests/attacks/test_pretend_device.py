@@ -47,13 +47,16 @@ WITHOUT_STEPS = {
 #: Our own attacks that wait at every step, by the line of code; a comment there says why.
 WAITING = {
     "mi": {"native/momentum._rows_left": 1},
-    "bisection": {"native/momentum._rows_left": 1},
+    # Where some are done, who belongs to those that are left is asked again: here once in the two steps.
+    "bisection": {"native/momentum._rows_left": 1, "goals/search.of": 1},
+    # Each step is taken on other images, and who belongs to them is asked.
+    "universal": {"goals/search.of": 2},
+    "patch": {"goals/search.of": 2},
     # A question to the service: its images go there, its answers come back.
-    "noise": {"native/black_box.search": 1, "native/black_box._ask": 1},
-    "square": {"native/black_box.search": 1, "native/black_box._ask": 1},
-    "rays": {"native/black_box.search": 1, "native/black_box._ask": 1},
-    # Each of the two steps that 42 queries more are asks twice, and says each time how often which query asks.
-    "nes": {"native/black_box.search": 8 / 42, "native/black_box._ask": 4 / 42},
+    "noise": {"native/black_box.search": 2},
+    "square": {"native/black_box.search": 2},
+    "rays": {"native/black_box.search": 2},
+    "nes": {"native/black_box.search": 8 / 42},  # each of the two steps that 42 queries more are asks twice
 }
 #: What of torchattacks waits at every step, in its own code, which picks rows by masks or asks about each image.
 LIBRARY_WAITS = {
