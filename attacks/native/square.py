@@ -70,13 +70,13 @@ class Square(BlackBox):
     def _corners(self, clean: Tensor, random: np.random.Generator, tried: Tried) -> Generator[Tensor, Tensor, None]:
         channels, height, width = clean.shape
         low, high = (clean - self.eps).clamp_min(0), (clean + self.eps).clamp_max(1)
-        yield from tried.ask(torch.where(_signs(random, (channels, 1, width)), high, low))
+        yield from tried.ask(torch.where(_signs(random, (channels, 1, width), clean), high, low))
         for query in range(1, self.queries):
             if tried.value > 0:
                 break
             window = _window(random, max(1, self._side(query, height, width)), height, width)
             image = tried.best.clone()
-            image[window] = torch.where(_signs(random, (channels, 1, 1)), high[window], low[window])
+            image[window] = torch.where(_signs(random, (channels, 1, 1), clean), high[window], low[window])
             yield from tried.ask(image)
 
     def _bumps(self, clean: Tensor, random: np.random.Generator, tried: Tried) -> Generator[Tensor, Tensor, None]:
@@ -118,4 +118,26 @@ def _window(random: np.random.Generator, side: int, height: int, width: int) -> 
     return np.s_[:, top : top + tall, left : left + wide]
 
 
-        yield from tried.ask(torch.where(_signs(random, (channels, 1, width)), high, low))
+def _signs(random: np.random.Generator, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    return torch.from_numpy(random.random(shape) < 0.5).to(like.device)
+
+
+def _pair(random: np.random.Generator, like: Tensor, height: int, width: int) -> Tensor:
+    """Two bumps of opposite signs, above each other or side by side, of length 1 in each channel, ``(C, H, W)``."""
+    upright = bool(random.random() < 0.5)
+    first, second = (height, width) if upright else (width, height)
+    pair = torch.cat([_bump(first // 2, second), -_bump(first - first // 2, second)])
+    pair = (pair if upright else pair.T).to(like)
+    signed: Tensor = pair / pair.norm() * torch.where(_signs(random, (len(like), 1, 1), like), 1.0, -1.0)
+    return signed
+
+
+@lru_cache
+def _bump(height: int, width: int) -> Tensor:
+    """A pyramid, ``(H, W)``: rectangles around the middle that grow and add ever less (equation 2 of the paper)."""
+    bump = torch.zeros(height, width)
+    middle, centre = height // 2, width // 2
+    for ring in range(max(middle, centre) + 1):
+        rows, columns = max(0, middle - ring), max(0, centre - ring)
+        bump[rows : middle + ring + 1, columns : centre + ring + 1] += 1 / (ring + 1) ** 2
+    return bump

@@ -47,8 +47,8 @@ WITHOUT_STEPS = {
 #: Our own attacks that wait at every step, by the line of code; a comment there says why.
 WAITING = {
     "mi": {"native/momentum._rows_left": 1},
-    # Where some are done, who belongs to those that are left is asked again: here once in the two steps.
-    "bisection": {"native/momentum._rows_left": 1, "goals/search.of": 1},
+    # Where some are done, who belongs to the others is asked again: here once for each of the two.
+    "bisection": {"native/momentum._rows_left": 1, "goals/search.of": 2},
     # Each step is taken on other images, and who belongs to them is asked.
     "universal": {"goals/search.of": 2},
     "patch": {"goals/search.of": 2},
