@@ -12,7 +12,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick malformed browser check lint types bench clean same-python
+.PHONY: help demo test quick malformed browser check lint types bench docs clean same-python
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -47,8 +47,14 @@ bench: $(INSTALLED) browser ## run every benchmark in bench/
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target build/peers -r bench/peers.txt
 	@set -e; for script in $(sort $(filter-out bench/measuring.py,$(wildcard bench/*.py))); do echo "== $$script"; $(BIN)/python "$$script"; done
 
+docs: $(INSTALLED) ## build the documentation's site: build/site/index.html
+	@[ -x .venv-docs/bin/mkdocs ] || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet -r docs/requirements.txt
+	$(BIN)/python experiments/reference.py build/reference
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
+
 clean: ## remove the environment, the caches, what was built, and demo/
-	rm -rf $(VENV) build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-docs build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Built once, and again when the files that decide what is in it change. The installed tools and the build of

@@ -1,0 +1,113 @@
+"""The documentation: its examples run, its commands have the options that it names, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from robustdml.cli import main
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", ROOT / "recipes" / "README.md", *(ROOT / "docs").rglob("*.md")])
+TEXTS = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in PAGES}
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str, *languages: str) -> list[str]:
+    return [code for language, code in BLOCK.findall(text) if language in languages]
+
+
+@pytest.mark.parametrize("page", [name for name, text in TEXTS.items() if "/guides/" in name and "```python" in text])
+def test_the_python_examples_of_guides_run(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for example in blocks(TEXTS[page], "python"):
+        exec(compile(example, f"example of {page}", "exec"), {})
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^\$ robustdml (.+)$", TEXTS["docs/tutorial.md"], re.MULTILINE)
+    assert len(commands) >= 6
+    for command in commands:
+        quick = re.sub(r"--epochs \d+", "--epochs 1", re.sub(r"--max-queries \d+", "--max-queries 10", command))
+        result = CliRunner().invoke(main, shlex.split(quick), catch_exceptions=False)
+        # One epoch makes a model that `check` has something to say about.
+        assert result.exit_code in ({0, 4} if "check" in command else {0}), f"{command}\n{result.output}"
+    assert (tmp_path / "runs" / "report" / "report.html").is_file()
+    assert (tmp_path / "junit.xml").is_file()
+
+
+def named() -> list[tuple[str, str]]:
+    """Every command line of robustdml in a block of code, with its page."""
+    found = []
+    for page, text in TEXTS.items():
+        for code in blocks(text, "", "sh", "console", "yaml"):
+            joined = re.sub(r"\\\n\s*", " ", code)
+            for line in joined.splitlines():
+                start = re.search(r"(?:^|[\s$;&|])robustdml (\w+.*)$", line)
+                if start:
+                    found.append((page, start[1].split("  #")[0].strip()))
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), named())
+def test_commands_exist_and_have_the_options(page, line):
+    words = line.split()
+    command = main.commands.get(words[0])
+    assert command is not None, f"{page}: there is no command '{words[0]}'"
+    options = {
+        name for item in command.params if isinstance(item, click.Option) for name in (*item.opts, *item.secondary_opts)
+    }
+    for word in words[1:]:
+        name = word.split("=")[0].rstrip(",.;)`'\"")
+        if name.startswith("--") and name != "--":
+            assert name in options | {"--help"}, f"{page}: '{words[0]}' has no option {name}"
+
+
+def anchors(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", text), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()) for heading in headings]
+    return {text.strip().replace(" ", "-") for text in plain}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_lead_somewhere(page):
+    home = (ROOT / page).parent
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(#[^)\s]*)?\)", BLOCK.sub("", TEXTS[page])):
+        path = (home / target).resolve() if target else ROOT / page
+        assert path.is_file(), f"{page}: {target}"
+        if anchor:
+            assert anchor[1:] in anchors(path.read_text(encoding="utf-8")), f"{page}: {target}{anchor}"
+
+
+def leaves(part: object) -> list[str]:
+    if isinstance(part, dict):
+        return [name for value in part.values() for name in leaves(value)]
+    return [name for item in part for name in leaves(item)] if isinstance(part, list) else [str(part)]
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    listed = leaves(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    elsewhere = {"recipes.md", "changelog.md", "contributing.md", "cli.md", "names.md"}
+    assert set(listed) - elsewhere == {
+        path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")
+    }
+
+
+def test_the_reference_pages_have_every_command_and_registry(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    import reference
+
+    pages = reference.pages()
+    for name, command in main.commands.items():
+        assert f"## robustdml {name}" in pages["cli.md"]
+        assert all(item.opts[0] in pages["cli.md"] for item in command.params if isinstance(item, click.Option))
+    for name in ("cascade", "nearest_negative", "recall_at_1", "multisimilarity", "mdprop", "inshop"):
+        assert f"| {name} |" in pages["names.md"]
