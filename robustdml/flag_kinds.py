@@ -267,6 +267,15 @@ _ALL: tuple[FlagKind, ...] = (
         "Another sample has other recalls.",
         "The intervals say how far a sample can be off. Leave --max-queries out for all queries.",
     ),
+    FlagKind(
+        "embeddings-alone",
+        "note",
+        "Embeddings alone were given",
+        "--embeddings was given, and no model",
+        "An attack changes an image and asks the model what becomes of its embedding: without the model nothing can be "
+        "said of robustness.",
+        "Give the model itself and its images to attack it.",
+    ),
     # Of the attacks.
     FlagKind(
         "unsound-attack",

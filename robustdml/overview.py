@@ -201,8 +201,9 @@ def _remarks(results: Results) -> list[str]:
     grave = [flag for flag in results.flags if flag.grade in {"invalid", "grave"}]
     lines = [plain(flag_line(flag)) for flag in grave[:_FLAGS]]
     if len(results.flags) > len(lines):
-        more = f"{len(results.flags) - len(lines)} {'more ' if lines else ''}flags"
-        lines.append(f"{more}: to_pandas('flags'), or the report.")
+        rest = len(results.flags) - len(lines)
+        word = f"{'more ' if lines else ''}flag{'s' * (rest > 1)}"
+        lines.append(f"{rest} {word}: to_pandas('flags'), or the report.")
     for status in ("failed", "skipped"):
         reasons = [cell.reason for cell in results.cells if cell.status == status]
         if reasons:

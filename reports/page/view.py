@@ -92,6 +92,7 @@ def _facts(index: Index) -> tuple[text.Fact, ...]:
     dataset = results.dataset
     own = {model.preprocessing.sides for model in results.models if model.preprocessing} or {results.image_sides}
     size = ", ".join(f"{height} \N{MULTIPLICATION SIGN} {width}" for height, width in sorted(own)) + " pixels"
+    size = size if dataset.image_size else "embeddings alone"
     return (
         text.Fact("Data set", f"{dataset.name}: {text.counted(dataset.classes, 'class', 'classes')}, {size}"),
         text.Fact("Queries", f"{text.count(dataset.queries)} of {text.count(dataset.queries_available)} available"),

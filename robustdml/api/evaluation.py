@@ -28,6 +28,7 @@ def evaluate(
     eps: Budgets | None = None,
     effort: Effort = "standard",
     root: str | Path | None = None,
+    allow_outside: bool = False,
     branches: BranchChoice = "deployed",
     panels: str | Panel | Iterable[str | Panel] = (),
     max_queries: int | None = None,
@@ -66,6 +67,7 @@ def evaluate(
             None takes 8/255.
         effort: of attacks that are named: ``"quick"``, ``"standard"`` or ``"thorough"``.
         root: the folder of a data set that is named; of a table, that of its images.
+        allow_outside: let a table or a link of the data lead to images outside of its folder.
         branches: of a run with several BatchNorm branches, evaluate the ``"deployed"`` one, or ``"all"``.
         panels: what is measured beside the attacks: ``"natural"``, ``"certify(sigma=0.25)"``.
         max_queries: attack (and score) a class-stratified sample of this size, at least 1; None takes all queries.
@@ -76,6 +78,7 @@ def evaluate(
         attack_time_limit: seconds that one attack at one budget may take on one model.
         precision: in which attacks run the models: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"`` for what is faster
             here and as strong. They are judged in fp32.
+        precision: in which attacks run the models; they are judged in float32 (see `robustdml.evaluation.evaluate`).
         skip_broken: go on without images that cannot be read; they are counted.
         leave_out_copies: go on without images that the data set holds twice.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
@@ -96,7 +99,7 @@ def evaluate(
         raise SpecError("save_images keeps the images in the run folder: give out='runs/mine' too")
     asked = panels_of(panels)
     # What is quick to refuse is refused before anything is loaded.
-    dataset = dataset_of(data, root, skip_broken=skip_broken)
+    dataset = dataset_of(data, root, skip_broken=skip_broken, allow_outside=allow_outside)
     subjects = subjects_of(models, branches)
     chosen = attacks_of(attacks, eps, effort, subjects, device)
     with ExitStack() as stack:

@@ -85,7 +85,7 @@ def _named(name: str | None, model: Any, branches: BranchChoice) -> list[Subject
     return [replace(each, name=(name or first) + each.name.removeprefix(first)) for each in found]
 
 
-def dataset_of(data: Any, root: str | Path | None, *, skip_broken: bool) -> RetrievalDataset:
+def dataset_of(data: Any, root: str | Path | None, *, skip_broken: bool, allow_outside: bool) -> RetrievalDataset:
     """The data set, read where it is not one already (see `robustdml.load_dataset`).
 
     Raises:
@@ -98,7 +98,7 @@ def dataset_of(data: Any, root: str | Path | None, *, skip_broken: bool) -> Retr
             raise SpecError(f"the data set '{data.title}' is read already: leave root={brief(str(root))} out")
         return data
     if isinstance(data, str | Path) or hasattr(data, "columns") or hasattr(data, "column_names"):
-        return load_dataset(data, root, skip_missing=skip_broken)
+        return load_dataset(data, root, skip_missing=skip_broken, allow_outside=allow_outside)
     raise SpecError(
         f"data={brief(data)} must be a data set: a name such as 'digits' or 'cub', the path of a folder or a table, a "
         "table in memory, or what robustdml.load_dataset gives (whole, not its part .test)"

@@ -23,6 +23,7 @@ def train(
     out: str | Path,
     *,
     root: str | Path | None = None,
+    allow_outside: bool = False,
     device: str = "auto",
     progress: bool = True,
     tensorboard: bool = False,
@@ -37,6 +38,7 @@ def train(
         out: the run folder; the same call again resumes a run that was stopped, or returns at once where it had
             finished.
         root: the folder of a data set that is named; of a table, that of its images.
+        allow_outside: let a table or a link of the data lead to images outside of its folder.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
         progress: show a bar with the time left.
         tensorboard: write the course for TensorBoard too.
@@ -54,7 +56,7 @@ def train(
         Terminated: the process was asked to end (SIGTERM, SIGINT, SIGHUP); everything up to that step is saved.
     """
     config = _config(method, settings)
-    dataset = dataset_of(data, root, skip_broken=False)
+    dataset = dataset_of(data, root, skip_broken=False, allow_outside=allow_outside)
     options = RunOptions(device=device, progress=progress, tensorboard=tensorboard)
     return training.train(dataset, config, Path(out).expanduser(), goals=GOALS, options=options)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,13 +32,22 @@ from robustdml.errors import SpecError
 from robustdml.threat import parse_budgets
 
 if TYPE_CHECKING:
+    from robustdml.reports import Threshold
+    from robustdml.results import Results
     from robustdml.source_options import SourceOptions
+    from robustdml.trackers import Tracker
 
 
 @click.command()
 @config_option
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@data_options
+@click.argument("models", nargs=-1, metavar="MODEL...")
+@partial(data_options, required=False)
+@click.option(
+    "--embeddings",
+    type=HomePath(),
+    metavar="FILE",
+    help="In place of a MODEL: score embeddings computed elsewhere (.npz, .npy, .pt, .parquet) clean (docs/python.md).",
+)
 @click.option(
     "--attacks", default="standard", show_default=True, help="Suites and specs; see 'robustdml list attacks'."
 )
@@ -91,9 +102,10 @@ if TYPE_CHECKING:
 @run_options
 def evaluate(
     models: tuple[str, ...],
-    data: str,
+    data: str | None,
     root: Path | None,
     allow_outside: bool,
+    embeddings: Path | None,
     attacks: str,
     eps: str,
     effort: Effort,
@@ -128,6 +140,22 @@ def evaluate(
     """
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out'.")
+    if embeddings is not None:
+        _check_alone(embeddings, models)
+        from robustdml.evaluation import evaluate_embeddings
+
+        assert out is not None  # without it this is a dry run, which was refused
+        thresholds, trackers = read_thresholds(fail_under), trackers_of(log_to)
+        labels = None if data is None else read_data(data, root, output, allow_outside=allow_outside)
+        results = evaluate_embeddings(
+            embeddings, labels, out=out, max_queries=max_queries, seed=seed, command=command_line()
+        )
+        _finish(results, out, thresholds, trackers, output)
+        return
+    if not models:
+        raise click.UsageError("Missing argument 'MODEL...'.")
+    if data is None:
+        raise click.UsageError("Missing option '--data'.")
     budgets = parse_budgets(eps)
     from robustdml.attacks import build_suite
     from robustdml.config import RunOptions
@@ -136,7 +164,6 @@ def evaluate(
     from robustdml.evaluation import evaluate as run
     from robustdml.evaluation.attacking.apart import guarded
     from robustdml.evaluation.run import checked_numbers
-    from robustdml.reports import write_outputs
 
     # What is quick to refuse is refused before anything is loaded.
     thresholds, trackers = read_thresholds(fail_under), trackers_of(log_to)
@@ -195,6 +222,15 @@ def evaluate(
         leave_out_copies=leave_out_copies,
         options=chosen,
     )
+    _finish(results, out, thresholds, trackers, output)
+
+
+def _finish(
+    results: Results, out: Path, thresholds: Sequence[Threshold], trackers: dict[str, Tracker], output: Output
+) -> None:
+    """Say what was found, write the page, and end with the code that says how it went."""
+    from robustdml.reports import write_outputs
+
     summarise(results, output)
     written = write_outputs([out], thresholds=thresholds)
     output.line(f"Report: {written.page}")
@@ -209,6 +245,30 @@ def evaluate(
     elif failed:
         output.warn(f"Not all was done: {failed} attack runs failed. Repeat the command to try them again.")
     click.get_current_context().exit(code)
+
+
+#: Options of `evaluate` that mean nothing without a model.
+_OF_MODELS = (
+    *("attacks", "eps", "effort", "curve", "attack_time_limit", "dry_run", "branches", "certify", "natural"),
+    *("save_images", "precision", "skip_broken", "leave_out_copies", "device"),
+    *("arch", "mean", "std", "image_size", "crop", "interpolation", "keep_head", "trust_pickle", "trust_code"),
+)
+
+
+def _check_alone(embeddings: Path, models: tuple[str, ...]) -> None:
+    """Refuse what needs a model.
+
+    Raises:
+        SpecError: a model, or what is done to one, was given beside the embeddings.
+    """
+    if models:
+        raise SpecError(f"--embeddings stands in place of models: leave '{models[0]}' out, or evaluate it by itself")
+    for name in _OF_MODELS:
+        if click.get_current_context().get_parameter_source(name) != ParameterSource.DEFAULT:
+            raise SpecError(
+                f"--{name.replace('_', '-')} needs the model: an attack changes an image and asks what becomes of its "
+                f"embedding, and '{embeddings.name}' holds embeddings alone: give the model, or leave the option out"
+            )
 
 
 def _searches(norms: str) -> list[str]:

@@ -112,7 +112,7 @@ class SidesType(click.ParamType[Any]):
         return sides[0] if len(set(sides)) == 1 else tuple(sides)
 
 
-def data_options(command: F) -> F:
+def data_options(command: F, *, required: bool = True) -> F:
     """``--data``, ``--root`` and ``--allow-outside``."""
     outside = click.option(
         "--allow-outside", is_flag=True, help="Let a table or a link of the data lead to images outside of its folder."
@@ -122,7 +122,7 @@ def data_options(command: F) -> F:
     )
     name = click.option(
         "--data",
-        required=True,
+        required=required,
         metavar="NAME|PATH",
         help="Data set by name (see 'robustdml list datasets'), or your own: a folder of classes, or a table.",
     )

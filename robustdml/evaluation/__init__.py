@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from robustdml.evaluation.analyses.shown import build_panel as build_panel
     from robustdml.evaluation.checks.checking import check as check
     from robustdml.evaluation.entries import metric_entries as metric_entries
+    from robustdml.evaluation.precomputed import evaluate_embeddings as evaluate_embeddings
     from robustdml.evaluation.rehearsal import rehearse as rehearse
     from robustdml.evaluation.run import evaluate as evaluate
     from robustdml.evaluation.subjects import Subject as Subject
@@ -22,11 +23,22 @@ _HOMES = {
     "check": "checks.checking",
     "Subject": "subjects",
     "evaluate": "run",
+    "evaluate_embeddings": "precomputed",
     "rehearse": "rehearsal",
     "load_subjects": "subjects",
     "metric_entries": "entries",
 }
 
-__all__ = ["Subject", "assemble", "build_panel", "check", "evaluate", "load_subjects", "metric_entries", "rehearse"]
+__all__ = [
+    "Subject",
+    "assemble",
+    "build_panel",
+    "check",
+    "evaluate",
+    "evaluate_embeddings",
+    "load_subjects",
+    "metric_entries",
+    "rehearse",
+]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

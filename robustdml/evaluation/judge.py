@@ -80,16 +80,12 @@ class Judge:
         self.gallery_embeddings: Floats = embeddings if whole else embeddings[place]
         self.query_embeddings: Floats = embeddings[np.searchsorted(rows, split.query)]
         del embeddings
-        self._index = GalleryIndex(self.gallery_embeddings, split.gallery, split.rules)
+        self._set_ranking()
         self._queries = Gallery(
             torch.tensor(self.query_embeddings, device=device),
             torch.tensor(split.labels[split.query], device=device),
             torch.tensor(split.query, device=device),
         )
-        self._metrics = [METRICS[name] for name in split.rules.metrics]
-        self._counts = split.counts()[0]
-        self._most = int(self._counts.max())
-        self._depth = max(TOP, *(metric.ranks(self._most, len(split.gallery)) for metric in self._metrics))
         self._gallery = Gallery(
             torch.tensor(self.gallery_embeddings, device=device),
             torch.tensor(split.labels[split.gallery], device=device),
@@ -97,6 +93,28 @@ class Judge:
             images=lambda rows: tensors.batch(split.gallery[rows.cpu().numpy()]).to(device),
             rules=None if isinstance(split.rules, SameClass) else split.rules,
         )
+
+    @classmethod
+    def of_embeddings(cls, split: RetrievalSplit, queries: Floats, gallery: Floats) -> Judge:
+        """A judge without a model, of clean embeddings of length 1 that are there already: it says `clean` alone.
+
+        Args:
+            queries: ``(N, D)``, of ``split.query``.
+            gallery: ``(M, D)``, of ``split.gallery``.
+        """
+        found = cls.__new__(cls)
+        found.split, found.query_embeddings, found.gallery_embeddings = split, queries, gallery
+        found._set_ranking()
+        return found
+
+    def _set_ranking(self) -> None:
+        """What ranks and scores, from the split and the embeddings."""
+        split = self.split
+        self._index = GalleryIndex(self.gallery_embeddings, split.gallery, split.rules)
+        self._metrics = [METRICS[name] for name in split.rules.metrics]
+        self._counts = split.counts()[0]
+        self._most = int(self._counts.max())
+        self._depth = max(TOP, *(metric.ranks(self._most, len(split.gallery)) for metric in self._metrics))
 
     def fresh(self) -> Judge:
         """This judge with other copies of model and protocol for an attack: what it does to them ends with it."""
