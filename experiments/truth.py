@@ -1,6 +1,6 @@
 """What attacks reach of the exact robust R@1 of linear embeddings.
 
-    python experiments/truth.py [--data digits] [--seed 0] [--norm linf] [--queries 300] [STAGES …]
+    python experiments/truth.py [--data digits] [--root FOLDER] [--seed 0] [--norm linf] [--queries 300] [STAGES …]
 
 STAGES are lists of attacks, each attack on the queries that those before it left; more lists are more columns.
 
@@ -11,6 +11,7 @@ asks for the smallest eps that breaks each query, by attacks that search for it,
 
 import argparse
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -68,6 +69,7 @@ def main() -> None:
     parser.add_argument("stages", nargs="*")
     parser.add_argument("--smallest", action="store_true")
     parser.add_argument("--data", default="digits")
+    parser.add_argument("--root", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--norm", default="linf", choices=("linf", "l2", "l1"))
     parser.add_argument("--queries", type=int, default=300)
@@ -75,7 +77,7 @@ def main() -> None:
     options = parser.parse_args()
     stages_or_searches = options.stages or (SEARCHES if options.smallest else STAGES)
     settings = linear_settings(
-        load_dataset(options.data),
+        load_dataset(options.data, options.root),
         dimensions=options.dims,
         threats=budgets(options.norm)[: 1 if options.smallest else None],
         queries=options.queries,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +16,21 @@ from robustdml.overview import flag_line
 
 if TYPE_CHECKING:
     from robustdml.data import RetrievalDataset
+    from robustdml.evaluation import Subject
     from robustdml.source_options import SourceOptions
 
 #: Enough to tell a suite that misses a query in a hundred.
 _QUERIES = 100
+
+#: Queries that decoys are planted for.
+_DECOYS = 64
 
 
 @click.command()
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @data_options
 @source_options
-@click.option("--calibrate", is_flag=True, help="Also measure the standard suite where the exact truth is known.")
+@click.option("--calibrate", is_flag=True, help="Also measure the standard suite where the truth is known.")
 @skip_broken_option
 @run_options
 def check(
@@ -66,7 +70,7 @@ def check(
         output.line(flag_line(flag))
     grave = sum(flag.grade != "note" for flag in flags)
     output.line(f"Flags: {len(flags)}, {grave} of them grave or invalid.")
-    calibration = []
+    calibration, decoys = list[dict[str, Any]](), list[dict[str, Any]]()
     if calibrate:
         output.line("What the standard suite reaches on linear embeddings of these images, whose exact R@1 is known:")
         output.line("dimensions  eps     clean  exact  reached  missed queries  gradients a query")
@@ -76,8 +80,13 @@ def check(
                 f"{row['dimensions']:10}  {row['eps']:6}  {row['clean']:.3f}  {row['exact']:.3f}  {row['reached']:7.3f}"
                 f"  {row['missed']:14}  {row['gradients']:17.0f}"
             )
+        output.line("What it finds of decoys planted where some image within 8/255 is known to reach them:")
+        for row in _decoys(subjects, dataset, options, device):
+            decoys.append(row)
+            output.line("{model}: {found} of {planted} (one random image finds {by_chance})".format(**row))
     code = UNSOUND if grave else 0
-    output.document({"exit_code": code, "flags": [flag_data(flag) for flag in flags], "calibration": calibration})
+    told = {"flags": [flag_data(flag) for flag in flags], "calibration": calibration, "decoys": decoys}
+    output.document({"exit_code": code, **told})
     click.get_current_context().exit(code)
 
 
@@ -98,3 +107,19 @@ def _calibration(dataset: RetrievalDataset) -> Iterator[dict[str, Any]]:
             "missed": int((truth.broken & (reached.broken < 0)).sum()),
             "gradients": float(reached.gradients.mean()),
         }
+
+
+def _decoys(
+    subjects: Sequence[Subject], dataset: RetrievalDataset, options: SourceOptions, device: str
+) -> Iterator[dict[str, Any]]:
+    """What the standard suite finds of decoys planted for the models themselves."""
+    from robustdml.attacks import build_attack
+    from robustdml.devices import choose_device
+    from robustdml.evaluation.checks.planted import count_planted
+    from robustdml.evaluation.subjects import preparations
+
+    prepared = preparations(subjects, [], image_size=options.size, usual=dataset.image_size)
+    few, attack = dataset.subset_queries(_DECOYS, 0), build_attack("cascade", "8/255")
+    for subject in subjects:
+        count = count_planted(attack, subject, few, prepared[subject.name], choose_device(device))
+        yield {"model": subject.name, "found": count.found, "planted": count.planted, "by_chance": count.by_chance}
