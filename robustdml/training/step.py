@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from robustdml.branches import Branch
 from robustdml.models import branch_layout
 from robustdml.models.features import captured_features
+from robustdml.training.pixel_examples import TrainingExamples, make_together
 from robustdml.training.processes import ALONE, Processes
 
 
@@ -75,6 +76,34 @@ def adversarial_part(
         return attack(model, images[processes.own(rows)], labels[rows], seed=seed)
 
 
+def _together(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    branches: Sequence[Branch],
+    attacks: Mapping[Branch, ExampleMaker],
+    *,
+    seed: int,
+    processes: Processes,
+) -> dict[Branch, Tensor]:
+    """What `adversarial_part` makes of each branch, by the same passes for all that take as many steps."""
+    found: dict[Branch, Tensor] = {}
+    makers = {branch: maker for branch, maker in attacks.items() if isinstance(maker, TrainingExamples)}
+    for steps in {maker.steps for maker in makers.values()}:
+        alike = [branch for branch in branches if branch in makers and makers[branch].steps == steps]
+        if len(alike) < 2:
+            continue
+        rows = [branch.rows(len(labels)) for branch in alike]
+        own = [images[processes.own(part)] for part in rows]
+        parts = [(makers[branch], image, labels[part]) for branch, image, part in zip(alike, own, rows, strict=True)]
+        layout: list[tuple[str, int | None]] = [
+            (branch.batchnorm, len(image)) for branch, image in zip(alike, own, strict=True) if len(image)
+        ]
+        with branch_layout(model, layout or [(alike[0].batchnorm, None)]):
+            found.update(zip(alike, make_together(model, parts, seed=seed), strict=True))
+    return found
+
+
 def step_loss(
     model: nn.Module,
     images: Tensor,
@@ -100,10 +129,13 @@ def step_loss(
         processes: those that the batch is shared among.
     """
     all_rows = [branch.rows(len(labels)) for branch in branches]
+    together = _together(model, images, labels, branches, attacks, seed=seed, processes=processes)
     parts, part_labels, layout = [], [], []
     for branch, rows in zip(branches, all_rows, strict=True):
         if branch.kind == "clean":
             parts.append(images[processes.own(rows)])
+        elif branch in together:
+            parts.append(together[branch])
         else:
             attack = attacks[branch]
             parts.append(adversarial_part(model, images, labels, branch, attack, seed=seed, processes=processes))

@@ -18,9 +18,9 @@ from robustdml.config import RunOptions, TrainConfig
 from robustdml.data import load_dataset
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn, freeze_batchnorm
 from robustdml.training import METHODS, build_loss, step_loss, train
+from robustdml.training import step as training_step
 from robustdml.training.adversarial import example_maker
 from robustdml.training.optimizer import Optimizer
-from robustdml.training.pixel_examples import TrainingExamples
 from robustdml.training.processes import Processes, join
 from robustdml.training.step import Autocast
 
@@ -107,13 +107,13 @@ def take_all_steps(rank: int, count: int, port: int, folder: Path) -> None:
 def fail_in_a_step(rank: int, count: int, port: int, folder: Path) -> None:
     """A training whose attack fails in the second process alone; the error is left in ``folder``."""
     join_as(rank, count, port)
-    calls, make = [], TrainingExamples.__call__
+    calls, make = [], training_step.make_together
 
-    def fails(maker: TrainingExamples, *arguments: object, **options: object) -> torch.Tensor:
-        calls.append(maker)
-        return make(maker, *arguments, **options) if rank == 0 or len(calls) < 4 else 1 / 0
+    def fails(*arguments: object, **options: object) -> list[torch.Tensor]:
+        calls.append(arguments)
+        return make(*arguments, **options) if rank == 0 or len(calls) < 2 else 1 / 0
 
-    TrainingExamples.__call__ = fails
+    training_step.make_together = fails
     config = TrainConfig(backbone="resnet-tiny", embedding_dim=8, batch_size=60, image_size=16)
     try:
         train(load_dataset("digits"), config, folder / "run", goals=GOALS, options=RunOptions("cpu", False))

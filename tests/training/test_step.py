@@ -179,4 +179,20 @@ def test_a_step_elsewhere_is_the_same_and_no_gradient_step_of_its_examples_waits
             waited.append(elsewhere.round_trips)
         assert torch.equal(found, taken("cpu", steps))
     assert waited[0] == waited[1]
-    assert waited[0]["training/pixel_examples.__call__"] == 2  # once for each of MDProp's attacked parts
+    assert waited[0]["training/pixel_examples.make_together"] == 2  # once for each of MDProp's attacked parts
+
+
+def test_branches_of_as_many_steps_are_attacked_by_the_same_passes(model):
+    """MDProp's halves by one pass, so that a step is two; a third branch of other steps by its own."""
+    method = METHODS["mdprop"]
+    convert_to_multibn(model, method.batchnorms)
+    sizes: list[int] = []
+    model.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    attacks = attacks_of("mdprop")
+    step_loss(model, *batch(16), method.branches, attacks, LOSS, seed=0)
+    assert sizes == [16, 32]
+    mtax = list(attacks)[1]
+    attacks[mtax] = dataclasses.replace(attacks[mtax], steps=2)
+    sizes.clear()
+    step_loss(model, *batch(16), method.branches, attacks, LOSS, seed=0)
+    assert sizes == [8, 8, 8, 32]
