@@ -74,11 +74,11 @@ def build_attack(text: str, eps: float | str | ThreatModel, effort: Effort = "st
 
     Args:
         text: a name of `ATTACKS`, or ``package.module:name`` of a class or function of your own, with parameters if
-            wanted. ``eps=`` in the spec goes before the argument; goals may be written with hyphens.
+            wanted. ``eps=`` in the spec takes precedence over the argument; goals may be written with hyphens.
         eps: L-infinity budget in pixels of [0, 1]; 0 is allowed here and makes the attack the identity. It may be a
             threat model with a budget per channel, or text (`robustdml.threat.parse_budget`). Attacks in other norms
             take theirs from the spec, else `DEFAULT_EPS`; attacks that look for the smallest perturbation have none.
-        effort: how hard it tries; parameters in the spec go before it.
+        effort: how hard it tries; parameters in the spec take precedence.
 
     Raises:
         UnknownNameError: no such attack or goal.

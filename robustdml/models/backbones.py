@@ -41,7 +41,8 @@ class Backbone(ByValue):
         preprocessing: how the images of a network are prepared: as its published weights ask for; the plain view and
             ImageNet's statistics where it has none.
         weights: the names of its published weights, the newest first, where the library has names for them.
-        preprocessing_of: that of weights by name, ``"DEFAULT"`` being the newest; goes before ``preprocessing``.
+        preprocessing_of: that of weights by name, ``"DEFAULT"`` being the newest; takes precedence over
+            ``preprocessing``.
     """
 
     summary: str

@@ -11,7 +11,9 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from robustdml import __version__
 from robustdml.cli import main
+from robustdml.training import METHODS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "recipes" / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -23,25 +25,46 @@ def blocks(text: str, *languages: str) -> list[str]:
     return [code for language, code in BLOCK.findall(text) if language in languages]
 
 
-@pytest.mark.parametrize("page", [name for name, text in TEXTS.items() if "/guides/" in name and "```python" in text])
-def test_the_python_examples_of_guides_run(page, tmp_path, monkeypatch):
+#: Pages whose examples are run; those of others need data that are not here, or are run by the tests of what they show.
+RUN = (
+    "README.md",
+    "docs/tutorial.md",
+    "docs/sources.md",
+    "docs/guides/attack-my-model.md",
+    "docs/guides/train-on-my-images.md",
+)
+
+
+@pytest.mark.parametrize("page", [page for page in RUN if blocks(TEXTS[page], "python")])
+def test_the_python_examples_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for example in blocks(TEXTS[page], "python"):
         exec(compile(example, f"example of {page}", "exec"), {})
+        if "robustdml.report(" in example:
+            assert (tmp_path / "runs" / "mine" / "report.html").is_file()
+            clean, worst = map(float, capsys.readouterr().out.split())
+            assert 0 <= worst <= clean <= 1
+    if page == "docs/sources.md":
+        assert "centre crop 224" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_the_tutorial_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_the_commands_run_in_their_order(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    commands = re.findall(r"^\$ robustdml (.+)$", TEXTS["docs/tutorial.md"], re.MULTILINE)
+    commands = re.findall(r"^\$ robustdml (.+)$", TEXTS[page], re.MULTILINE)
     assert len(commands) >= 6
     for command in commands:
+        # One epoch and few queries: the examples are run, not their results measured.
         quick = re.sub(r"--epochs \d+", "--epochs 1", re.sub(r"--max-queries \d+", "--max-queries 10", command))
         result = CliRunner().invoke(main, shlex.split(quick), catch_exceptions=False)
-        # One epoch makes a model that `check` has something to say about.
-        assert result.exit_code in ({0, 4} if "check" in command else {0}), f"{command}\n{result.output}"
+        assert result.exit_code == 0, f"{command}\n{result.output}"
     assert (tmp_path / "runs" / "report" / "report.html").is_file()
-    assert (tmp_path / "junit.xml").is_file()
+
+
+def test_every_method_is_documented():
+    for method in METHODS:
+        assert f"| `{method}` |" in TEXTS["docs/training.md"]
 
 
 def named() -> list[tuple[str, str]]:
@@ -111,3 +134,12 @@ def test_the_reference_pages_have_every_command_and_registry(monkeypatch):
         assert all(item.opts[0] in pages["cli.md"] for item in command.params if isinstance(item, click.Option))
     for name in ("cascade", "nearest_negative", "recall_at_1", "multisimilarity", "mdprop", "inshop"):
         assert f"| {name} |" in pages["names.md"]
+
+
+def test_the_citation_is_of_this_version_and_of_the_paper():
+    about = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert about["version"] == __version__
+    paper = about["references"][0]
+    found = (ROOT / "robustdml" / "citations.bib").read_text(encoding="utf-8").split("\n@")[0]
+    assert f"title = {{{paper['title']}}}" in found
+    assert all(f"{author['family-names']}, {author['given-names']}" in found for author in paper["authors"])
