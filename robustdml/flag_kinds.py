@@ -349,7 +349,7 @@ _ALL: tuple[FlagKind, ...] = (
         "More steps help",
         "an attack with at least twice the steps or restarts, and all else equal, reaches a recall more than a point "
         "lower; or the longest gradient stage of an attack in stages still breaks more than 1 % of the queries, and "
-        "more than one",
+        "more of them than chance explains (a binomial test at 5 %)",
         "An attack that has not converged leaves a recall that more of the same would lower.",
         "Quote the stronger of the two, or use --effort thorough.",
     ),

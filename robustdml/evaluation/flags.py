@@ -21,6 +21,8 @@ _SLACK = 0.005
 _ALONE_SHARE, _STEADY_SLACK, _LARGE_SLACK = 0.01, 0.02, 0.02
 #: How long an attack tries, and by how much longer ones may lower a recall.
 _EFFORT, _CONVERGED_SLACK = {"steps", "restarts"}, 0.01
+#: How probable a false alarm may be where a share of few queries is compared with that of all.
+_CHANCE = 0.05
 #: A cascade has no number of steps; it makes at least these.
 _CASCADE_STEPS = 20
 
@@ -265,7 +267,7 @@ def _not_converged(dataset: DatasetEntry, attacks: Sequence[AttackEntry], cells:
             rest = sorted((name, value) for name, value in entry.params.items() if name not in _EFFORT)
             rows.setdefault((cell.model, cell.threat, f"{entry.kind}{rest}"), []).append(cell)
         last = max((s for s in cell.stages if s.knowledge == "gradients"), key=_steps_of, default=None)
-        if last is not None and last.broken > max(1, _ALONE_SHARE * dataset.queries) and last != cell.stages[0]:
+        if last is not None and last != cell.stages[0] and _more_than_a_point(last.broken, dataset.queries):
             yield FLAG_KINDS["not-converged"].flag(
                 f"The longest stage of {cell.attack} at {cell.threat.text} still breaks {last.broken} of "
                 f"{dataset.queries} queries of {cell.model}: longer ones may break more.",
@@ -283,6 +285,13 @@ def _not_converged(dataset: DatasetEntry, attacks: Sequence[AttackEntry], cells:
                     model=short.model,
                     attack=short.attack,
                 )
+
+
+def _more_than_a_point(count: int, queries: int) -> bool:
+    """Whether so many of the queries are more than 1 % of all such queries, by a binomial test at 5 %."""
+    from scipy.special import bdtrc
+
+    return count > 0 and bool(bdtrc(count - 1, queries, _CONVERGED_SLACK) < _CHANCE)
 
 
 def _steps_of(stage: StageEntry) -> int:

@@ -180,7 +180,9 @@ def test_an_attack_that_more_steps_help_has_not_converged(squares, tmp_path):
 def test_a_cascade_whose_longest_stage_still_breaks_many_has_not_converged(squares, tmp_path):
     results = evaluate({"net": SmallNet()}, squares, build_suite("standard", "4/255"), out=tmp_path, options=QUIET)
     (cell,) = results.cells
-    for broken, expected in ((1, 0), (2, 1)):
+    dataset = results.dataset
+    for queries, broken, expected in ((24, 1, 0), (24, 2, 1), (64, 2, 0), (64, 3, 1), (1000, 15, 0), (1000, 16, 1)):
+        results = results.model_copy(update={"dataset": dataset.model_copy(update={"queries": queries})})
         stages = [
             stage.model_copy(update={"broken": broken if "steps=100" in stage.attack else 0}) for stage in cell.stages
         ]
