@@ -28,6 +28,11 @@ def plain(text: str) -> str:
     return "".join("\ufffd" if _hidden(mark) else mark for mark in " ".join(text.split()))
 
 
+def harmless(text: str) -> str:
+    """The same for text of several lines, whose spaces count."""
+    return "".join("\ufffd" if mark != "\n" and _hidden(mark) else mark for mark in text)
+
+
 def sentence(text: str) -> str:
     """The message of an error as one line: where it is long, the middle of what it quotes is left out, then its own."""
     line = plain(shown(text))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import gzip
+import hashlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -33,14 +35,27 @@ def render_report(results: Results, folder: str | Path, bars: Sequence[Threshold
         RunFolderError: a picture of the results is missing from the folder, or is none.
     """
     template = _environment().get_template("report.html.j2")
-    return template.render(
-        page=build_page(results, Path(folder), bars),
-        css=_verbatim("report.css"),
-        charts_css=_verbatim("charts.css"),
-        js=_verbatim("report.js"),
-        charts_js=_verbatim("charts.js"),
-        plotly=base64.b64encode((TEMPLATES / _PLOTLY).read_bytes()).decode(),
-    )
+    return template.render(page=build_page(results, Path(folder), bars), **_code())
+
+
+@cache
+def _code() -> dict[str, str]:
+    """Styles and scripts, and the hashes by which the page's policy knows them: nothing else is applied or run."""
+    style, script = _verbatim("report.css", "charts.css"), _verbatim("report.js", "charts.js")
+    packed = (TEMPLATES / _PLOTLY).read_bytes()
+    return {
+        "style": style,
+        "script": script,
+        "plotly": base64.b64encode(packed).decode(),
+        # Plotly makes an empty style element, and fills it rule by rule.
+        "style_hashes": Markup(" ").join(_allowed(part) for part in (style.encode(), b"")),
+        "script_hashes": Markup(" ").join(_allowed(part) for part in (script.encode(), gzip.decompress(packed))),
+    }
+
+
+def _allowed(code: bytes) -> Markup:
+    """The source expression of a content security policy for one style or script."""
+    return Markup(f"'sha256-{base64.b64encode(hashlib.sha256(code).digest()).decode()}'")
 
 
 @cache
@@ -58,6 +73,6 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _verbatim(name: str) -> Markup:
-    """A style sheet or script of this package, which must not be escaped."""
-    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+def _verbatim(*names: str) -> Markup:
+    """Style sheets or scripts of this package as one, which must not be escaped."""
+    return Markup("\n").join(Markup((TEMPLATES / name).read_text(encoding="utf-8")) for name in names)

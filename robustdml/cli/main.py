@@ -83,6 +83,12 @@ class _Group(click.Group):
             click.echo(f"Error: {_said(error)}", err=True)
             sys.exit(error.exit_code if isinstance(error, click.ClickException) else _OURS)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See `click.Command.parse_args`; no system hands a program such words, but Python may."""
+        if found := next((word for word in args if not _possible(word)), None):
+            raise click.UsageError(f"'{found}' holds a zero, or half a character: write it without", ctx)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             with stopping(at_once=True):
@@ -115,6 +121,13 @@ class _Group(click.Group):
         except KeyboardInterrupt as error:
             click.echo("\nStopped. Repeat the command to go on from what is finished.", err=True)
             ctx.exit(error.exit_code if isinstance(error, Stopped) else _STOPPED)
+
+
+def _possible(word: str) -> bool:
+    try:
+        return b"\0" not in word.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return False
 
 
 def _said(error: Exception) -> str:

@@ -10,6 +10,8 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from robustdml.printable import harmless
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -29,16 +31,16 @@ class Output:
     def note(self, line: str) -> None:
         """Say what helps someone who watches."""
         if not self.quiet:
-            click.echo(line, err=True)
+            click.echo(harmless(line), err=True)
 
     def warn(self, line: str) -> None:
         """Say what must not be missed."""
-        click.echo(line, err=True)
+        click.echo(harmless(line), err=True)
 
     def line(self, line: str) -> None:
         """A line of what was asked for; with ``--json`` the document of `document` says it."""
         if not self.as_json:
-            click.echo(line)
+            click.echo(harmless(line))
 
     def document(self, value: object) -> None:
         """All that was asked for, as JSON values; called once, and printed with ``--json`` alone."""

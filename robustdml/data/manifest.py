@@ -19,6 +19,7 @@ from robustdml.data.images import Box, FileImages
 from robustdml.data.protocol import Reidentification, SameClass
 from robustdml.data.tables import Row, Table, columns_of, is_missing, is_table, read_table, table_of_frame
 from robustdml.errors import DataError
+from robustdml.files import is_there
 from robustdml.printable import shown
 
 #: What says who a row is for; a table has all three, or none: then all of it is tested.
@@ -228,12 +229,12 @@ def _written(value: Any) -> str:
 def _located(base: Path, text: str, folders: dict[Path, dict[str, list[str]]]) -> Path | None:
     """The file that is meant: as it is written, else with other separators, spaces, capitals or spelling of accents."""
     for spelling in (text, text.strip(), text.strip().replace("\\", "/")):
-        path = base / Path(spelling).expanduser()
-        if path.is_file():
+        path = base / _at_home(spelling)
+        if _is_file(path):
             return path
     near = base
     for part in Path(text.strip().replace("\\", "/")).parts:
-        if (near / part).exists():
+        if is_there(near / part):
             near = near / part
             continue
         if near not in folders:
@@ -244,7 +245,18 @@ def _located(base: Path, text: str, folders: dict[Path, dict[str, list[str]]]) -
         if len(alike) != 1:
             return None
         near = near / alike[0]
-    return near if near.is_file() else None
+    return near if _is_file(near) else None
+
+
+def _is_file(path: Path) -> bool:
+    return is_there(path) and path.is_file()
+
+
+def _at_home(spelling: str) -> Path:
+    try:
+        return Path(spelling).expanduser()
+    except RuntimeError:  # ``~`` of nobody is a name.
+        return Path(spelling)
 
 
 def _folded(name: str) -> str:

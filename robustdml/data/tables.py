@@ -21,11 +21,9 @@ T = TypeVar("T")
 
 #: What ends the name of a table, before that of a compression.
 SUFFIXES = (".csv", ".tsv", ".parquet")
-_UNPACKED: Mapping[str, Callable[[bytes], bytes]] = {
-    ".gz": gzip.decompress,
-    ".bz2": bz2.decompress,
-    ".xz": lzma.decompress,
-}
+_UNPACKED: Mapping[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+#: In bytes, unpacked: a row for each of ten million images. What is packed may be a thousand times as large.
+_LARGEST = 2**30
 _DELIMITERS = ",;\t|"
 
 
@@ -158,7 +156,11 @@ def _kind(path: Path) -> str:
 
 
 def _content(path: Path) -> bytes:
-    return _UNPACKED.get(path.suffix.lower(), bytes)(path.read_bytes())
+    with _UNPACKED.get(path.suffix.lower(), Path.open)(path, "rb") as file:
+        data: bytes = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        raise ValueError(f"it is larger than {_LARGEST:,} bytes")
+    return data
 
 
 def _decoded(content: bytes) -> str:

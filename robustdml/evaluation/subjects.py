@@ -29,7 +29,7 @@ from robustdml.models import (
     parse_source,
 )
 from robustdml.preprocessing import IMAGENET_STD, Preprocessing, Sides, declared, in_pixels
-from robustdml.printable import shown
+from robustdml.printable import plain, shown
 from robustdml.threat import NORMS
 from robustdml.values import ByValue, brief
 
@@ -143,7 +143,7 @@ def load_subjects(
             deployed = Subject(name or parsed.short, module, source)
         subjects += _through_each_branch(deployed, module) if branches == "all" else [deployed]
     # Where the terminal's language is none that holds them, names come as bytes in disguise.
-    subjects = [replace(found, name=shown(found.name), source=shown(found.source)) for found in subjects]
+    subjects = [replace(found, name=plain(shown(found.name)), source=plain(shown(found.source))) for found in subjects]
     return subjects_from_modules(subjects)
 
 

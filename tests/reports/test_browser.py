@@ -245,6 +245,49 @@ def test_hostile_names_are_shown_literally_and_run_nothing(browser, tmp_path, vi
     assert faults == []
 
 
+INTRUDERS = """
+<script>document.title = "taken"</script>
+<script src="https://example.invalid/x.js"></script>
+<img src="https://example.invalid/x.png" onerror="document.title = 'taken'">
+<img src="data:," onerror="document.title = 'taken'">
+<svg onload="document.title = 'taken'"></svg>
+<iframe src="https://example.invalid/"></iframe>
+<link rel="stylesheet" href="https://example.invalid/x.css">
+<style>main { display: none }</style>
+<p id="styled" style="position: fixed; inset: 0">over all</p>
+<base href="https://example.invalid/">
+<a id="code" href="javascript:document.title = 'taken'">here</a>
+"""
+
+
+def test_the_policy_of_the_page_stops_what_got_into_it_and_all_charts_draw(browser, results, tmp_path):
+    """As if a name had not been escaped: no script runs, nothing is asked for, no style is applied."""
+    results.save(tmp_path)
+    path = tmp_path / "page.html"
+    path.write_text(render_report(results, tmp_path).replace("<main>", f"{INTRUDERS}<main>", 1), encoding="utf-8")
+    context = browser.new_context(viewport=WIDE)
+    context.set_default_timeout(120_000)
+    page, asked, errors = context.new_page(), [], []
+    # What the policy stops is told as a failed request, without ever having left.
+    page.on("request", lambda request: asked.append(request))
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(path.as_uri())
+    page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
+    charts = page.locator("figure.chart")
+    for number in range(charts.count()):
+        charts.nth(number).scroll_into_view_if_needed()
+        expect(charts.nth(number).locator(".chart-live .main-svg").first).to_be_attached()
+    assert charts.count() >= 5
+    page.evaluate("document.getElementById('code').click()")
+    assert "taken" not in page.title()
+    assert page.locator("main").is_visible()
+    assert page.locator("#styled").evaluate("it => getComputedStyle(it).position") == "static"
+    left = [request.url for request in asked if not _own(request.url, path.as_uri()) and request.failure != "csp"]
+    assert left == []
+    assert errors == []
+    context.close()
+
+
 @pytest.mark.parametrize("scripted", [True, False])
 def test_what_is_folded_is_printed(open_page, tmp_path, scripted):
     page = open_page(java_script_enabled=scripted)

@@ -229,6 +229,10 @@ def test_the_page_fetches_nothing(results, tmp_path, parse):
     assert {reference[1:] for reference in references if reference.startswith("#")} <= anchors
     (policy,) = (meta for meta in page.all("meta") if meta.attributes.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in policy.attributes["content"]
+    assert "form-action 'none'" in policy.attributes["content"]
+    assert "unsafe" not in policy.attributes["content"]
+    assert not [element for element in page.every() if "style" in element.attributes]
+    assert not [name for element in page.every() for name in element.attributes if name.startswith("on")]
 
 
 def test_the_download_is_the_results(page, results):
