@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from robustdml.api.given import Budgets, Model, attacks_of, dataset_of, panels_of, subjects_of
+from robustdml.api.torch_data import TorchData
 from robustdml.config import BranchChoice, Effort, PrecisionChoice, RunOptions
 from robustdml.contracts import Attack
 from robustdml.data import RetrievalDataset
@@ -56,7 +57,10 @@ def evaluate(
             `robustdml.load_model`, which takes what a source does not say itself), checkpoints; one, several, or by
             name.
         data: the name of a data set (``"digits"``, with ``root`` where it lies in a folder), the path of a folder or a
-            table, a table of pandas, polars or pyarrow, or a `robustdml.RetrievalDataset`.
+            table, a table of pandas, polars or pyarrow, or a `robustdml.RetrievalDataset`. Or a data set of PyTorch
+            that gives images and labels, as those of pytorch-metric-learning and torchvision: every image searches all
+            others; of a pair the first searches the second. What its ``transform`` does to images (resize, centre crop,
+            normalisation) is then done for models that say nothing of it themselves: they get images as in training.
         attacks: suites and specs such as ``"quick"`` or ``"margin,pgd(steps=50)"``, attacks that were built, one or
             several of both. None: the suite ``standard``, or ``blackbox`` where a model gives no gradients. Attacks
             that are named and are not ours (``"package.module:Attack"``) run in a process of their own where one can be
@@ -101,6 +105,8 @@ def evaluate(
     # What is quick to refuse is refused before anything is loaded.
     dataset = dataset_of(data, root, skip_broken=skip_broken, allow_outside=allow_outside)
     subjects = subjects_of(models, branches)
+    if isinstance(dataset, TorchData):
+        subjects, dataset = [dataset.seen_by(subject) for subject in subjects], dataset.dataset
     chosen = attacks_of(attacks, eps, effort, subjects, device)
     with ExitStack() as stack:
         folder = stack.enter_context(TemporaryDirectory(prefix="robustdml-")) if out is None else out

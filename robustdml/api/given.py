@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
+from robustdml.api.torch_data import TorchData, is_torch_data, torch_data
 from robustdml.attacks import build_suite
 from robustdml.config import BranchChoice, Effort
 from robustdml.contracts import Attack
@@ -85,8 +86,10 @@ def _named(name: str | None, model: Any, branches: BranchChoice) -> list[Subject
     return [replace(each, name=(name or first) + each.name.removeprefix(first)) for each in found]
 
 
-def dataset_of(data: Any, root: str | Path | None, *, skip_broken: bool, allow_outside: bool) -> RetrievalDataset:
-    """The data set, read where it is not one already (see `robustdml.load_dataset`).
+def dataset_of(
+    data: Any, root: str | Path | None, *, skip_broken: bool, allow_outside: bool
+) -> RetrievalDataset | TorchData:
+    """The data set, read where it is not one already (see `robustdml.load_dataset` and `torch_data`).
 
     Raises:
         SpecError: it is no data set.
@@ -97,11 +100,13 @@ def dataset_of(data: Any, root: str | Path | None, *, skip_broken: bool, allow_o
         if root is not None:
             raise SpecError(f"the data set '{data.title}' is read already: leave root={brief(str(root))} out")
         return data
+    if is_torch_data(data):
+        return torch_data(data)
     if isinstance(data, str | Path) or hasattr(data, "columns") or hasattr(data, "column_names"):
         return load_dataset(data, root, skip_missing=skip_broken, allow_outside=allow_outside)
     raise SpecError(
         f"data={brief(data)} must be a data set: a name such as 'digits' or 'cub', the path of a folder or a table, a "
-        "table in memory, or what robustdml.load_dataset gives (whole, not its part .test)"
+        "table in memory, a torch.utils.data.Dataset, or what robustdml.load_dataset gives (whole, not its part .test)"
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from robustdml import training
 from robustdml.api.given import dataset_of
+from robustdml.api.torch_data import TorchData
 from robustdml.attacks import GOALS
 from robustdml.config import RunOptions, TrainConfig
 from robustdml.data import RetrievalDataset
@@ -57,6 +58,8 @@ def train(
     """
     config = _config(method, settings)
     dataset = dataset_of(data, root, skip_broken=False, allow_outside=allow_outside)
+    if isinstance(dataset, TorchData):
+        raise SpecError("a data set of PyTorch has no training and test classes here: give a RetrievalDataset")
     options = RunOptions(device=device, progress=progress, tensorboard=tensorboard)
     return training.train(dataset, config, Path(out).expanduser(), goals=GOALS, options=options)
 
