@@ -15,6 +15,7 @@ from markupsafe import Markup
 from robustdml.results import Results
 
 from ..thresholds import Threshold
+from .finishing import finished
 from .view import build_page
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -35,7 +36,10 @@ def render_report(results: Results, folder: str | Path, bars: Sequence[Threshold
         RunFolderError: a picture of the results is missing from the folder, or is none.
     """
     template = _environment().get_template("report.html.j2")
-    return template.render(page=build_page(results, Path(folder), bars), **_code())
+    page, cards = finished(template.render(page=build_page(results, Path(folder), bars), **_code()))
+    # The policy and the end of the head come before every name on the page: the first of each is ours.
+    page = page.replace("style-src ", f"style-src {_allowed(cards.encode())} ", 1)
+    return page.replace("</head>", f"<style>{cards}</style>\n</head>", 1)
 
 
 @cache

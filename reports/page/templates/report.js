@@ -9,6 +9,12 @@
     return element;
   }
 
+  // Tables that a phone shows as cards are tables still for those who listen to them.
+  const roles = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TR: "row", TD: "cell" };
+  for (const part of document.querySelectorAll("table, thead, tbody, tr, td, th")) {
+    part.setAttribute("role", roles[part.tagName] ?? (part.scope === "col" ? "columnheader" : "rowheader"));
+  }
+
   // Sorting -------------------------------------------------------------------------------------------------------
 
   function sortKey(row, column) {
