@@ -12,7 +12,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick malformed fuzz browser check lint types bench docs clean same-python
+.PHONY: help demo test quick malformed faults fuzz browser check lint types bench docs clean same-python
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -31,6 +31,9 @@ malformed: $(INSTALLED) ## 1,200 malformed command lines and files: COUNT=1200 S
 
 fuzz: $(INSTALLED) ## what a fuzzer makes of results, records, checkpoints, tables, recipes and texts: FOR=3600 SEED=0
 	PYTHONPATH=tests/support:tests/malformed:tests/fuzz $(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(FOR),3600) --seed $(or $(SEED),0)
+
+faults: $(INSTALLED) ## 100 kills, 30 full disks, 1,600 flipped bits, drawn by SEED
+	$(BIN)/python -m pytest -q -s tests/faults --many --seed $(or $(SEED),0)
 
 # The page is tested in Debian's browser: nothing that pip installs brings one along.
 browser:

@@ -204,8 +204,8 @@ def _runs(process: int) -> bool:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """`write_bytes` for UTF-8 text."""
-    return write_bytes(path, text.encode())
+    """`write_bytes` for UTF-8 text; half of a character, as names of files can hold, is written as ``\\udcff``."""
+    return write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def strict_json(data: bytes | str) -> Any:

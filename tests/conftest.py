@@ -18,6 +18,7 @@ import torch
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, help="of what tests draw at random; default: another each time, which is said")
+    parser.addoption("--many", action="store_true", help="of what is tried at random, hundreds instead of a few")
 
 
 @pytest.fixture

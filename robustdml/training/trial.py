@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
-from robustdml.errors import RobustDMLError, SpecError
+from robustdml.errors import RobustDMLError, SpecError, StorageError
 from robustdml.models import (
     BACKBONES,
     EmbeddingModel,
@@ -97,6 +97,8 @@ def try_out(model: EmbeddingModel, layout: torch.memory_format, *, attacked: boo
 def _said(name: str, what: str) -> Iterator[None]:
     try:
         yield
+    except StorageError:  # of the folder for temporary files, and not of the backbone
+        raise
     except RobustDMLError as error:
         raise SpecError(f"backbone '{name}' {what}: {error}") from None
     except Exception as error:  # Foreign networks may raise anything.

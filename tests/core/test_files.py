@@ -34,6 +34,7 @@ def test_write_bytes_replaces_a_file(tmp_path):
 
 def test_write_text_is_utf8(tmp_path):
     assert write_text(tmp_path / "t", "ε ≤ 8/255\n").read_bytes() == "ε ≤ 8/255\n".encode()
+    assert write_text(tmp_path / "t", os.fsdecode(b"caf\xe9")).read_bytes() == rb"caf\udce9"
 
 
 class Disk:

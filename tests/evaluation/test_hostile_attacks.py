@@ -109,6 +109,11 @@ INSIDE = {
     "anomaly": lambda m, r: torch.autograd.set_detect_anomaly(True),
     "chdir": lambda m, r: os.chdir("/"),
     "a signal handler": lambda m, r: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
+    "an alarm": lambda m, r: signal.alarm(600),
+    "a timer": lambda m, r: signal.setitimer(signal.ITIMER_PROF, 600),
+    "tracing": lambda m, r: sys.settrace(lambda *_: None),
+    "profiling": lambda m, r: sys.setprofile(lambda *_: None),
+    "no garbage collection": lambda m, r: gc.disable(),
     "the search path": lambda m, r: sys.path.insert(0, "/nowhere"),
     "the recursion limit": lambda m, r: sys.setrecursionlimit(5000),
     "stdout closed": lambda m, r: os.close(1),
@@ -268,6 +273,38 @@ def test_attacks_in_a_process_of_their_own_end_alone(tmp_path, peaceful):
         assert found[name].status == "failed", name
         assert re.search(pattern, found[name].reason), (name, found[name].reason)
     assert {name: found[name].reason for name in HARMLESS} == dict.fromkeys(HARMLESS)
+
+
+def runs(process):
+    try:
+        return " Z " not in Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.skipif(not possible(torch.device("cpu")), reason="processes are copied on Linux, and beside no GPU")
+def test_a_process_of_its_own_does_not_outlive_the_one_that_waits_for_it():
+    reading, writing = os.pipe()
+
+    def hangs(model, references):
+        os.write(writing, b"%d" % os.getpid())
+        time.sleep(60)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of threads that a copy does not have
+        waiting = os.fork()
+    if waiting == 0:
+        ApartAttack(hostile("hangs", hangs))(SmallNet(), torch.zeros(1, 3, 10, 10), None, seed=0)
+        os._exit(0)
+    child = int(os.read(reading, 20))
+    os.kill(waiting, signal.SIGKILL)
+    os.waitpid(waiting, 0)
+    deadline = time.monotonic() + 30
+    while runs(child):
+        assert time.monotonic() < deadline, "it is still there"
+        time.sleep(0.01)
+    os.close(reading)
+    os.close(writing)
 
 
 @pytest.mark.skipif(not possible(torch.device("cpu")), reason="processes are copied on Linux, and beside no GPU")

@@ -9,7 +9,7 @@ from odd_backbones import ODD_BACKBONES, SIDE
 
 from robustdml.attacks import GOALS
 from robustdml.config import RunOptions, TrainConfig
-from robustdml.errors import SpecError
+from robustdml.errors import SpecError, StorageError
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn, load_checkpoint, weights_fingerprint
 from robustdml.training import train
 from robustdml.training.trial import try_out
@@ -74,3 +74,13 @@ def test_a_trial_leaves_no_trace():
     assert (model.training, model.backbone.training, model.head.training) == (True, False, True)
     assert torch.equal(model.head.weight.grad, torch.ones_like(model.head.weight))
     assert model.head.bias.grad is None
+
+
+def test_a_full_folder_for_temporary_files_is_not_the_fault_of_a_backbone(digits, tmp_path, monkeypatch):
+    def full(*_):
+        raise StorageError("'/tmp/x' cannot be written (the disk is full)")
+
+    monkeypatch.setattr("robustdml.training.trial.save_checkpoint", full)
+    number = next(index for index, (_, refused, _) in enumerate(ODD_BACKBONES.values()) if not refused)
+    with pytest.raises(StorageError, match=r"^'/tmp/x' cannot be written"):
+        trained(digits, tmp_path / "run", number, "st")

@@ -8,6 +8,7 @@ takes too much memory. It is no jail: it may write files as its user may.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import json
 import os
@@ -185,6 +186,8 @@ def _child(work: Callable[[], dict[str, Tensor | None]], writing: int, allowed: 
     """What the copy does; it never returns."""
     import resource  # there is none on Windows
 
+    # It ends with the process that waits for it, however that ends (PR_SET_PDEATHSIG of Linux).
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     os.setsid()  # what it starts ends with it, and what it sends to its group does not come here
     faulthandler.disable()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS):

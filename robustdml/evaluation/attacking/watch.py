@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import gc
 import hashlib
 import io
 import os
@@ -326,6 +327,17 @@ def _flushes_small_numbers() -> bool:
     return float(torch.tensor(1e-308, dtype=torch.float64) * 0.01) == 0
 
 
+def _timers() -> tuple[bool, ...]:
+    kinds = [getattr(signal, name, None) for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")]
+    return tuple(kind is not None and signal.getitimer(kind) != (0.0, 0.0) for kind in kinds)
+
+
+def _set_timers(before: Sequence[bool]) -> None:
+    for name, runs in zip(("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF"), before, strict=True):
+        if not runs and hasattr(signal, name):
+            signal.setitimer(getattr(signal, name), 0)
+
+
 #: What is read and written of the process, by the name that a message gives it.
 _STATES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "torch's default type": (torch.get_default_dtype, torch.set_default_dtype),
@@ -345,6 +357,10 @@ _STATES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "the working folder": (os.getcwd, os.chdir),
     "environment variables": (lambda: dict(os.environ), _set_environment),
     "signal handlers": (_handlers, _set_handlers),
+    "timers that send signals": (_timers, _set_timers),
+    "tracing": (sys.gettrace, sys.settrace),
+    "profiling": (sys.getprofile, sys.setprofile),
+    "garbage collection": (gc.isenabled, lambda before: gc.enable() if before else gc.disable()),
     "warning filters": (lambda: list(warnings.filters), _set_filters),
     "errors of NumPy": (np.geterr, lambda before: np.seterr(**before)),
     "the search path of modules": (lambda: list(sys.path), _set_path),
