@@ -68,3 +68,14 @@ def test_cards_name_their_columns_and_no_name_breaks_out_of_the_style_sheet():
     assert "".join(
         chr(int(code, 16)) if code else mark for code, mark in re.findall(r"\\([0-9a-f]+) |(.)", content)
     ) == ('a"}</style><b>\\')
+
+
+def test_a_cut_label_of_a_chart_says_the_whole_name(sample, tmp_path, parse):
+    long = "an-attack-of-a-name-that-no-axis-has-room-for"
+    page = parse(render_report(sample(tmp_path, attacks=(long, "short")), tmp_path))
+    titles = [text for text in page.all("text") if text.all("title")]
+    said = [title.text for text in titles for title in text.all("title")]
+    assert said.count(long) >= 2
+    assert "short" not in said
+    figures = [part.attributes["data-figure"] for part in page.every() if "data-figure" in part.attributes]
+    assert any(f'"{long}"' in figure.split('"whole"')[1] for figure in figures if '"whole"' in figure)

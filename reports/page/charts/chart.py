@@ -116,9 +116,10 @@ def model_legend(names: tuple[str, ...], swatch: Swatch = "line", *, dash: int |
     return tuple(Legend(str(number), name, model_style(number, dash=dash), swatch) for number, name in enumerate(names))
 
 
-def labels(name: str) -> tuple[str, str]:
-    """A name as it fits an axis, and as it fits one on a phone."""
-    return _squeezed(name, _LABEL_LENGTH), _squeezed(name, _SHORT_LENGTH)
+def labels(name: str) -> tuple[str, str, str]:
+    """A name as it fits an axis, as it fits one on a phone, and whole where one of these is cut."""
+    long, short = _squeezed(name, _LABEL_LENGTH), _squeezed(name, _SHORT_LENGTH)
+    return long, short, "" if short == name else name
 
 
 def _squeezed(name: str, limit: int) -> str:

@@ -18,11 +18,12 @@ _SHADES = 20
 
 @dataclass(frozen=True)
 class Label:
-    """Text at a place."""
+    """Text at a place; ``whole`` is what it stands for, where it is cut."""
 
     x: float
     y: float
     text: str
+    whole: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,9 @@ def draw(plot: Plot) -> Drawing:
         height=round(bottom + 46),
         grid="".join(_path(line) for line in lines),
         x_labels=tuple(Label(_short(frame.x(tick.place)), _short(bottom + 18), tick.label) for tick in x_ticks),
-        y_labels=tuple(Label(_short(left - 7), _short(frame.y(tick.place) + 4), tick.label) for tick in plot.y.ticks),
+        y_labels=tuple(
+            Label(_short(left - 7), _short(frame.y(tick.place) + 4), tick.label, tick.whole) for tick in plot.y.ticks
+        ),
         x_title=Label(_short((left + right) / 2), _short(bottom + 38), plot.x.title),
         y_title=Label(11, _short((top + bottom) / 2), plot.y.title) if plot.y.title else None,
         guide=_path([(frame.x(x), frame.y(y)) for x, y in (plot.guide.start, plot.guide.end)]) if plot.guide else "",

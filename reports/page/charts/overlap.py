@@ -133,9 +133,9 @@ def _panel(index: Index, model: ModelEntry, attacks: tuple[Broken, ...]) -> Pane
     return panel(plot, table, f"{quoted(model.name)}: {sentence}.", name=model.name, caption=caption)
 
 
-def _label(number: int, row: Broken) -> tuple[str, str]:
-    long, short = labels(row.name)
-    return f"{number} {long} ({row.queries})", f"{number} {short}"
+def _label(number: int, row: Broken) -> tuple[str, str, str]:
+    long, short, whole = labels(row.name)
+    return f"{number} {long} ({row.queries})", f"{number} {short}", whole
 
 
 def _cell(across: int, down: int, shown: tuple[Broken, ...], *, labelled: bool) -> Tile:

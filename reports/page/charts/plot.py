@@ -67,11 +67,12 @@ def model_style(number: int, *, dash: int | None = None, hollow: bool = False) -
 
 @dataclass(frozen=True)
 class Tick:
-    """A labelled place on an axis; ``short`` is the label on a phone."""
+    """A labelled place on an axis; ``short`` is the label on a phone, ``whole`` what a cut label stands for."""
 
     place: float
     label: str
     short: str = ""
+    whole: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,9 +99,9 @@ def share_axis(title: str) -> Axis:
     return Axis(title, -0.02, 1.02, tuple(Tick(step / 5, f"{step / 5:.1f}") for step in range(6)))
 
 
-def row_axis(labels: tuple[tuple[str, str], ...]) -> Axis:
-    """A vertical axis of rows, the first at the top, each with its label and the one on a phone."""
-    ticks = tuple(Tick(float(row), label, short) for row, (label, short) in enumerate(labels))
+def row_axis(labels: tuple[tuple[str, str, str], ...]) -> Axis:
+    """A vertical axis of rows, the first at the top, each with its label, the one on a phone, and the whole name."""
+    ticks = tuple(Tick(float(row), *label) for row, label in enumerate(labels))
     return Axis("", len(labels) - 0.5, -0.5, ticks, False)
 
 

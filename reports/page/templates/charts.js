@@ -59,6 +59,14 @@
       await (loading ??= unpackPlotly());
       const { data, layout } = figure(live, off);
       await Plotly.react(live, data, layout, { displayModeBar: false });
+      live.querySelectorAll(".ytick text").forEach((label, place) => {
+        const whole = layout.meta.whole[place];
+        if (!whole || label.querySelector("title")) return;
+        const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
+        title.textContent = whole;
+        label.append(title);
+        label.style.pointerEvents = "all";
+      });
     }
 
     for (const entry of box.querySelectorAll(".legend li[data-key]")) {
