@@ -167,7 +167,7 @@ def evaluate(
 
     # What is quick to refuse is refused before anything is loaded.
     thresholds, trackers = read_thresholds(fail_under), trackers_of(log_to)
-    suite = guarded(attacks, lambda: build_suite(attacks, budgets, effort), choose_device(device))
+    suite = guarded(attacks, partial(build_suite, attacks, budgets, effort), choose_device(device))
     if curve is not None:
         searches = build_suite(",".join(_searches(curve)), budgets, effort)
         suite = list(dict.fromkeys([*suite, *searches]))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import re
 import signal
 import sys
 import threading
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from torch.nn import functional as F
 from robustdml.attacks import build_suite
 from robustdml.evaluation import evaluate
 from robustdml.evaluation.attacking import queries
-from robustdml.evaluation.attacking.apart import ApartAttack, possible
+from robustdml.evaluation.attacking.apart import ApartAttack, possible, survives
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.store import Store
@@ -312,3 +314,25 @@ def test_an_honest_attack_has_the_same_records_and_costs_in_a_process_of_its_own
     suite = [ApartAttack(attack) for attack in build_suite(WITNESSES, "8/255")]
     evaluate({"net": SmallNet()}, make_dataset(), suite, out=tmp_path / "out", options=QUIET)
     np.testing.assert_equal(witnesses(tmp_path / "out"), peaceful[1])
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (partial(os._exit, 0), r"without an answer \(exit code 0\)"),
+        (partial(os._exit, 3), r"without an answer \(exit code 3\)"),
+        (partial(time.sleep, 60), "more than 2 seconds"),
+        (partial(sys.exit, 0), "^$"),
+        (partial(int, "x"), "^$"),
+        (partial(sum, [1]), "^$"),
+        (lambda: os._exit(0), "^$"),  # which cannot be sent
+    ],
+)
+def test_where_no_process_can_be_copied_attacks_are_built_in_a_new_one_first(monkeypatch, build, said):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert re.search(said, survives(build, longest=2.0 if "2 seconds" in said else 60.0))
+
+
+def test_what_builds_a_suite_can_be_sent_to_a_new_process():
+    build = pickle.loads(pickle.dumps(partial(build_suite, "noise", "8/255", "quick")))
+    assert [attack.entry().name for attack in build()] == ["noise"]

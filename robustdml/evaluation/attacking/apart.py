@@ -12,8 +12,11 @@ import ctypes
 import faulthandler
 import json
 import os
+import pickle
+import secrets
 import select
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -139,10 +142,11 @@ def guarded(text: str, build: Callable[[], list[Attack]], device: torch.device) 
 def survives(build: Callable[[], object], longest: float = 600.0) -> str:
     """Try in a copy of this process what runs code of strangers; what ended it, or nothing where it came to its end.
 
-    An error that it raises is an end, too: it will be met again here.
+    An error that it raises is an end, too: it will be met again here. Where processes cannot be copied, it is tried in
+    one that begins anew, if ``build`` can be sent there.
     """
     if sys.platform != "linux":
-        return ""
+        return _survives_anew(build, longest)
 
     def work() -> dict[str, Tensor | None]:
         with contextlib.suppress(Exception, SystemExit):
@@ -154,6 +158,36 @@ def survives(build: Callable[[], object], longest: float = 600.0) -> str:
     except AttackError as error:
         return str(error)
     return ""
+
+
+#: What the new process does with what it is sent: where modules lie, then the work; and how it says that it is done.
+_ANEW = """
+import os, pickle, sys
+sys.path[:], answer = pickle.load(sys.stdin.buffer)
+try:
+    pickle.load(sys.stdin.buffer)()
+except (Exception, SystemExit):
+    pass
+os._exit(answer)
+"""
+
+
+def _survives_anew(build: Callable[[], object], longest: float) -> str:
+    answer = 64 + secrets.randbelow(64)
+    try:
+        sent = pickle.dumps((sys.path, answer)) + pickle.dumps(build)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return ""
+    command = [sys.executable, "-c", _ANEW]
+    try:
+        done = subprocess.run(command, input=sent, capture_output=True, timeout=longest, check=False)
+    except subprocess.TimeoutExpired:
+        return f"it took more than {longest:g} seconds for one call: its process was ended"
+    except OSError:  # no process can be begun here
+        return ""
+    if done.returncode == answer:
+        return ""
+    return f"it ended its process without an answer (exit code {done.returncode})"
 
 
 def _call(work: Callable[[], dict[str, Tensor | None]], longest: float, memory: int | None) -> dict[str, Tensor]:
