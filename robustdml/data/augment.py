@@ -20,7 +20,7 @@ def evaluation_view(preprocessing: Preprocessing) -> View:
     Returns:
         A function from uint8 (3, H, W) to float32 (3, S, S) in [0, 1]; it uses no randomness.
     """
-    return _chain(preprocessing.square, _to_float)
+    return _chain(preprocessing.square, to_float)
 
 
 #: The smallest share of the area that a random crop takes, where nothing else is said.
@@ -72,7 +72,7 @@ def _shift(preprocessing: Preprocessing, scale: float | None) -> View:
     move = v2.RandomAffine(
         degrees=10, translate=(1 / 16, 1 / 16), scale=(0.9, 1.1), interpolation=v2.InterpolationMode.BILINEAR, fill=0
     )
-    return _chain(preprocessing.square, move, _to_float)
+    return _chain(preprocessing.square, move, to_float)
 
 
 def _crop(preprocessing: Preprocessing, scale: float | None) -> View:
@@ -84,7 +84,7 @@ def _crop(preprocessing: Preprocessing, scale: float | None) -> View:
         interpolation=preprocessing.interpolation_mode,
         antialias=True,
     )
-    return _chain(crop, _to_float)
+    return _chain(crop, to_float)
 
 
 def _crop_flip(preprocessing: Preprocessing, scale: float | None) -> View:
@@ -104,7 +104,8 @@ def _apply(steps: tuple[View, ...], image: Tensor) -> Tensor:
     return image
 
 
-def _to_float(image: Tensor) -> Tensor:
+def to_float(image: Tensor) -> Tensor:
+    """From uint8 to float32 in [0, 1]."""
     return image.to(torch.float32).mul_(1 / 255)
 
 

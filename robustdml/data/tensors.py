@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from robustdml.data.augment import augmentation, evaluation_view
+from robustdml.data.augment import augmentation, to_float
 from robustdml.data.images import REMARKS, ImageSource
 from robustdml.preprocessing import Preprocessing
 
@@ -24,7 +24,8 @@ class ImageTensors:
         images: where the images come from.
         preprocessing: how they are made a model's input; a number S stands for the plain ``Preprocessing(S)``: the
             shorter side to S pixels, and the square in the centre.
-        cache_bytes: how much memory decoded images may take; 0 decodes anew each time. It changes only the speed.
+        cache_bytes: how much memory images may take, 0 decodes anew each time. They are kept as models see them, which
+            is most often smaller than they are, and as they are while there is room. It changes only the speed.
 
     Raises:
         SpecError: the number is below 1.
@@ -36,7 +37,6 @@ class ImageTensors:
 
     def _prepare(self, preprocessing: int | Preprocessing) -> None:
         self.preprocessing = Preprocessing(preprocessing) if isinstance(preprocessing, int) else preprocessing
-        self._view = evaluation_view(self.preprocessing)
 
     def prepared(self, preprocessing: Preprocessing) -> ImageTensors:
         """The same images for another model; what is decoded is shared."""
@@ -50,7 +50,8 @@ class ImageTensors:
         Raises:
             DataError: an image cannot be read.
         """
-        return _stack([self._view(self.original(int(row))) for row in rows], self.preprocessing.sides)
+        views = [to_float(self._decoded.view(int(row), self.preprocessing)) for row in rows]
+        return _stack(views, self.preprocessing.sides)
 
     def original(self, row: int) -> Tensor:
         """One image at its own size: uint8, (3, H, W). It may be shared with the cache, so do not change it in place.
@@ -67,12 +68,39 @@ class ImageTensors:
 
 
 class _Decoded:
-    """Images by row, kept as far as the memory goes that they may take."""
+    """Images by row, and views of them, kept as far as the memory goes that they may take: views before images."""
 
     def __init__(self, images: ImageSource, cache_bytes: int) -> None:
         self._images, self._free = images, cache_bytes
         self._cache: dict[int, Tensor] = {}
+        self._views: dict[tuple[Preprocessing, int], Tensor] = {}
         self.remarks: dict[int, tuple[str, ...]] = {}
+
+    def view(self, row: int, preprocessing: Preprocessing) -> Tensor:
+        """An image as a model sees it, but in uint8."""
+        found = self._views.get((preprocessing, row))
+        if found is not None:
+            return found
+        image = self(row)
+        view = preprocessing.square(image)
+        if view.nbytes >= image.nbytes:  # The image itself is what is kept.
+            return view
+        view = view.clone(memory_format=torch.contiguous_format)  # and not what it was cut from
+        self._make_room(view.nbytes, preprocessing)
+        if view.nbytes <= self._free:
+            self._free -= view.nbytes
+            self._views[preprocessing, row] = view
+        return view
+
+    def _make_room(self, wanted: int, preprocessing: Preprocessing) -> None:
+        """Give up images, and then what models saw that came before."""
+        while self._free < wanted and self._cache:
+            self._free += self._cache.pop(next(iter(self._cache))).nbytes
+        while self._free < wanted and self._views:
+            oldest = next(iter(self._views))
+            if oldest[0] == preprocessing:
+                break
+            self._free += self._views.pop(oldest).nbytes
 
     def __call__(self, row: int) -> Tensor:
         found = self._cache.get(row)

@@ -11,6 +11,7 @@ from robustdml.data import ArrayImages, FileImages
 from robustdml.data.augment import augmentation
 from robustdml.data.tensors import ImageTensors, TrainTensors
 from robustdml.errors import DataError, SpecError, UnknownNameError
+from robustdml.preprocessing import Preprocessing
 
 NAMES = ["crop", "crop-flip", "none", "shift"]
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 20, 12, 3), dtype=np.uint8)
@@ -69,12 +70,25 @@ def test_original_keeps_size_and_pixels():
 
 
 @pytest.mark.parametrize(("cached", "loads"), [(6, 6), (2, 6 + 4), (0, 12)])
-def test_decodes_once_while_the_cache_has_room(cached, loads):
+@pytest.mark.parametrize("size", [8, PIXELS.shape[1]], ids=["smaller views", "views as large"])
+def test_decodes_once_while_the_cache_has_room(cached, loads, size):
+    """For views of images, which are smaller, or for the images themselves where they are not."""
     source = CountedImages(PIXELS)
-    images = ImageTensors(source, 8, cache_bytes=cached * PIXELS[0].nbytes)
+    images = ImageTensors(source, size, cache_bytes=cached * min(size * size * 3, PIXELS[0].nbytes))
     first = images.batch(range(6))
     assert torch.equal(images.batch(np.arange(6)), first)
     assert source.loads == loads
+
+
+def test_of_two_models_the_one_at_work_has_the_room():
+    source = CountedImages(PIXELS)
+    one = ImageTensors(source, 8, cache_bytes=6 * 8 * 8 * 3)
+    other = one.prepared(Preprocessing(8, squash=True, resize=9))
+    first = one.batch(range(6))
+    for _ in range(2):
+        other.batch(range(6))
+    assert source.loads == 12
+    assert torch.equal(one.batch(range(6)), first)
 
 
 def test_evaluation_and_training_share_the_cache():
