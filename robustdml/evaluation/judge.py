@@ -31,6 +31,8 @@ Floats = npt.NDArray[np.float32]
 #: Queries that are ranked in one go, and ranks of them all: a whole gallery of 60,000 for each of as many queries would
 #: not fit into memory. faiss itself takes no more queries at once.
 _QUERIES, _RANKS = 4096, 2**22
+#: Ranks of which lists are made: of longer ones only the places of the relevant items are found.
+_LISTED = 4096
 #: Pairs of queries and gallery items whose similarities are held at once.
 _PAIRS = 2**24
 
@@ -310,7 +312,8 @@ class Judge:
         targets: Integers,
     ) -> Records:
         rows = self.split.query[part]
-        step = max(1, min(_QUERIES, _RANKS // self._depth))
+        long = len(self.split.gallery) if self._depth > _LISTED else self._depth
+        step = max(1, min(_QUERIES, _RANKS // long))
         found = [
             self._ranked(rows[at : at + step], embeddings[at : at + step], self._counts[part[at : at + step]])
             for at in range(0, len(rows), step)
@@ -367,6 +370,9 @@ class Judge:
 
     def _ranked(self, rows: Integers, embeddings: Floats, counts: Integers) -> tuple[Values, Integers]:
         """The metrics of some queries, and the first hits of each."""
+        if self._depth > _LISTED:
+            relevant, top = self._index.relevance(embeddings, rows, self._depth, TOP)
+            return per_query(self._metrics, relevant, counts, most=self._most), top
         ranked = self._index.rank(embeddings, rows, self._depth)
         relevant = self.split.rules.relevant(rows[:, None], ranked) & (ranked >= 0)
         return per_query(self._metrics, relevant, counts, most=self._most), ranked[:, :TOP]

@@ -27,6 +27,8 @@ _BOOTSTRAP_DRAWS = 1000
 _MISSED_ON_EACH_SIDE = 0.025
 #: A depth of "R" is no less than this.
 _LEAST_DEPTH = 8
+#: Ranks above which only those of relevant items are looked at: nearly all of a long list are not.
+_LONG = 4096
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,10 @@ def _recall_by_chance(rank: int, counts: Integers, searched: Integers) -> Floats
 
 
 def _average_precision(relevant: Booleans, counts: Integers) -> Floats:
+    if relevant.shape[1] > _LONG:
+        rows, places = np.nonzero(relevant)
+        hits = np.arange(1, len(rows) + 1) - np.searchsorted(rows, rows)
+        return np.bincount(rows, weights=hits / (places + 1), minlength=len(relevant)) / counts
     ranks = np.arange(1, relevant.shape[1] + 1)
     precision = np.cumsum(relevant, axis=1) / ranks
     values: Floats = (precision * relevant).sum(1) / counts

@@ -13,6 +13,8 @@ Integers = npt.NDArray[np.int64]
 
 #: Rows that are hashed at once.
 _AT_ONCE = 4096
+#: Relevant items whose places are counted one by one; of more the whole list is sorted.
+_FEW = 32
 
 
 def distinct_rows(points: Floats) -> tuple[Integers, Integers]:
@@ -53,6 +55,7 @@ class GalleryIndex:
         first, group = distinct_rows(points)
         #: The matrix itself where all are different: it may be most of the memory.
         self._points = points if len(first) == len(points) else points[first]
+        self._copies = len(first) < len(points)
         self._sizes = np.bincount(group)
         self._starts = np.cumsum(self._sizes) - self._sizes
         self._ids = ids[np.argsort(group, kind="stable")]
@@ -89,6 +92,50 @@ class GalleryIndex:
             waiting = np.array(unsettled, np.int64)
             width *= 4
         return result
+
+    def relevance(
+        self, queries: Floats, query_ids: Integers, k: int, first: int
+    ) -> tuple[npt.NDArray[np.bool_], Integers]:
+        """What `rank` says of long lists, without making them: an item that is not relevant needs no rank.
+
+        All similarities of the queries are held at once: ask for a few at a time.
+
+        Args:
+            queries: ``(N, D)`` float32, each of length 1.
+            query_ids: ``(N,)`` int64.
+            k: ranks, at least 1.
+            first: how many of the nearest items are named.
+
+        Returns:
+            Whether the item at each rank is relevant, ``(N, k)``, and the ids of the nearest, ``(N, first)``, which -1
+            fills.
+        """
+        similarity = queries @ self._points.T
+        if self._copies:
+            similarity = np.repeat(similarity, self._sizes, axis=1)
+        ids, rows = self._ids[None], np.arange(len(queries))[:, None]
+        similarity[self._protocol.ignored(query_ids[:, None], ids)] = -np.inf
+        relevant = self._protocol.relevant(query_ids[:, None], ids) & (similarity > -np.inf)
+        found, top = np.zeros((len(queries), k), bool), np.full((len(queries), first), -1, np.int64)
+        for row, (values, right) in enumerate(zip(similarity, relevant, strict=True)):
+            own = np.sort(values[right])[::-1]
+            if not len(own):
+                continue
+            # Ties count against the model: what is as near and not relevant comes before.
+            if len(own) <= _FEW:
+                ahead = np.array([np.count_nonzero(values >= value) for value in own])
+            else:
+                ahead = len(values) - np.searchsorted(np.sort(values), own, side="left")
+            ties = np.searchsorted(-own, -own, side="right")  # own items that are counted among them
+            ranks = ahead - ties + np.arange(len(own))
+            found[row, ranks[ranks < k]] = True
+        near = min(first, similarity.shape[1])
+        last = np.partition(similarity, similarity.shape[1] - near, axis=1)[:, similarity.shape[1] - near]
+        for row in rows[:, 0]:
+            places = np.flatnonzero((similarity[row] >= last[row]) & (similarity[row] > -np.inf))
+            order = np.lexsort((self._ids[places], relevant[row, places], -similarity[row, places]))[:first]
+            top[row, : len(order)] = self._ids[places[order]]
+        return found, top
 
     def _ordered(self, similarities: Floats, groups: Integers, query_id: int, k: int) -> Integers | None:
         """The first ``k`` items of some groups; None where other groups may tie with the last place, or hold it."""

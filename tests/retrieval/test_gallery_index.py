@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from robustdml.data import SameClass
+from robustdml.data import Reidentification, SameClass
+from robustdml.retrieval import search
 from robustdml.retrieval.search import GalleryIndex, distinct_rows
 
 
@@ -28,3 +30,21 @@ def test_a_gallery_without_copies_is_held_as_it_is():
     index = GalleryIndex(points, np.arange(50), SameClass(labels))
     assert len(index._points) == 49
     assert index.rank(points[3:4], np.array([40]), 2)[0].tolist() in ([3, 7], [7, 3])
+
+
+@pytest.mark.parametrize("kind", ["classes", "cameras"])
+@pytest.mark.parametrize("few", [0, 2, 32], ids=["sorted", "both", "counted"])
+def test_the_relevance_of_long_lists_is_that_of_the_lists(kind, few, monkeypatch):
+    """With copies, ties of items of several classes, and what the protocol leaves out."""
+    monkeypatch.setattr(search, "_FEW", few)
+    random = np.random.default_rng(1)
+    labels = random.integers(40, size=300)
+    points = np.round(random.normal(size=(300, 3)), 1).astype(np.float32)  # many that are equally near
+    points[250:] = points[:50]
+    rules = SameClass(labels) if kind == "classes" else Reidentification(random.integers(0, 2, 300), labels)
+    index, queries = GalleryIndex(points, np.arange(300), rules), np.arange(0, 300, 7)
+    for k, first in ((300, 10), (20, 3)):
+        ranked = index.rank(points[queries], queries, k)
+        relevant, top = index.relevance(points[queries], queries, k, first)
+        assert np.array_equal(relevant, rules.relevant(queries[:, None], ranked) & (ranked >= 0))
+        assert np.array_equal(top, ranked[:, :first])

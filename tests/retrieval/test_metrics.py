@@ -8,6 +8,7 @@ from by_id import same_class
 from scipy.stats import binomtest, hypergeom
 
 from robustdml.citations import BIBTEX
+from robustdml.retrieval import metrics
 from robustdml.retrieval.metrics import METRICS, per_query, score
 from robustdml.retrieval.search import GalleryIndex
 
@@ -202,3 +203,14 @@ def test_a_single_hit_leaves_the_interval_to_the_bootstrap():
     found = score(dict.fromkeys(NAMES, values), labels, **BY_FIRST)
     assert found.low == 0
     assert found.metrics.recall_at_1 < found.high < 1
+
+
+def test_average_precision_of_long_lists_is_that_of_short_ones(monkeypatch):
+    random = np.random.default_rng(0)
+    relevant = random.random((9, 200)) < 0.05
+    relevant[3] = False
+    counts = relevant.sum(1) + 1
+    compute = METRICS["mean_average_precision"].compute
+    expected = compute(relevant, counts)
+    monkeypatch.setattr(metrics, "_LONG", 100)
+    np.testing.assert_allclose(compute(relevant, counts), expected, rtol=1e-12)
