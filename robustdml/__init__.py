@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from robustdml._version import __version__
 
 if TYPE_CHECKING:
+    from robustdml.api import Monitor as Monitor
     from robustdml.api import attack as attack
     from robustdml.api import compare as compare
     from robustdml.api import evaluate as evaluate
+    from robustdml.api import lightning_callback as lightning_callback
     from robustdml.api import report as report
     from robustdml.api import train as train
     from robustdml.config import TrainConfig as TrainConfig
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "EmbeddingModel": "robustdml.models",
+    "Monitor": "robustdml.api",
     "Results": "robustdml.results",
     "RetrievalDataset": "robustdml.data",
     "RobustDMLError": "robustdml.errors",
@@ -39,6 +42,7 @@ _HOMES = {
     "compare": "robustdml.api",
     "convert_to_multibn": "robustdml.models",
     "evaluate": "robustdml.api",
+    "lightning_callback": "robustdml.api",
     "load_checkpoint": "robustdml.models",
     "load_dataset": "robustdml.data",
     "load_model": "robustdml.models",

@@ -12,8 +12,18 @@ from robustdml.importing import lazily
 if TYPE_CHECKING:
     from robustdml.api.batch import attack as attack
     from robustdml.api.evaluation import evaluate as evaluate
+    from robustdml.api.monitor import Monitor as Monitor
+    from robustdml.api.monitor import lightning_callback as lightning_callback
     from robustdml.api.training import train as train
 
-__all__ = ["attack", "compare", "evaluate", "report", "train"]
+_HOMES = {
+    "Monitor": "monitor",
+    "attack": "batch",
+    "evaluate": "evaluation",
+    "lightning_callback": "monitor",
+    "train": "training",
+}
 
-__getattr__, __dir__ = lazily(__name__, {"attack": "batch", "evaluate": "evaluation", "train": "training"})
+__all__ = ["Monitor", "attack", "compare", "evaluate", "lightning_callback", "report", "train"]
+
+__getattr__, __dir__ = lazily(__name__, _HOMES)

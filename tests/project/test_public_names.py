@@ -28,8 +28,8 @@ PACKAGES = [
 
 #: What a program writes after ``robustdml.``; a name that goes, or comes, is said in the changelog.
 PUBLIC = """
-    EmbeddingModel Results RetrievalDataset RobustDMLError SourceOptions TrainConfig attack compare convert_to_multibn
-    evaluate load_checkpoint load_dataset load_model report train
+    EmbeddingModel Monitor Results RetrievalDataset RobustDMLError SourceOptions TrainConfig attack compare
+    convert_to_multibn evaluate lightning_callback load_checkpoint load_dataset load_model report train
 """
 
 
