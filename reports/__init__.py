@@ -7,7 +7,7 @@ from .files.comparison import write_comparison
 from .files.outputs import REPORT_FILE, Outputs, write_outputs, write_report
 from .merging.changes import Change, CurveChange, ModelChanges, RunChanges, compare_runs
 from .merging.merge import merge_runs
-from .page.render import render_report
+from .page.render import render_report, write_history
 from .thresholds import Threshold, Violation, metric_of, parse_threshold, violations
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "render_report",
     "violations",
     "write_comparison",
+    "write_history",
     "write_outputs",
     "write_report",
 ]

@@ -12,11 +12,13 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from robustdml.files import write_text
 from robustdml.results import Results
 
 from ..thresholds import Threshold
 from .finishing import finished
-from .view import build_page
+from .history import history_page, read_history
+from .view import Page, build_page
 
 TEMPLATES = Path(__file__).with_name("templates")
 #: The charts' script (MIT licence), as npm has it under ``plotly.js-cartesian-dist-min``, packed: what draws maps and
@@ -35,8 +37,25 @@ def render_report(results: Results, folder: str | Path, bars: Sequence[Threshold
     Raises:
         RunFolderError: a picture of the results is missing from the folder, or is none.
     """
+    return _rendered(build_page(results, Path(folder), bars))
+
+
+def write_history(folders: Sequence[str | Path], out: str | Path) -> Path:
+    """Draw the headline numbers of models over evaluations into one HTML file and return its path.
+
+    Args:
+        folders: run folders, or folders that hold some right below them.
+        out: the file.
+
+    Raises:
+        RunFolderError: there are fewer than two evaluations, or their headlines are different metrics.
+    """
+    return write_text(Path(out), _rendered(history_page(read_history([Path(folder) for folder in folders]))))
+
+
+def _rendered(view: Page) -> str:
     template = _environment().get_template("report.html.j2")
-    page, cards = finished(template.render(page=build_page(results, Path(folder), bars), **_code()))
+    page, cards = finished(template.render(page=view, **_code()))
     # The policy and the end of the head come before every name on the page: the first of each is ours.
     page = page.replace("style-src ", f"style-src {_allowed(cards.encode())} ", 1)
     return page.replace("</head>", f"<style>{cards}</style>\n</head>", 1)

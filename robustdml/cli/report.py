@@ -23,6 +23,7 @@ _FILE = HomePath(dir_okay=False)
 @click.option("--markdown", type=_FILE, help="Also write a short summary, for a comment on a pull request.")
 @click.option("--junit", type=_FILE, help="Also write JUnit XML: a suite per model, a test per attack and eps.")
 @click.option("--cards", type=HomePath(file_okay=False), help="Also write model cards here.")
+@click.option("--history", is_flag=True, help="Draw headline numbers over evaluations, in FOLDERs or right below them.")
 @fail_under_option
 @log_to_option
 @output_options
@@ -32,6 +33,7 @@ def report(
     markdown: Path | None,
     junit: Path | None,
     cards: Path | None,
+    history: bool,
     fail_under: tuple[str, ...],
     log_to: tuple[str, ...],
     output: Output,
@@ -39,10 +41,18 @@ def report(
     """Render the HTML report of evaluations. Needs no torch and no models.
 
     Several FOLDERs become one report, where their queries are the same. Of an evaluation that was stopped, what is
-    there is shown, and the rest is named as not run.
+    there is shown, and the rest is named as not run. With --history, headline numbers are drawn over all evaluations in
+    FOLDERs or right below them, the oldest first (history.html).
     """
-    from robustdml.reports import write_outputs
+    from robustdml.reports import write_history, write_outputs
 
+    if history:
+        if markdown or junit or cards or fail_under or log_to:
+            raise click.UsageError("--history draws one page: of the other options it takes --out alone")
+        page = write_history(folders, out or Path("history.html"))
+        output.line(f"History: {page}")
+        output.document({"exit_code": 0, "history": str(page)})
+        return
     thresholds, trackers = read_thresholds(fail_under), trackers_of(log_to)
     for folder in folders:
         if (folder / PLAN_FILE).is_file() and not (folder / RESULTS_FILE).is_file():
