@@ -116,7 +116,8 @@ class Cascade:
             Stage(self._mi(ItemMargin(20), predict=64)),
             Stage(self._mi(ClassMargin(4))),
             Stage(self._mi(chosen)),
-            Stage(self._mi(ItemMargin(20), predict=64, slack=_SLACK, steps=500)),
+            # The margin against an item is the least of many; with less momentum, climbs zigzag between them.
+            Stage(self._mi(ItemMargin(20), predict=64, slack=_SLACK, steps=500, momentum=0.9)),
             Stage(self._mi(Margin(), steps=100, restarts=3)),
             *self._by_scores(sample=64, queries=1000),
         )
