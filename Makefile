@@ -12,7 +12,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick malformed faults fuzz browser check lint types bench docs clean same-python
+.PHONY: help demo test quick malformed faults fuzz audit browser check lint types bench docs clean same-python
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -34,6 +34,15 @@ fuzz: $(INSTALLED) ## what a fuzzer makes of results, records, checkpoints, tabl
 
 faults: $(INSTALLED) ## 100 kills, 30 full disks, 1,600 flipped bits, drawn by SEED
 	$(BIN)/python -m pytest -q -s tests/faults --many --seed $(or $(SEED),0)
+
+# pip-audit asks a service of the network; where that is not to be had, it says so and the rest is done.
+audit: $(INSTALLED) ## known vulnerabilities, licences (licences.csv) and a bill of materials (bom.json) of what is installed
+	$(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet pip-audit pip-licenses cyclonedx-bom
+	$(BIN)/python -m pip freeze --exclude-editable > build/audit/installed.txt
+	-build/audit/bin/pip-audit --no-deps --disable-pip -r build/audit/installed.txt
+	build/audit/bin/pip-licenses --python $(BIN)/python --format csv --output-file licences.csv
+	build/audit/bin/cyclonedx-py environment $(BIN)/python --output-file bom.json
+	@grep -iE '"(chardet|nvidia-[^"]*)"' licences.csv || true
 
 # The page is tested in Debian's browser: nothing that pip installs brings one along.
 browser:
@@ -60,7 +69,7 @@ docs: $(INSTALLED) ## build the documentation's site: build/site/index.html
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
 
 clean: ## remove the environment, the caches, what was built, and demo/
-	rm -rf $(VENV) .venv-docs build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-docs build dist demo *.egg-info .mypy_cache .pytest_cache .ruff_cache licences.csv bom.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Built once, and again when the files that decide what is in it change. The installed tools and the build of

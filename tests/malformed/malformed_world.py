@@ -22,7 +22,7 @@ from robustdml.reports import write_report
 from robustdml.training import train
 
 #: A case that computes longer has failed, and one that does not end is killed.
-SECONDS, _KILLED = 10.0, 60.0
+SECONDS, _KILLED = 10.0, 300.0
 #: What a case may ask of memory beside what is there when it begins.
 _MEMORY = 6 << 30
 
