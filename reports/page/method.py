@@ -75,7 +75,7 @@ def method_section(index: Index, folder: Path) -> Section:
         norms=tuple(dict.fromkeys(NORMS[budget.norm] for budget in index.budgets if budget != ANY_SIZE)),
         unbounded=ANY_SIZE in index.budgets,
         gallery_attacks=any(attack.side != "query" for attack in results.attacks),
-        goals=_goals(results.attacks),
+        goals=goals(results.attacks),
         attacks=tuple(_attack(attack) for attack in results.attacks),
         record=_record(results),
         command=results.command,
@@ -85,7 +85,7 @@ def method_section(index: Index, folder: Path) -> Section:
     return Section("method", "Method", "method.html.j2", data)
 
 
-def _goals(attacks: Iterable[AttackEntry]) -> tuple[text.Fact, ...]:
+def goals(attacks: Iterable[AttackEntry]) -> tuple[text.Fact, ...]:
     """Each goal once, with what it means."""
     meanings = {attack.goal: attack.goal_meaning for attack in attacks}
     return tuple(

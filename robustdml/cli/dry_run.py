@@ -46,7 +46,7 @@ def _lines(estimate: Estimate) -> Iterator[str]:
 
 
 def _called(cell: CellEstimate) -> str:
-    return f"{cell.model}, {cell.attack} at {cell.budget}"
+    return f"{cell.model}, {cell.name} at {cell.budget}"
 
 
 def in_words(seconds: float) -> str:

@@ -52,6 +52,7 @@ class CellEstimate:
     Args:
         model: its name.
         attack: the spec of the attack.
+        name: what reports call it.
         budget: in words.
         status: ``"ok"`` where it ran on the two queries, else ``"failed"`` or ``"skipped"``, as it then would be.
         reason: why it did not run; empty where it did.
@@ -60,6 +61,7 @@ class CellEstimate:
 
     model: str
     attack: str
+    name: str
     budget: str
     status: str
     reason: str
@@ -160,10 +162,12 @@ def rehearse(
     pixels = _Pixels(small)
     costs = {subject.name: _cost(subject, pixels, prepared[subject.name], batch, device) for subject in subjects}
     share = len(whole.query) / len(small.query)
+    names = {entry.spec: entry.name for entry in results.attacks}
     cells = tuple(
         CellEstimate(
             cell.model,
             cell.attack,
+            names[cell.attack],
             cell.threat.text,
             cell.status,
             cell.reason or "",
