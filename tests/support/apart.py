@@ -15,8 +15,8 @@ from typing import Any
 import safetensors.torch
 import torch
 
-#: What says when something was made, and not what.
-_OF_THE_CALL = {"seconds", "created", "checksum", "command"}
+#: What says when and where something was made, and not what.
+_OF_THE_CALL = {"seconds", "created", "checksum", "command", "configuration"}
 
 
 def apart(work: Callable[[], object], *, cpu: float = 0.0, steps: int = 0, output: Path | None = None) -> int:
