@@ -8,12 +8,12 @@ and only what ran side by side can be compared.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable
 
 import click
 import torch
+from measuring import RATIOS, in_turns, publish
 from torch import Tensor
 
 from robustdml.attacks import GOALS
@@ -42,11 +42,11 @@ def stepper(
     }
 
     def step() -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         optimizer.zero_grad(set_to_none=True)
         step_loss(network, images, labels, recipe.branches, attacks, loss, seed=0).backward()
         optimizer.step()
-        return time.perf_counter() - started
+        return time.process_time() - started
 
     return step
 
@@ -57,7 +57,8 @@ def stepper(
 @click.option("--batch-size", default=64, show_default=True)
 @click.option("--rounds", default=7, show_default=True)
 def main(backbone: str, image_size: int, batch_size: int, rounds: int) -> None:
-    """Print the ratios."""
+    """Write the table."""
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     images = torch.rand(batch_size, 3, image_size, image_size).to(memory_format=torch.channels_last)
     labels = torch.arange(batch_size) % (batch_size // 4)
@@ -66,23 +67,17 @@ def main(backbone: str, image_size: int, batch_size: int, rounds: int) -> None:
         for method in METHODS
         for precision in ("fp32", "bf16")
     }
-    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in steps}
-    for number in range(rounds + 1):
-        for key, step in steps.items():
-            taken = step()
-            if number:  # the first round warms up
-                seconds[key].append(taken)
-    click.echo(
-        f"{backbone}, {image_size} px, batch of {batch_size}, {rounds} rounds, {torch.get_num_threads()} threads"
+    rows = []
+    for precision in ("fp32", "bf16"):
+        alike = {f"{method}, {precision}": step for (method, kind), step in steps.items() if kind == precision}
+        rows += in_turns(alike, f"st, {precision}", rounds)
+    publish(
+        "training",
+        f"A training step on {backbone} at {image_size} px, batch of {batch_size}, as ratios to standard training in "
+        f"the same precision; {rounds} rounds.",
+        rows,
+        RATIOS,
     )
-    for method in METHODS:
-        for precision in ("fp32", "bf16"):
-            to_st = statistics.median(
-                a / b for a, b in zip(seconds[method, precision], seconds["st", precision], strict=True)
-            )
-            click.echo(f"{method:<20} {precision}  {to_st:.2f} x the step of st")
-        gain = statistics.median(a / b for a, b in zip(seconds[method, "fp32"], seconds[method, "bf16"], strict=True))
-        click.echo(f"{method:<20} fp32 takes {gain:.2f} x as long as bf16")
 
 
 if __name__ == "__main__":
