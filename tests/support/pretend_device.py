@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
+
+from robustdml import devices
 
 #: torch's device without numbers: it is known to all of torch, and nothing else here uses it.
 NAME = "meta"
@@ -217,7 +220,8 @@ def pretend_device() -> Iterator[PretendDevice]:
     global _here
     _here = PretendDevice(torch.device(NAME))
     try:
-        with _Made(), _Written():
+        with pytest.MonkeyPatch.context() as patch, _Made(), _Written():
+            patch.setattr(devices, "_KINDS", (*devices._KINDS, NAME))
             yield _here
     finally:
         _here = None

@@ -11,7 +11,7 @@ from shared_steps import CASES, Found, fail_in_a_step, start, take_all_steps, ta
 from robustdml.attacks import GOALS
 from robustdml.errors import EndedElsewhere, SpecError
 from robustdml.launcher import is_first, launched
-from robustdml.training import METHODS
+from robustdml.training import METHODS, distributed
 from robustdml.training.distributed import Distributed
 from robustdml.training.pixel_examples import TrainingExamples
 from robustdml.training.processes import ALONE, Alone, join
@@ -136,7 +136,8 @@ def test_processes_that_were_told_to_make_different_runs_are_refused(monkeypatch
         processes.check(8, branches, {"seed": 1, "method": "mdprop"})
 
 
-def test_a_gpu_of_ones_own_cannot_be_chosen():
+def test_a_gpu_of_ones_own_cannot_be_chosen(monkeypatch):
+    monkeypatch.setattr(distributed, "choose_device", torch.device)
     with pytest.raises(SpecError, match="'meta': several processes work on cpu, or on a GPU each"):
         Distributed(0, 2, torch.device("cpu"), None).choose_device("meta")
 
