@@ -24,7 +24,9 @@ def train(
     out: str | Path,
     *,
     root: str | Path | None = None,
+    skip_broken: bool = False,
     allow_outside: bool = False,
+    trust_code: bool = False,
     device: str = "auto",
     progress: bool = True,
     tensorboard: bool = False,
@@ -39,7 +41,9 @@ def train(
         out: the run folder; the same call again resumes a run that was stopped, or returns at once where it had
             finished.
         root: the folder of a data set that is named; of a table, that of its images.
+        skip_broken: go on without training images that cannot be read; they are listed in ``left-out.csv``.
         allow_outside: let a table or a link of the data lead to images outside of its folder.
+        trust_code: allow a recipe whose backbone is code, ``package.module:factory``.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
         progress: show a bar with the time left.
         tensorboard: write the course for TensorBoard too.
@@ -56,15 +60,16 @@ def train(
         TrainingError: the loss is not finite, or the embeddings have collapsed; the best epoch before is kept.
         Terminated: the process was asked to end (SIGTERM, SIGINT, SIGHUP); everything up to that step is saved.
     """
-    config = _config(method, settings)
-    dataset = dataset_of(data, root, skip_broken=False, allow_outside=allow_outside)
+    config = _config(method, settings, trust_code=trust_code)
+    dataset = dataset_of(data, root, skip_broken=skip_broken, allow_outside=allow_outside)
     if isinstance(dataset, TorchData):
         raise SpecError("a data set of PyTorch has no training and test classes here: give a RetrievalDataset")
     options = RunOptions(device=device, progress=progress, tensorboard=tensorboard)
-    return training.train(dataset, config, Path(out).expanduser(), goals=GOALS, options=options)
+    folder = Path(out).expanduser()
+    return training.train(dataset, config, folder, goals=GOALS, options=options, skip_broken=skip_broken)
 
 
-def _config(method: str | Path | TrainConfig, settings: dict[str, Any]) -> TrainConfig:
+def _config(method: str | Path | TrainConfig, settings: dict[str, Any], *, trust_code: bool) -> TrainConfig:
     known = [part.name for part in fields(TrainConfig) if part.name != "method"]
     for name in settings:
         if name not in known:
@@ -78,7 +83,7 @@ def _config(method: str | Path | TrainConfig, settings: dict[str, Any]) -> Train
     if isinstance(settings.get("eps"), str):
         settings = settings | {"eps": parse_eps(settings["eps"])}
     if Path(method).suffix == ".toml":
-        recipe = read_recipe(Path(method).expanduser(), trust_code="backbone" in settings)
+        recipe = read_recipe(Path(method).expanduser(), trust_code=trust_code or "backbone" in settings)
         return TrainConfig(**recipe | settings)
     if method not in METHODS:
         raise UnknownNameError("method", str(method), METHODS)

@@ -9,9 +9,10 @@ from few_digits import few_digits
 from PIL import Image
 from squares import QUIET
 
+import robustdml
 from robustdml.attacks import GOALS
 from robustdml.config import TrainConfig
-from robustdml.errors import SpecError
+from robustdml.errors import DataError, RobustDMLError, SpecError
 from robustdml.models import EmbeddingModel, ModelConfig, check_backbone, load_checkpoint, to_torchvision
 from robustdml.training import read_recipe, train
 
@@ -124,3 +125,18 @@ def test_too_few_images_that_can_be_read_are_refused(photos, tmp_path):
             path.write_bytes(b"no image")
     result = cli(*command(photos, tmp_path / "run", "--skip-broken"))
     refused(result, "training needs images of two classes at least, and there is 1")
+
+
+def test_python_goes_on_past_them_too(photos, tmp_path):
+    settings = {"backbone": "resnet-tiny", "image_size": (24, 12), "epochs": 1, "batch_size": 10, "m_per_class": 2}
+    result = robustdml.train(photos, "st", tmp_path / "run", skip_broken=True, progress=False, **settings)
+    assert [len(part.names) for part in result.left_out if part.reason == "images that cannot be read"] == [2]
+
+
+def test_the_backbone_of_a_recipe_that_is_code_is_run_in_python_where_it_is_trusted(photos, tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('[train]\nmethod = "st"\nbackbone = "odd_backbones:number_0"\nimage_size = 16\nepochs = 1\n')
+    with pytest.raises(RobustDMLError, match="trust"):
+        robustdml.train("digits", recipe, tmp_path / "run", progress=False)
+    with pytest.raises(DataError, match="cannot be read"):  # it comes as far as the photos
+        robustdml.train(photos, recipe, tmp_path / "run", trust_code=True, progress=False, validation_classes=0)
