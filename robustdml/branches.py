@@ -60,7 +60,7 @@ class Branch:
             raise SpecError("the clean branch is the whole batch as it is: it has no part, targets, eps or steps")
         for name, value in (("targets", self.targets), ("steps", self.steps)):
             if value is not None:
-                check_range(f"{name} of branch '{self.kind}'", value, 1, 10_000)
+                check_range(name, value, 1, 10_000, of=f" of branch '{self.kind}'")
         if self.targets is not None and self.kind not in WITH_TARGETS:
             raise SpecError(f"targets={self.targets} of branch '{self.kind}': for {WITH_TARGETS} only")
         if self.eps is not None:

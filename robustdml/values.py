@@ -57,15 +57,18 @@ def whole(name: str, value: Any, *, least: int = 0, most: int = MOST) -> int:
     return int(value)
 
 
-def check_range(name: str, value: float, least: float, most: float) -> None:
+def check_range(name: str, value: float, least: float, most: float, *, of: str = "") -> None:
     """Refuse a number that is too small or too large; NaN is either.
+
+    Args:
+        of: what it is a number of, for the sentence.
 
     Raises:
         SpecError: it is.
     """
     if not least <= value <= most:
         limit = f"at least {least}" if value < least else f"at most {most}"
-        raise SpecError(f"{name}={_cut(str(value), _PART)} must be {limit}")
+        raise SpecError(f"{name}={_cut(str(value), _PART)}{of} must be {limit}")
 
 
 def _check(name: str, value: Any, kinds: set[str]) -> None:

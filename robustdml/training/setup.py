@@ -180,7 +180,7 @@ def set_up(
     # Every training image is decoded once, so that a corrupt one is found now and not hours later; each its share.
     share = rows[processes.rank :: processes.count].tolist()
     if unread := _read(views.original, share, shown=shown):
-        raise broken_images(dataset, unread, len(share))
+        raise broken_images(dataset, unread, len(rows))
     processes.any(False)  # None goes on before all have read theirs.
     watched = np.sort(stream(config.seed, "watched", 0).permutation(rows)[:_WATCHED])
     images = Images(

@@ -28,7 +28,9 @@ def scores(data):
 def without_news(found, written):
     """What is found, less the fields that were added since; these are empty, whatever they are."""
     if isinstance(found, dict) and isinstance(written, dict):
-        return {name: without_news(found[name], written.get(name)) for name in found if name in written or found[name]}
+        empty = (None, "", [], {}, 0, False, "fp32")  # All was attacked in fp32 then.
+        kept = [name for name in found if name in written or found[name] not in empty]
+        return {name: without_news(found[name], written.get(name)) for name in kept}
     if isinstance(found, list) and isinstance(written, list) and len(found) == len(written):
         return [without_news(now, then) for now, then in zip(found, written, strict=True)]
     return found

@@ -297,7 +297,7 @@ def test_a_folder_as_phones_and_cameras_leave_it(folder, tmp_path):
     assert sum(counts.values()) == 60
     found = subprocess.run(["find", "-L", tmp_path / "album", "!", "-type", "d"], capture_output=True, check=True)
     assert len(found.stdout.splitlines()) == 60
-    done = run(tmp_path / "album", "--skip-broken")
+    done = run(tmp_path / "album", "--skip-broken", "--allow-outside")
     assert done.exit_code == 0, done.output
     dataset = Results.load(tmp_path / "out").dataset
     left_out = {part.what: part.count for part in dataset.left_out}

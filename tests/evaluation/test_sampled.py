@@ -140,7 +140,7 @@ def test_a_sample_is_even_over_classes_and_its_own():
 
 
 @pytest.mark.parametrize(
-    ("norm", "strength", "samples"), [("linf", "standard", [16]), ("linf", "quick", []), ("l2", "standard", [])]
+    ("norm", "strength", "samples"), [("linf", "standard", [16]), ("linf", "quick", []), ("l2", "standard", [16])]
 )
 def test_the_cascade_ends_in_scores(norm, strength, samples):
     stages = Cascade(EPS, strength, norm).stages

@@ -181,7 +181,7 @@ def test_a_configuration_that_leaves_nothing_open_does_not_ask_the_library(monke
     [
         ({"size": 0}, "must be at least 1 pixel, and it is 0"),
         ({"size": 224, "resize": 200}, "resize=200 must be at least the 224 pixels that are cut out of it"),
-        ({"size": 224, "resize": -1}, "resize=-1 must be at least the 224"),
+        ({"size": 224, "resize": -1}, "resize=-1 must be at least 0"),
         ({"size": 8, "interpolation": "lanczos"}, "by 'lanczos': known: nearest, bilinear, bicubic"),
         ({"size": 8, "mean": (0.5,)}, r"mean=\(0.5,\) must be three numbers"),
         ({"size": 8, "std": (0.5, 0.5, float("nan"))}, "must be three numbers"),

@@ -156,7 +156,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ([], "cannot read the image"),
+        ([], "images cannot be read"),
         (["--loss", "nosuch"], "unknown loss 'nosuch'"),
         (["--nosuch"], "No such option"),
     ],

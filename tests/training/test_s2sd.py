@@ -148,7 +148,7 @@ def test_training_takes_the_pooling_and_does_not_decay_what_the_loss_learns(tmp_
     assert learned[2] == sum(part.numel() for name, part in run.loss.named_parameters() if name.endswith("W"))
     result = train(data, config, tmp_path, goals=GOALS, options=RunOptions(device="cpu", progress=False))
     assert result.kept_epoch == 1
-    tried = (32, 256)  # the small batch that every loss is tried on
+    tried = (20, 256)  # the small batch that every loss is tried on
     assert {tuple(features.shape) for features in seen} == {(400, 256), tried}
     decayed = TrainConfig(loss="arcface", loss_weight_decay=0.2)
     assert decayed.to_dict()["loss_weight_decay"] == 0.2
