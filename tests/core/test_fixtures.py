@@ -28,9 +28,7 @@ def scores(data):
 def without_news(found, written):
     """What is found, less the fields that were added since; these are empty, whatever they are."""
     if isinstance(found, dict) and isinstance(written, dict):
-        empty = (None, "", [], {}, 0, False, "fp32")  # All was attacked in fp32 then.
-        kept = [name for name in found if name in written or found[name] not in empty]
-        return {name: without_news(found[name], written.get(name)) for name in kept}
+        return {name: without_news(found[name], written.get(name)) for name in found if name in written or found[name]}
     if isinstance(found, list) and isinstance(written, list) and len(found) == len(written):
         return [without_news(now, then) for now, then in zip(found, written, strict=True)]
     return found
@@ -62,6 +60,8 @@ def test_results_of_schema_2_are_read_and_say_what_was_written():
         assert (now.pop("low"), now.pop("high")) == (then.pop("recall_at_1_low"), then.pop("recall_at_1_high"))
         assert list(now["metrics"]) == list(described)
     assert all(metric["title"] and metric["description"] for metric in described.values())
+    # All was attacked in fp32 then.
+    assert {part.pop("precision") for part in (found["spec"], *found["models"])} == {"fp32"}
     assert without_news(found, written) == written
     assert {cell.status for cell in results.cells} == {"ok", "failed"}
     assert results.worst

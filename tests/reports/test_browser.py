@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 import shutil
 from collections.abc import Iterator
@@ -100,6 +102,59 @@ def test_nothing_is_wider_than_a_phone(open_page):
     page = open_page(viewport=PHONE)
     page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def downloaded(page: Page, number: int) -> tuple[str, list[list[str]]]:
+    """The CSV of a table, and what it is folded in: its file name and rows."""
+    page.evaluate("for (const folded of document.querySelectorAll('details')) folded.open = true")
+    with page.expect_download() as caught:
+        page.locator("p.csv button").nth(number).click()
+    file = caught.value
+    return file.suggested_filename, list(csv.reader(io.StringIO(Path(file.path()).read_text("utf-8-sig"))))
+
+
+def test_each_table_can_be_downloaded_with_all_its_rows(open_page, results):
+    page = open_page()
+    tables = page.locator("table")
+    assert tables.count() == page.locator("p.csv button").count() > 8
+    found = dict(downloaded(page, number) for number in range(tables.count()))
+    assert len(found) == tables.count()
+    for number, rows in enumerate(found.values()):
+        assert len(rows) == tables.nth(number).locator("tr").count()
+        assert len({len(row) for row in rows}) == 1
+    main = found["table-0.csv"]
+    assert main[0][1:] == [f"{model.name}{' collapsed' * model.health.collapsed}" for model in results.models]
+    assert main[1] == ["clean", *(str(model.clean.value) for model in results.models)]
+    numbers = {cell for row in found["all-metrics.csv"] for cell in row}
+    for cell in results.cells:
+        if cell.score:
+            assert str(cell.score.value) in numbers
+
+
+def test_no_cell_of_a_csv_is_a_formula(open_page):
+    page = open_page()
+    cells = {
+        "=HYPERLINK(1)": "'=HYPERLINK(1)",
+        "+1+1": "'+1+1",
+        "@SUM(A1)": "'@SUM(A1)",
+        "-2+3|cmd": "'-2+3|cmd",
+        "\t=1": "'=1",
+        "\r=1": "'=1",
+        "-0.25": "-0.25",
+        "-1e-3": "-1e-3",
+        "a=b": "a=b",
+        'a,"b"': 'a,"b"',
+        "\u03c0": "\u03c0",
+    }
+    page.evaluate(
+        """(texts) => {
+            const row = document.querySelector("table").tBodies[0].rows[0];
+            for (const text of texts) row.append(Object.assign(document.createElement("td"), { textContent: text }));
+        }""",
+        list(cells),
+    )
+    _, rows = downloaded(page, 0)
+    assert rows[1][-len(cells) :] == list(cells.values())
 
 
 def test_a_column_is_sorted_by_its_button_with_clean_and_worst_case_on_top(open_page):

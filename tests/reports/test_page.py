@@ -223,7 +223,6 @@ def test_the_page_fetches_nothing(results, tmp_path, parse):
     assert {reference.partition(",")[0] for reference in references if not reference.startswith("#")} == {
         "data:image/webp;base64",
         "data:application/gzip;base64",
-        "data:text/csv;charset=utf-8;base64",
     }
     anchors = {element.attributes["id"] for element in page.every() if "id" in element.attributes}
     assert {reference[1:] for reference in references if reference.startswith("#")} <= anchors

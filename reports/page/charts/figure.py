@@ -38,11 +38,7 @@ def figure(plot: Plot) -> dict[str, Any]:
         "xaxis": x,
         "yaxis": {**y, "automargin": True},
         # Of the vertical axis, on a phone.
-        "meta": {
-            "short": [literal(tick.short or tick.label) for tick in plot.y.ticks],
-            # What the pointer says of a label that is cut.
-            "whole": [tick.whole for tick in plot.y.ticks],
-        },
+        "meta": {"short": [literal(tick.short or tick.label) for tick in plot.y.ticks]},
         "shapes": [] if plot.guide is None else [_line(plot.guide.start, plot.guide.end)],
     }
     if plot.square:

@@ -54,17 +54,16 @@
     const box = live.closest("figure");
     const drawn = box.querySelector(".chart-drawn");
     const off = new Set();
+    // What the pointer says of a label that is cut: the drawn chart has it.
+    const whole = [...drawn.querySelectorAll(':scope > g[text-anchor="end"] > text')].map((label) => label.querySelector("title"));
 
     async function draw() {
       await (loading ??= unpackPlotly());
       const { data, layout } = figure(live, off);
       await Plotly.react(live, data, layout, { displayModeBar: false });
       live.querySelectorAll(".ytick text").forEach((label, place) => {
-        const whole = layout.meta.whole[place];
-        if (!whole || label.querySelector("title")) return;
-        const title = document.createElementNS("http://www.w3.org/2000/svg", "title");
-        title.textContent = whole;
-        label.append(title);
+        if (!whole[place] || label.querySelector("title")) return;
+        label.append(whole[place].cloneNode(true));
         label.style.pointerEvents = "all";
       });
     }

@@ -1,7 +1,7 @@
 "use strict";
 (() => {
-  // The page is complete without this script: it sorts tables, filters rows and examples, copies citations, and opens
-  // what is folded before the page is printed.
+  // The page is complete without this script: it sorts tables and gives them as CSV, filters rows and examples, copies
+  // citations, and opens what is folded before the page is printed.
 
   function create(tag, properties = {}, ...children) {
     const element = Object.assign(document.createElement(tag), properties);
@@ -54,6 +54,37 @@
       head.setAttribute("aria-sort", "none");
     });
   }
+
+  // CSV -----------------------------------------------------------------------------------------------------------
+
+  // A number where one is given, else the text without its notes.
+  function cellText(cell) {
+    if (cell.dataset.value !== undefined) return cell.dataset.value;
+    const copy = cell.cloneNode(true);
+    for (const note of copy.querySelectorAll('span[class="note"], span[class="unseen"], span[class="mark"]')) note.remove();
+    return copy.textContent.trim().replace(/\s+/g, " ");
+  }
+
+  // A spreadsheet takes what begins so for a formula, and carries it out.
+  function harmless(text) {
+    return /^[=+\-@]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text;
+  }
+
+  function csv(table) {
+    const quoted = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+    return [...table.rows].map((row) => [...row.cells].map((cell) => quoted(harmless(cellText(cell)))).join(",") + "\r\n").join("");
+  }
+
+  document.querySelectorAll("table").forEach((table, number) => {
+    const button = create("button", { type: "button", textContent: "CSV of this table" });
+    button.addEventListener("click", () => {
+      const name = (table.id || table.caption?.id || `table-${number}`).replace(/-title$/, "");
+      const href = URL.createObjectURL(new Blob(["\ufeff", csv(table)], { type: "text/csv" }));
+      create("a", { href, download: `${name}.csv` }).click();
+      setTimeout(() => URL.revokeObjectURL(href), 60_000);
+    });
+    (table.closest(".scroll") ?? table).after(create("p", { className: "csv" }, button));
+  });
 
   // Filtering -----------------------------------------------------------------------------------------------------
 
