@@ -11,12 +11,12 @@ import pytest
 import torch
 from few_digits import few_digits
 from PIL import Image
+from small_data import small
 from torch import nn
 
 import robustdml
 from robustdml.api.given import subjects_of
 from robustdml.attacks import build_attack
-from robustdml.data import ArrayImages, RetrievalDataset
 from robustdml.errors import BudgetError, DataError, RobustDMLError, RunFolderError, SpecError, UnknownNameError
 from robustdml.evaluation import Subject, build_panel
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn, save_checkpoint
@@ -30,22 +30,6 @@ CHEAP = "noise(trials=1)"
 def linear(seed=0) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
-
-
-def small() -> RetrievalDataset:
-    random = np.random.default_rng(0)
-    return RetrievalDataset(
-        name="small",
-        images=ArrayImages(random.integers(0, 255, (8, 8, 8, 3)).astype(np.uint8)),
-        labels=np.repeat(np.arange(2), 4),
-        class_names=("a", "b"),
-        train=np.arange(0),
-        query=np.arange(8),
-        gallery=np.arange(8),
-        protocol="Small.",
-        image_size=8,
-        augmentation="none",
-    )
 
 
 def evaluated(models=None, data=None, attacks=CHEAP, **options) -> Results:

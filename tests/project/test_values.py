@@ -11,12 +11,13 @@ import pandas as pd
 import pytest
 import torch
 from few_digits import few_digits
+from small_data import small
 from torch import nn
 
 from robustdml import attacks, errors, training
 from robustdml.attacks import ATTACKS, GOALS, PGD, build_attack, build_suite
 from robustdml.config import RunOptions, TrainConfig
-from robustdml.data import ArrayImages, RetrievalDataset, SameClass
+from robustdml.data import RetrievalDataset, SameClass
 from robustdml.errors import BudgetError, DataError, RobustDMLError, SpecError
 from robustdml.evaluation import Subject, evaluate
 from robustdml.models import EmbeddingModel, ModelConfig, load_checkpoint, save_checkpoint
@@ -115,22 +116,6 @@ ERRORS = [
 def test_errors_pass_between_processes(error):
     found = again(error)
     assert (type(found), str(found), found.exit_code) == (type(error), str(error), error.exit_code)
-
-
-def small() -> RetrievalDataset:
-    random = np.random.default_rng(0)
-    return RetrievalDataset(
-        name="small",
-        images=ArrayImages(random.integers(0, 255, (8, 8, 8, 3)).astype(np.uint8)),
-        labels=np.repeat(np.arange(2), 4),
-        class_names=("a", "b"),
-        train=np.arange(0),
-        query=np.arange(8),
-        gallery=np.arange(8),
-        protocol="Small.",
-        image_size=8,
-        augmentation="none",
-    )
 
 
 def evaluated(out, models=None, dataset=None, run=None, **options):
