@@ -42,6 +42,14 @@ def _seed() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """What tests write need not survive a power cut; when a file is synced is tested by replacing this."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_stray_packages() -> Iterator[None]:
     """`attacks/` and `reports/` are only ever `robustdml.attacks` and `robustdml.reports`.
 
