@@ -12,7 +12,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick malformed faults fuzz audit browser check lint types bench docs clean same-python
+.PHONY: help demo test tests quick malformed faults fuzz audit browser check lint types bench docs clean same-python
 
 help: ## say what there is
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
@@ -20,7 +20,11 @@ help: ## say what there is
 demo: $(INSTALLED) ## train, attack and report on built-in images: demo/report.html
 	$(BIN)/robustdml demo
 
-test: check browser ## lint, types and all tests: what CI runs
+test: lint browser ## lint, types and all tests: what CI runs
+	@$(MAKE) --no-print-directory --jobs=2 types tests
+
+# Beside the types, which take one core for a minute.
+tests: $(INSTALLED)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE)
 
 quick: $(INSTALLED) ## the tests that are not slow, for while you work: some 80 seconds
