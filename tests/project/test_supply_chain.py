@@ -55,3 +55,11 @@ def test_a_source_distribution_has_all_that_the_repository_has(tmp_path):
     wanted = {name for name in tracked if name.split("/")[0] in {"tests", "docs", "recipes", "constraints.txt"}}
     wanted |= {"CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md"}
     assert wanted - held == set()
+
+
+def test_what_continuous_integration_runs_is_a_script():
+    """It once held a comment that a replacement had torn apart, and failed before its first command."""
+    script = ROOT / ".ci" / "run"
+    read = subprocess.run(["bash", "-n", script], capture_output=True, text=True, check=False)
+    assert (read.returncode, read.stderr) == (0, "")
+    assert script.read_text("utf-8").splitlines()[-1] == "make test"
