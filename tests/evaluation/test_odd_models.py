@@ -125,6 +125,22 @@ FINE = {
 COMPILING = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 
 
+@pytest.mark.compatible(
+    "Models",
+    "activations kept as attributes, changes of the input in place, `squeeze()` on a batch of one",
+    "evaluated, and left as the model was",
+)
+@pytest.mark.compatible(
+    "Models",
+    "buffers that are NaN, sparse, count calls or are replaced; a dictionary in the state",
+    "evaluated, and left as the model was",
+)
+@pytest.mark.compatible(
+    "Models",
+    "compiled, scripted, traced or exported (whose `eval()` raises an error)",
+    "evaluated, attacks with gradients too",
+)
+@pytest.mark.compatible("Models", "half, bfloat16 or double precision, channels last", "evaluated, and left in them")
 @COMPILING
 @pytest.mark.parametrize("name", FINE)
 def test_an_odd_model_is_evaluated_and_left_as_it_was(photos, tmp_path, name):
@@ -147,6 +163,9 @@ def test_an_odd_model_answers_as_the_plain_one_does(photos, plain, tmp_path, nam
         assert abs(one.score.metrics.recall_at_1 - other.score.metrics.recall_at_1) <= 1 / 12
 
 
+@pytest.mark.compatible(
+    "Models", "quantised, or under `torch.no_grad()`", "attacks that need no gradient run; the others say why not"
+)
 @pytest.mark.filterwarnings("ignore:.*an autograd kernel was not registered")
 @pytest.mark.parametrize(
     ("name", "model"), [("quantised", quantised), ("no_grad", lambda: without_gradient(base()))], ids=lambda part: part
@@ -162,6 +181,14 @@ def on_meta() -> nn.Module:
         return Base()
 
 
+@pytest.mark.compatible(
+    "Models", "lazy layers without shapes, weights on the meta device", "one sentence, before anything runs"
+)
+@pytest.mark.compatible(
+    "Models",
+    "a dict, a dataclass, a feature map in place of the embedding",
+    "one sentence that says what came and what to return",
+)
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
@@ -180,11 +207,15 @@ def test_what_cannot_be_evaluated_is_refused_with_a_sentence(photos, tmp_path, m
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.compatible("Models", "images of one size only", "evaluated at `--image-size`; at another, one sentence")
 def test_a_model_of_one_size_is_evaluated_at_it(photos, tmp_path):
     results = evaluated(FixedSize(), photos, tmp_path / "out", image_size=24)
     assert [cell.status for cell in results.cells] == ["ok", "ok"]
 
 
+@pytest.mark.compatible(
+    "Models", "another default dtype in the program around", "the same numbers, and it is left as it was"
+)
 @pytest.mark.parametrize("precision", [torch.float64, torch.float16])
 def test_the_default_type_of_the_program_around_changes_no_number(photos, plain, tmp_path, precision):
     model = base()

@@ -38,6 +38,23 @@ def trained(digits, out, number, method):
     return train(digits, config, out, goals=GOALS, options=QUIET)
 
 
+@pytest.mark.compatible(
+    "Models",
+    "layers, blocks or a BatchNorm under two names; two layers with one weight",
+    "trained, saved, loaded and folded",
+)
+@pytest.mark.compatible("Models", "weight and spectral normalisation, old and new", "trained, saved, loaded and folded")
+@pytest.mark.compatible(
+    "Models",
+    "BatchNorm over tokens or patches",
+    "its branches take their rows where images come one after another; else refused",
+)
+@pytest.mark.compatible("Models", "a view that needs contiguous memory", "trained, in the memory format that it takes")
+@pytest.mark.compatible(
+    "Models",
+    "tuples (in training mode only, too), lazy layers, weights outside of the state, half precision",
+    "refused with a sentence before the first step",
+)
 @pytest.mark.parametrize("method", ["st", "mdprop"])
 @pytest.mark.parametrize("name", ODD_BACKBONES)
 def test_an_odd_network_trains_and_deploys_or_is_refused_before_the_first_step(digits, tmp_path, name, method):
