@@ -63,6 +63,7 @@ def read_image(path: Path) -> tuple[Image.Image, tuple[str, ...]]:
                 flat.getexif().update(exif)
             else:
                 flat = image
+            flat.load()  # Asked for EXIF data first, a PNG would be decoded there, and its damage taken for theirs.
             try:
                 upright = ImageOps.exif_transpose(flat)
             except Exception:  # EXIF data are written by anyone, and as the standard says by few.

@@ -13,12 +13,13 @@ from robustdml.data.protocol import SameClass
 from robustdml.errors import DataError
 from robustdml.printable import shown
 
-#: What folders of each part are called, whatever the case; of several that are there the first is used.
+#: What folders of each part are called, whatever the case; of several that are there the first is used. Market-1501 has
+#: longer names.
 _PARTS = {
-    "train": ("train", "training"),
+    "train": ("train", "training", "bounding_box_train"),
     "test": ("test", "testing", "val", "valid", "validation"),
     "query": ("query", "queries"),
-    "gallery": ("gallery",),
+    "gallery": ("gallery", "bounding_box_test"),
 }
 #: Side in pixels to which images of one's own are brought where nobody asks for another.
 IMAGE_SIZE = 64
@@ -138,10 +139,11 @@ def _holds(path: Path, used: list[Path]) -> bool:
 
 def _nothing_in(folder: Path, found: Finding) -> DataError:
     name = shown(str(folder))
+    flat = ", or read each folder as a class (--data flat)" if folder != found.root else ""
     if loose := found.count_loose(folder):
         return DataError(
             f"'{name}' has {loose} images and no class folders: retrieval is judged by classes, so put the images of "
-            "each class or object into a folder of its own, or list them in a table (--data manifest)"
+            f"each class or object into a folder of its own, or list them in a table (--data manifest){flat}"
         )
     return DataError(f"'{name}' is empty: it needs a folder with images for each class{said(found.left_out())}")
 
@@ -160,14 +162,13 @@ def _has_folders_alone(folder: Path) -> bool:
 
 
 def _parts(folder: Path) -> dict[str, Path]:
-    """The folders of parts; one that holds files alone is a class of that name, such as trains among cars."""
+    """The folders of parts; among other classes those that hold files alone are classes too, such as trains."""
     inside = {path.name.lower(): path for path in sorted(folder.iterdir(), reverse=True) if path.is_dir()}
-    parts = {}
-    for part, names in _PARTS.items():
-        there = [inside[name] for name in names if name in inside]
-        if there and not _has_files_alone(there[0]):
-            parts[part] = there[0]
-    return parts
+    there = {part: [inside[name] for name in names if name in inside] for part, names in _PARTS.items()}
+    parts = {part: found[0] for part, found in there.items() if found}
+    others = set(inside) - {name for names in _PARTS.values() for name in names}
+    with_classes = {part: found for part, found in parts.items() if not _has_files_alone(found)}
+    return parts if with_classes or all(map(is_passed_over, others)) else {}
 
 
 def _has_files_alone(folder: Path) -> bool:

@@ -71,6 +71,8 @@ def load_manifest(root: Any, images: Path | None = None, *, skip_missing: bool =
     else:
         table, base, title, name = table_of_frame(root), Path(), "manifest", "the frame"
     _check_columns(table)
+    if not table.rows:
+        raise DataError(f"{table.name} has columns and no row: list an image in each")
     paths, lost = _paths(table.rows, base if images is None else images, skip_missing)
     rows = [row for row, path in zip(table.rows, paths, strict=True) if path is not None]
     found = [path for path in paths if path is not None]
@@ -188,6 +190,11 @@ def _is_empty(value: Any) -> bool:
     return is_missing(value) or str(value).strip().lower() in ("none", "nan", "null", "na", "<na>")
 
 
+def _is_several(value: Any) -> bool:
+    """Whether it is a list or a structure of Parquet, and no single value."""
+    return hasattr(value, "__len__") and not isinstance(value, str)
+
+
 def _text(value: Any) -> str:
     if is_missing(value):
         raise ValueError
@@ -221,7 +228,7 @@ def _some(rows: Sequence[Row]) -> str:
 
 
 def _written(value: Any) -> str:
-    if is_missing(value):
+    if is_missing(value) or _is_several(value):
         raise ValueError
     return os.fspath(value) if isinstance(value, Path) else str(value)
 
@@ -268,6 +275,8 @@ def _split(value: Any) -> str:
 
 
 def _label(value: Any) -> str:
+    if _is_several(value):
+        raise ValueError
     # A column of integers with a gap comes as floats: 3.0 is class 3.
     if isinstance(value, float) and math.isfinite(value) and value == int(value):
         return str(int(value))

@@ -32,7 +32,7 @@ _PUBLISHED: tuple[tuple[str, tuple[str, ...], Callable[[Path], RetrievalDataset]
 
 def looks_like_a_place(text: str) -> bool:
     """Whether a text is a path and no name: it exists, or it is written as only a path is."""
-    return "/" in text or "\\" in text or text.startswith(("~", ".")) or is_there(Path(text))
+    return bool(text) and ("/" in text or "\\" in text or text.startswith(("~", ".")) or is_there(Path(text)))
 
 
 def load_place(path: Path, images: Path | None = None, *, skip_missing: bool = False) -> RetrievalDataset:

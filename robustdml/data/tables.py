@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 from robustdml.errors import DataError
 from robustdml.printable import shown
+from robustdml.values import brief
 
 T = TypeVar("T")
 
@@ -35,8 +36,9 @@ class Row:
     values: Mapping[str, Any]
 
     def get(self, column: str) -> Any:
-        """The value; None where there is no such column."""
-        return self.values.get(column)
+        """The value; None where there is no such column. Bytes, as some writers of Parquet store text, are text."""
+        value = self.values.get(column)
+        return value.decode("utf-8", "surrogateescape") if isinstance(value, bytes) else value
 
     def read(self, column: str, parse: Callable[[Any], T], wanted: str) -> T:
         """The parsed value.
@@ -48,7 +50,7 @@ class Row:
         try:
             return parse(value)
         except (KeyError, ValueError, TypeError, OverflowError):
-            problem = "empty" if is_missing(value) else repr(value)
+            problem = "empty" if is_missing(value) else brief(value)
             raise self.error(column, f"is {problem}: it must be {wanted}") from None
 
     def error(self, column: str, problem: str) -> DataError:
@@ -122,6 +124,7 @@ def table_of_frame(frame: Any) -> Table:
         columns, records = list(frame.column_names), frame.to_pylist()
     elif hasattr(frame, "columns") and hasattr(frame, "__getitem__"):
         columns = [str(column) for column in frame.columns]
+        _check_distinct("the frame", columns)  # A frame gives two columns for a name that two have.
         values = [[_plain(value) for value in frame[column]] for column in frame.columns]
         records = [dict(zip(columns, row, strict=True)) for row in zip(*values, strict=True)]
     else:
@@ -139,14 +142,18 @@ def _plain(value: Any) -> Any:
 
 def _table(name: str, columns: Iterable[str | None], rows: Iterable[Row]) -> Table:
     written = [column for column in columns if column is not None]
+    _check_distinct(name, written)
     names = {column: column.strip().lower() for column in written}
-    # Columns without a name are what pandas writes for its index.
-    repeated = [column for column, count in Counter(map(str.lower, map(str.strip, written))).items() if count > 1]
-    if any(repeated):
-        raise DataError(f"{name} has the column '{next(filter(None, repeated))}' twice: leave one out")
     cleaned = (Row(row.place, {names[key]: value for key, value in row.values.items()}) for row in rows)
     kept = tuple(row for row in cleaned if not all(is_missing(value) for value in row.values.values()))
     return Table(name, tuple(names.values()), kept)
+
+
+def _check_distinct(name: str, columns: Iterable[str]) -> None:
+    # Columns without a name are what pandas writes for its index.
+    repeated = [column for column, count in Counter(map(str.lower, map(str.strip, columns))).items() if count > 1]
+    if any(repeated):
+        raise DataError(f"{name} has the column '{next(filter(None, repeated))}' twice: leave one out")
 
 
 def _kind(path: Path) -> str:
@@ -164,7 +171,9 @@ def _content(path: Path) -> bytes:
 
 
 def _decoded(content: bytes) -> str:
-    """Text in UTF-8, or in UTF-16 with its mark; other bytes are kept, as names of files may hold any."""
+    """Text in UTF-8, or in UTF-16 or 32 with its mark; other bytes are kept, as names of files may hold any."""
+    if content.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
+        return content.decode("utf-32")
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return content.decode("utf-16")
     if b"\0" in content:
@@ -173,12 +182,13 @@ def _decoded(content: bytes) -> str:
 
 
 def _csv_header(path: Path) -> list[str]:
-    lines, delimiter = _without_separator_line(_decoded(_content(path)).splitlines())
+    lines, delimiter = _from_header(_decoded(_content(path)).splitlines())
     return next(csv.reader(lines[:1], delimiter=delimiter or _delimiter(lines), skipinitialspace=True), [])
 
 
-def _without_separator_line(lines: list[str]) -> tuple[list[str], str | None]:
-    """What is below a first line ``sep=;``, which spreadsheets write, and the delimiter that it names."""
+def _from_header(lines: list[str]) -> tuple[list[str], str | None]:
+    """Without empty lines at the top and a first line ``sep=;``, which spreadsheets write; the delimiter it names."""
+    lines = lines[next((number for number, line in enumerate(lines) if line.strip()), 0) :]
     if lines and lines[0].strip().strip('"').lower().startswith("sep=") and len(lines[0].strip().strip('"')) == 5:
         return lines[1:], lines[0].strip().strip('"')[-1]
     return lines, None
@@ -192,7 +202,7 @@ def _delimiter(lines: list[str]) -> str:
 
 def _read_csv(path: Path) -> tuple[list[str], list[Row]]:
     whole = _decoded(_content(path)).splitlines(keepends=True)
-    lines, named = _without_separator_line(whole)
+    lines, named = _from_header(whole)
     skipped = len(whole) - len(lines)
     reader = csv.DictReader(
         io.StringIO("".join(lines), newline=""),
@@ -207,8 +217,8 @@ def _read_csv(path: Path) -> tuple[list[str], list[Row]]:
         row = Row(f"line {reader.line_num + skipped} of '{shown(str(path))}'", values)
         if any(not is_missing(value) for value in values.pop(cast(str, None), ())):
             raise DataError(
-                f"{row.place} has more cells than there are columns: put quotes around a value that holds the mark "
-                f"between columns ('{reader.reader.dialect.delimiter}')"
+                f"{row.place} has more cells than the {len(header)} columns that the first line names: put quotes "
+                f"around a value that holds the mark between columns ('{reader.reader.dialect.delimiter}')"
             )
         rows.append(row)
     return header, rows

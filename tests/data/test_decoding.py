@@ -145,6 +145,26 @@ def test_broken_exif_data_are_no_broken_photo(tmp_path):
     assert image.size == (8, 4)
 
 
+@pytest.mark.compatible(
+    "Photos", "a photo that is damaged or cut off within", "is broken; its EXIF data are not blamed"
+)
+@pytest.mark.parametrize("zeroed", [False, True])
+@pytest.mark.parametrize(
+    ("suffix", "how"), [("png", {}), ("jpg", {}), ("gif", {}), ("tif", {"compression": "tiff_lzw"}), ("jp2", {})]
+)
+def test_a_photo_that_is_damaged_within_is_broken(tmp_path, suffix, how, zeroed):
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8)).save(path, **how)
+    content = path.read_bytes()
+    half = len(content) // 2
+    path.write_bytes(content[:half] + (bytes(len(content) - half) if zeroed else b""))
+    if zeroed and suffix == "jpg":  # whose decoder reads zeros as grey
+        assert read_image(path)[1] == ()
+        return
+    with pytest.raises(DataError, match=rf"cannot read the image '.*a\.{suffix}'"):
+        FileImages([path]).load(0)
+
+
 @pytest.mark.compatible("Photos", "a photo of 200 megapixels", "is read")
 def test_large_photos_are_read(tmp_path, monkeypatch):
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")

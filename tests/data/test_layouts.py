@@ -131,6 +131,33 @@ def test_photos_without_classes_are_named(tmp_path):
     assert reasons(load_folder(tmp_path / "x")) == {"images in no class folder": ("0.png", "1.png", "2.png")}
 
 
+@pytest.mark.compatible(
+    "Layouts", "parts with photos in no class folder, as of Kaggle and Market-1501", "one sentence; no part is a class"
+)
+@pytest.mark.parametrize(
+    ("classes", "named"),
+    [
+        ({"train": 2, "test": 2}, "test"),
+        ({"query": 2, "gallery": 3}, "query"),
+        ({"bounding_box_train": 2, "bounding_box_test": 3, "query": 2}, "query"),
+        ({"train__a": 2, "train__b": 2, "test": 3}, "test"),
+        ({"test__query": 2, "test__gallery": 2}, "test/query"),
+    ],
+)
+def test_parts_without_classes_are_no_classes(tmp_path, classes, named):
+    root = put(tmp_path / "x", **classes)
+    (root / ".git").mkdir()
+    with pytest.raises(DataError, match=rf"x/{named}' has [23] images and no class folders.* \(--data flat\)$"):
+        load_folder(root)
+    assert len(load_flat(root).class_names) >= 1
+
+
+def test_the_folders_of_market_1501_are_parts(tmp_path):
+    root = put(tmp_path / "x", bounding_box_train__a=2, bounding_box_test__b=2, query__b=1)
+    data = load_folder(root)
+    assert (len(data.train), len(data.query), len(data.gallery)) == (2, 1, 2)
+
+
 @pytest.mark.compatible("Layouts", "an empty class folder", "is left out and named")
 def test_an_empty_class_is_counted(tmp_path):
     root = put(tmp_path / "x", a=2)
@@ -276,6 +303,8 @@ def test_a_path_that_leads_nowhere_is_named(tmp_path):
         load_dataset(str(tmp_path / "nowhere"))
     with pytest.raises(UnknownNameError, match="unknown data set 'birdz'"):
         load_dataset("birdz")
+    with pytest.raises(UnknownNameError, match="unknown data set ''"):
+        load_dataset("")
     (tmp_path / "x.txt").write_text("")
     with pytest.raises(DataError, match=r"x\.txt' is a file and no table: give a folder of images, or a table"):
         load_dataset(tmp_path / "x.txt")

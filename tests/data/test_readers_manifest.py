@@ -251,5 +251,5 @@ def test_a_table_is_known_by_its_extension(folder):
 
 
 def test_an_empty_table_has_no_images(folder):
-    with pytest.raises(DataError, match="a data set needs at least one image file, and none was given"):
+    with pytest.raises(DataError, match="has columns and no row: list an image in each"):
         load_manifest(write(folder, []))

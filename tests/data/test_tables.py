@@ -74,8 +74,15 @@ def plain(folder):
         ),
         pytest.param(
             text() + ",,,,\n\n  \n",
-            marks=pytest.mark.compatible("Tables", "empty rows at the end, as spreadsheets write", "passed over"),
+            marks=pytest.mark.compatible(
+                "Tables",
+                "empty rows at the end, as spreadsheets write, between others and above the header",
+                "passed over",
+            ),
         ),
+        "\n  \n" + text(),
+        "\nsep=;\n" + text(";"),
+        text().replace("img/c/0", "\n\nimg/c/0"),
         text(rows=[[f"{row[0]}", *row[1:], ""] for row in ROWS], header=[*HEADER, ""]),
         pytest.param(
             text(
@@ -97,8 +104,9 @@ def test_a_table_is_read_however_it_is_written(folder, content):
     assert load_manifest(path).fingerprint() == plain(folder)
 
 
-def test_utf16_is_known_by_its_mark(folder):
-    (folder / "table.csv").write_bytes(text("\t").encode("utf-16"))
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_other_codes_are_known_by_their_mark(folder, encoding):
+    (folder / "table.csv").write_bytes(text("\t").encode(encoding))
     assert load_manifest(folder / "table.csv").fingerprint() == plain(folder)
 
 
@@ -177,6 +185,38 @@ def test_frames_are_tables(folder, kind):
     data = load_dataset(frame, folder)
     assert data.fingerprint() == plain(folder)
     assert data.protocol.startswith("Trained on the 1 training classes of 'the frame'")
+
+
+@pytest.mark.compatible("Tables", "text stored as bytes, as some writers of Parquet do", "read as text")
+def test_bytes_are_text(folder):
+    columns = {name: [row[place].encode() for row in ROWS] for place, name in enumerate(HEADER)}
+    columns["picture"] = [b"\0\xff"] * 6
+    parquet.write_table(pyarrow.table(columns), folder / "table.parquet")
+    assert load_manifest(folder / "table.parquet").fingerprint() == plain(folder)
+
+
+@pytest.mark.compatible("Tables", "lists or structures as labels or paths, a column twice, no row", "one sentence")
+@pytest.mark.parametrize("value", [["a"], ["a", "b"], {"name": "a"}])
+def test_several_values_in_one_cell_are_no_label_and_no_path(folder, value):
+    columns = {name: [row[place] for row in ROWS] for place, name in enumerate(HEADER)}
+    parquet.write_table(pyarrow.table(columns | {"label": [value] * 6}), folder / "table.parquet")
+    with pytest.raises(DataError, match=r"row 1 of '.*', column 'label' is .*: it must be a class number or name"):
+        load_manifest(folder / "table.parquet")
+    parquet.write_table(pyarrow.table(columns | {"path": [value] * 6}), folder / "table.parquet")
+    with pytest.raises(DataError, match=r"row 1 of '.*', column 'path' is .*: it must be the path of an image"):
+        load_manifest(folder / "table.parquet")
+
+
+def test_frames_that_cannot_be_are_named(folder):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(ROWS, columns=HEADER)
+    with pytest.raises(DataError, match=r"the frame has the column 'label' twice: leave one out"):
+        load_manifest(pandas.concat([frame, frame[["label"]]], axis=1), folder)
+    with pytest.raises(DataError, match=r"the frame has columns and no row: list an image in each"):
+        load_manifest(frame[:0], folder)
+    (folder / "table.csv").write_text(text(rows=[]))
+    with pytest.raises(DataError, match=r"the table '.*table\.csv' has columns and no row"):
+        load_manifest(folder / "table.csv")
 
 
 def test_numbers_of_frames_are_labels(folder):
@@ -332,7 +372,7 @@ def test_cameras_make_it_re_identification(folder):
 def test_what_cannot_be_a_table_is_named(folder):
     (folder / "table.csv").write_text(text().replace("img/c/0.png", "img/c,0.png"))
     with pytest.raises(
-        DataError, match=r"line 4 of '.*' has more cells than there are columns: put quotes around a value"
+        DataError, match=r"line 4 of '.*' has more cells than the 5 columns that the first line names: put"
     ):
         load_manifest(folder / "table.csv")
     (folder / "table.csv").write_text(text(header=["path", "label", "split", "is_query", "Label"]))
