@@ -16,6 +16,7 @@
     │   ├── AttackUnsound          it changed what is not its own, or tried to end the program
     │   ├── AttackSkipped          it was not tried, for a reason known before (too large an image, say)
     │   └── AttackTimeout          it ran longer than it was given
+    ├── ProcessSpoiled             foreign code changed this process so that no further number of it can be believed
     └── MissingPackageError        a package that is absent, or does not fit the installed torch
 
 Every message names what was given, what was expected, and what to do about it.
@@ -151,3 +152,7 @@ class AttackTimeout(AttackError):  # noqa: N818
 
 class MissingPackageError(RobustDMLError):
     """A package that is absent or does not fit the installed torch."""
+
+
+class ProcessSpoiled(RobustDMLError):  # noqa: N818
+    """Foreign code changed this process, and that cannot be put back: nothing more is computed in it."""

@@ -12,6 +12,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NoReturn
@@ -184,7 +185,7 @@ def code_digest(thing: Any) -> str:
         name = waiting.pop()
         module = sys.modules.get(name)
         source = getattr(module, "__file__", None)
-        if name in found or not source or _INSTALLED & {str(part) for part in Path(source).resolve().parents}:
+        if name in found or not source or _is_installed(source):
             continue
         try:
             found[name] = Path(source).read_bytes()
@@ -199,18 +200,25 @@ def code_digest(thing: Any) -> str:
     return hashed.hexdigest() if found else ""
 
 
-def _imported(source: bytes, package: str) -> Iterator[str]:
+@lru_cache(maxsize=4096)
+def _is_installed(source: str) -> bool:
+    return bool(_INSTALLED & {str(part) for part in Path(source).resolve().parents})
+
+
+@lru_cache(maxsize=1024)  # many attacks stand in one file
+def _imported(source: bytes, package: str) -> list[str]:
     """The modules that a source file names in its imports, wherever these stand."""
+    found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from (part.name for part in node.names)
+            found += [part.name for part in node.names]
         elif isinstance(node, ast.ImportFrom):
             try:
                 base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             except ImportError:  # Of a file that is no part of a package, or of one too far up: not imported then.
                 continue
-            yield base
-            yield from (f"{base}.{part.name}" for part in node.names)
+            found += [base, *(f"{base}.{part.name}" for part in node.names)]
+    return found
 
 
 def _bytecode(thing: Any) -> Iterator[str]:

@@ -18,7 +18,7 @@ from robustdml.data.tensors import ImageTensors
 from robustdml.errors import AttackError, AttackUnsound, CheckpointError
 from robustdml.evaluation.measures import AttackedEmbeddings, Points, Values, measured
 from robustdml.evaluation.records import TOP, Records, totals
-from robustdml.models import KeptWeights, copied, into_evaluation, untouched
+from robustdml.models import KeptWeights, copied, into_evaluation, kept_randomness, untouched
 from robustdml.progress import Advance
 from robustdml.retrieval.embed import Embedder, embed, embed_rows
 from robustdml.retrieval.metrics import METRICS, per_query
@@ -68,7 +68,9 @@ class Judge:
         self.judged: Tensor | None = None
         rows = np.union1d(split.query, split.gallery)
         embeddings = embed_rows(model, tensors, rows, device=device, name=name, advance=advance)
-        own = _copied(model, 1 - tensors.batch(rows[:2]).to(device))
+        #: Two images that are no queries, ``(2, 3, H, W)``, of which `asked` asks.
+        self._probe = 1 - tensors.batch(rows[:2]).to(device)
+        own = _copied(model, self._probe)
         #: Whether the module has no copy, so that attacks are handed the one that judges.
         self.shared = own is None
         #: What attacks are handed copies of, where it is another module (see `robustdml.evaluation.victim`).
@@ -140,7 +142,19 @@ class Judge:
             "the ids of the gallery": split.gallery,
             "the ids of the queries": split.query,
             "the labels": split.labels,
+            **self._index.arrays,
+            "how many items are relevant": self._counts,
         }
+
+    @property
+    def objects(self) -> list[object]:
+        """What judges beside models and data: attributes of these are to stay what they are."""
+        return [self, self._index, self.split]
+
+    def asked(self) -> Floats:
+        """What the model that judges answers to two images, ``(2, D)``: the same as long as nothing was changed."""
+        with torch.no_grad(), kept_randomness(self._own):
+            return _asked(self._own, self._probe).cpu().numpy()
 
     def restore(self) -> None:
         """Put back the weights of the model that attacks are handed, which one that failed may have changed."""

@@ -26,6 +26,7 @@ from robustdml.errors import (
     AttackTimeout,
     AttackUnsound,
     DataError,
+    ProcessSpoiled,
     RunFolderError,
     SpecError,
     StorageError,
@@ -41,7 +42,7 @@ from robustdml.evaluation.attacking.poisoning import Prepared, poison_gallery, p
 from robustdml.evaluation.attacking.queries import attack_shard, reason_of
 from robustdml.evaluation.attacking.sampled import sampled_stage, waiting
 from robustdml.evaluation.attacking.staged import staged_shard
-from robustdml.evaluation.attacking.watch import is_trusted, watched
+from robustdml.evaluation.attacking.watch import Watch, is_trusted
 from robustdml.evaluation.checks.copies import embedding_twins
 from robustdml.evaluation.checks.detectors import IMAGES, examine, probe
 from robustdml.evaluation.checks.doubts import answered, doubts_of
@@ -319,13 +320,37 @@ class _Evaluation:
             examined, doubts = self._examine(subject, judge, tensors)
             self._lower(judge, subject, clean, doubts, tensors, advance)
             self.store.write_flags(name, examined)
+            self._attacks(judge, name, weights, doubts, tensors, advance)
+            looked, failed = self._look(PanelRun(name, judge, tensors, clean, self.spec.seed), advance)
+            self.store.write_flags(name, [*examined, *failed])
+        weights.restore()  # of what the model counts by itself, too: the same call again meets the same model
+        module.to(home)  # one model at a time on the device, and each back where its owner had it
+        self._show(name, judge, clean, tensors, looked)
+
+    def _attacks(
+        self,
+        judge: Judge,
+        name: str,
+        weights: KeptWeights,
+        doubts: Doubts | None,
+        tensors: ImageTensors,
+        advance: Advance,
+    ) -> None:
+        """Every attack on one model; one that fails leaves its reason behind."""
+        with Watch(judge.models, judge.arrays, [self, self.store, *judge.objects], judge.asked, self.out) as watch:
             for attack in self.attacks:
                 key = CellKey(name, attack.entry().spec, attack.threat)
                 advance(0, f"{name}: {attack.entry().name}")
                 try:
-                    self._safely(judge, key, attack, doubts, tensors, advance)
+                    self._safely(judge, key, attack, doubts, tensors, watch, advance)
                 except (RunFolderError, DataError):  # Of damaged records and missing images, not of the attack.
                     raise
+                except ProcessSpoiled as error:
+                    self.store.drop(key)
+                    raise ProcessSpoiled(
+                        f"the attack {key.attack} changed this process, and it cannot be put back ({error}): leave the "
+                        "attack out and repeat the command; what was finished before it is kept"
+                    ) from error
                 # Foreign code may raise anything; its cell says so.
                 except (Exception, SystemExit, KeyboardInterrupt) as error:
                     self.asked.check()
@@ -335,11 +360,6 @@ class _Evaluation:
                     if unsound:
                         self.store.drop(key)
                     self.store.write_failure(key, Failure(status, reason_of(error), unsound))
-            looked, failed = self._look(PanelRun(name, judge, tensors, clean, self.spec.seed), advance)
-            self.store.write_flags(name, [*examined, *failed])
-        weights.restore()  # of what the model counts by itself, too: the same call again meets the same model
-        module.to(home)  # one model at a time on the device, and each back where its owner had it
-        self._show(name, judge, clean, tensors, looked)
 
     def _examine(self, subject: Subject, judge: Judge, tensors: ImageTensors) -> tuple[list[Flag], Doubts | None]:
         """What is wrong with the model before any attack, and what attacks are to make of it."""
@@ -461,6 +481,7 @@ class _Evaluation:
         attack: Attack,
         doubts: Doubts | None,
         tensors: ImageTensors,
+        watch: Watch,
         advance: Advance,
     ) -> None:
         """Attack with copies of what the judge has; of code that is not ours, see what else it touches."""
@@ -468,7 +489,7 @@ class _Evaluation:
         if is_trusted(attack) or isinstance(attack, ApartAttack):
             self._attack(own, key, attack, doubts, tensors, advance)
             return
-        with watched([own.model, *judge.models], judge.arrays):
+        with kept_randomness(own.model), watch.over(own.model, own.objects):
             self._attack(own, key, attack, doubts, tensors, advance)
 
     def _attack(

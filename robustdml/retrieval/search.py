@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import faiss
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +62,16 @@ class GalleryIndex:
         self._starts = np.cumsum(self._sizes) - self._sizes
         self._ids = ids[np.argsort(group, kind="stable")]
         self._protocol = protocol
+
+    @property
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What ranks, by the names that a message gives them."""
+        return {
+            "the points of the index": self._points,
+            "the sizes of the index": self._sizes,
+            "the places of the index": self._starts,
+            "the ids of the index": self._ids,
+        }
 
     def rank(self, queries: Floats, query_ids: Integers, k: int) -> Integers:
         """The ids of the ``k`` nearest items of each query, nearest first, without those that it ignores.

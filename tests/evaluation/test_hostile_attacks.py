@@ -6,6 +6,7 @@ import gc
 import os
 import pickle
 import re
+import resource
 import signal
 import sys
 import threading
@@ -20,15 +21,19 @@ import torch
 from squares import QUIET, FakeAttack, SmallNet, make_dataset
 from torch import nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from robustdml.attacks import build_suite
 from robustdml.evaluation import evaluate
+from robustdml.evaluation import judge as judging
 from robustdml.evaluation.attacking import queries
 from robustdml.evaluation.attacking.apart import ApartAttack, possible, survives
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.store import Store
 from robustdml.retrieval import metrics
+from robustdml.retrieval.metrics import METRICS
 from robustdml.threat import ThreatModel
 
 WITNESSES = "noise,margin,stax"
@@ -66,6 +71,34 @@ def by_numpy(model, references):
 
 def by_storage(model, references):
     weight(model).untyped_storage().fill_(0)
+
+
+class Doubled(TorchFunctionMode):
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        return function(*args, **(kwargs or {}))
+
+
+class Operators(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        return function(*args, **(kwargs or {}))
+
+
+HELD = []
+
+
+def entered(context):
+    """A block that is begun and never ended."""
+
+    def hostile(model, references):
+        HELD.append(context())
+        HELD[-1].__enter__()
+
+    return hostile
+
+
+def limited(model, references):
+    few, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (few - 1, most))
 
 
 def code_of(function, other):
@@ -120,6 +153,37 @@ INSIDE = {
     "the recursion limit": lambda m, r: sys.setrecursionlimit(5000),
     "stdout closed": lambda m, r: os.close(1),
     "stdout replaced": lambda m, r: swap(sys, "stdout", None),
+    "a mode of functions": entered(Doubled),
+    "a mode of operators": entered(Operators),
+    "inference mode": entered(torch.inference_mode),
+    "hooks of saved tensors": entered(lambda: torch.autograd.graph.saved_tensors_hooks(torch.zeros_like, lambda x: x)),
+    "warned determinism": lambda m, r: torch.use_deterministic_algorithms(True, warn_only=True),
+    "oneDNN": lambda m, r: swap(torch.backends.mkldnn, "enabled", False),
+    "attention": lambda m, r: torch.backends.cuda.enable_math_sdp(False),
+    "blocked signals": lambda m, r: signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]),
+    "limits": limited,
+    "the umask": lambda m, r: os.umask(0),
+    "the hook of errors": lambda m, r: swap(sys, "excepthook", print),
+    "the standard input": lambda m, r: swap(sys, "stdin", None),
+    "thresholds of the garbage": lambda m, r: gc.set_threshold(1),
+    "a judge's index": everywhere(lambda judge: swap(judge, "_index", None)),
+    "places of the index": everywhere(lambda judge: judge._index._sizes.fill(2)),
+    "another gallery of the judge": everywhere(
+        lambda judge: swap(judge, "gallery_embeddings", np.ones_like(judge.gallery_embeddings))
+    ),
+    "another split": everywhere(lambda judge: swap(judge, "split", None)),
+    "a method of the judge": everywhere(lambda judge: swap(judge, "records", lambda *_, **__: None)),
+    "what is relevant": everywhere(lambda judge: judge._counts.fill(1)),
+    "a setting of a layer": everywhere(lambda judge: swap(judge._own.module.norm, "eps", 1e9)),
+    "a layer's stride": everywhere(lambda judge: swap(judge._own.module.conv, "stride", (5, 5))),
+    "the store": lambda m, r: [swap(store, "write", lambda *_: None) for store in every(Store)],
+    "a method that hides another": lambda m, r: swap(torch.Tensor, "add", lambda self, other: self),
+    "a call that hides another": lambda m, r: swap(SmallNet, "__call__", lambda self, x: x.flatten(1)[:, :8]),
+    "a name that hides a builtin": lambda m, r: swap(metrics, "len", lambda _: 1),
+    "a table": lambda m, r: METRICS._entries.__setitem__("recall_at_1", METRICS["recall_at_2"]),
+    "a constant": lambda m, r: swap(judging, "_LISTED", 0),
+    "a module": lambda m, r: sys.modules.__setitem__("numpy", judging),
+    "a class method": code_of(Judge.__dict__["of_embeddings"].__func__, lambda *_: None),
     "normalize": lambda m, r: swap(F, "normalize", lambda x, **_: x * 0),
     "torch's clone": lambda m, r: swap(torch, "isfinite", lambda x: x == x),
     "numpy": lambda m, r: swap(np, "concatenate", lambda *_: None),
@@ -244,7 +308,8 @@ APART = {
     "closed files": (lambda m, r: os.closerange(0, 256), "without an answer"),
     "a hang": (spin, "more than 1 seconds for one call"),
     "sleep": (lambda m, r: time.sleep(60), "more than 1 seconds for one call"),
-    "stopped": (kill(signal.SIGSTOP), "more than 1 seconds for one call"),
+    # Another thread of it may come to the end before all have stopped.
+    "stopped": (kill(signal.SIGSTOP), r"more than 1 seconds for one call|without an answer \(signal 9"),
     "memory": (grow, "MemoryError|more memory than there is|allocate memory"),
     "recursion": (lambda m, r: (lambda f: f(f))(lambda f: f(f)), "RecursionError"),
     "an error": (unprintable, "ValueError"),

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import gc
+import copy
 import hashlib
-import io
 import os
 import random
-import signal
 import sys
+import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +29,10 @@ import torch
 from torch import Tensor, nn
 
 from robustdml.contracts import Attack, foreign_code
-from robustdml.errors import AttackUnsound
+from robustdml.errors import AttackUnsound, ProcessSpoiled
+from robustdml.evaluation.attacking.process_state import ProcessState
+from robustdml.files import writing
+from robustdml.registry import Registry
 
 #: Attacks whose code is this project's own, and is tested to change nothing.
 _TRUSTED = "robustdml.attacks.native"
@@ -43,9 +44,6 @@ _HOOKS = (
     "_state_dict_hooks",
     "_load_state_dict_pre_hooks",
 )
-_GLOBAL_HOOKS = tuple(
-    name for name in vars(torch.nn.modules.module) if name.startswith("_global_") and name.endswith("_hooks")
-)
 
 
 def is_trusted(attack: Attack) -> bool:
@@ -53,25 +51,82 @@ def is_trusted(attack: Attack) -> bool:
     return type(attack).__module__.startswith(_TRUSTED) and not foreign_code(attack)
 
 
-@contextmanager
-def watched(models: Sequence[nn.Module], arrays: Mapping[str, npt.NDArray[Any]]) -> Iterator[None]:
-    """Within the block, an attack runs; afterwards models, arrays, code and process are as before.
+class Watch:
+    """Over attacks of others on one model: what judges them, the data, code and the process are after as before each.
+
+    What judges is looked at once, when the first such attack comes, and then after each: nobody else changes it. The
+    data themselves are kept in a file without a name, for they may be most of the memory.
 
     Args:
-        models: what it may reach of the model, its own copy first.
-        arrays: what it may reach of the data, by name.
-
-    Raises:
-        AttackUnsound: the block changed something; in the place of what it raised itself.
+        models: those that judge.
+        arrays: data that judge, by the names that a message gives them.
+        objects: whose attributes are to stay the same.
+        ask: answers of the model that judges to a few images, ``(N, D)``, the same whenever it is asked.
+        folder: where the file is.
     """
-    parts: list[_Part] = [*(_Model(model) for model in models), _Code(models), _Process(), _Threads()]
-    parts += [_Array(name, array) for name, array in arrays.items()]
-    try:
-        yield
-    finally:
-        changed = list(dict.fromkeys(name for part in parts for name in part.restore()))
-        if changed:
-            raise AttackUnsound(f"the attack changed {', '.join(changed[:6])}: nothing of it can be believed")
+
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        arrays: Mapping[str, npt.NDArray[Any]],
+        objects: Sequence[object],
+        ask: Callable[[], npt.NDArray[Any]],
+        folder: Path,
+    ) -> None:
+        self._models, self._arrays, self._objects, self._ask, self._folder = models, arrays, objects, ask, folder
+        self._parts: list[_Part] = []
+        self._data: _Data | None = None
+        self._answers: npt.NDArray[Any] | None = None
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._data is not None:
+            self._data.close()
+
+    def _begin(self) -> None:
+        """See how everything is."""
+        self._data = _Data(self._arrays, self._folder)
+        judging = [_Model(model, restored=True) for model in self._models]
+        answers = self._ask()
+        for model in judging:
+            model.leave_what_moves()
+        # One that draws from a generator of its own never answers twice alike.
+        self._answers = answers if _alike(answers, self._ask()) else None
+        self._parts = [*judging, self._data, *(_Attributes(each) for each in self._objects)]
+
+    @contextmanager
+    def over(self, model: nn.Module, objects: Sequence[object]) -> Iterator[None]:
+        """Within the block, an attack runs; afterwards all is as before.
+
+        Args:
+            model: its own copy, and ``objects`` of its own: it is named for changing them, and nobody else has them.
+
+        Raises:
+            AttackUnsound: the block changed something; in the place of what it raised itself.
+            ProcessSpoiled: and that cannot be put back.
+        """
+        if self._data is None:
+            self._begin()
+        parts = [*self._parts, _Model(model, restored=False), *(_Attributes(each) for each in objects)]
+        # What it does to Python itself is put back before anything else is asked.
+        parts = [_Code([*self._models, model]), _Process(), _Threads(), *parts]
+        try:
+            yield
+        finally:
+            changed = list(dict.fromkeys(name for part in parts for name in part.restore()))
+            if self._answers is not None and not _alike(self._answers, self._ask()):
+                raise ProcessSpoiled(
+                    "the model answers otherwise than before it"
+                    + (f" ({', '.join(changed[:6])} were put back)" if changed else "")
+                )
+            if changed:
+                raise AttackUnsound(f"the attack changed {', '.join(changed[:6])}: nothing of it can be believed")
+
+
+def _alike(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
+    return one.shape == other.shape and bool(np.allclose(one, other, atol=1e-4, equal_nan=True))
 
 
 class _Part:
@@ -82,8 +137,22 @@ class _Part:
         raise NotImplementedError
 
 
+class _Process(_Part):
+    def __init__(self) -> None:
+        self._state = ProcessState()
+
+    def restore(self) -> list[str]:
+        """See `_Part`."""
+        return self._state.restore()
+
+
+def _plain(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+
+
 def _digest(values: npt.NDArray[Any]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(values).view(np.uint8).data, digest_size=16).digest()
+    said = f"{values.shape}{values.dtype}".encode()
+    return hashlib.blake2b(_plain(values).data, digest_size=16).digest() + said
 
 
 def _bytes_of(tensor: Tensor) -> bytes:
@@ -91,24 +160,38 @@ def _bytes_of(tensor: Tensor) -> bytes:
     return _digest(plain.reshape(-1).view(torch.uint8).numpy()) + f"{tuple(plain.shape)}{plain.dtype}".encode()
 
 
-class _Model(_Part):
-    """A model: its modules, weights and buffers as objects and by content, hooks, and methods of its own."""
+#: Values of a module's attributes that its answers may depend on, and that can be compared.
+_PLAIN = (bool, int, float, str, tuple, list, torch.dtype, torch.device, type(None))
 
-    def __init__(self, model: nn.Module) -> None:
+
+class _Model(_Part):
+    """A model: its modules, weights and buffers as objects and by content, hooks, methods and settings of its own.
+
+    Args:
+        restored: whether the content can be put back, which takes a copy; else it is only named.
+    """
+
+    def __init__(self, model: nn.Module, *, restored: bool) -> None:
         self._modules = list(model.modules())
         self._held = [
             {kind: dict(getattr(module, kind)) for kind in ("_parameters", "_buffers", "_modules", *_HOOKS)}
             for module in self._modules
         ]
-        self._own = [self._methods(module) for module in self._modules]
+        self._own = [_methods(module) for module in self._modules]
         self._classes = [type(module) for module in self._modules]
-        self._tensors = [
-            (tensor, _bytes_of(tensor), tensor.detach().clone()) for tensor in (*model.parameters(), *model.buffers())
-        ]
+        # A copy of its own may be set as an attack likes it.
+        self._settings = [_settings(module) if restored else {} for module in self._modules]
+        loose = [value for held in map(vars, self._modules) for value in held.values() if isinstance(value, Tensor)]
+        tensors = [*model.parameters(), *model.buffers(), *(loose if restored else [])]
+        self._tensors = [(each, _bytes_of(each), each.detach().clone() if restored else None) for each in tensors]
 
-    @staticmethod
-    def _methods(module: nn.Module) -> dict[str, Any]:
-        return {name: value for name, value in vars(module).items() if callable(value)}
+    def leave_what_moves(self) -> None:
+        """Watch no longer what is not as it was: the model counts, or keeps something, when it is asked."""
+        for module, settings in zip(self._modules, self._settings, strict=True):
+            now = _settings(module)
+            for name in [name for name, value in settings.items() if name not in now or now[name] != value]:
+                del settings[name]
+        self._tensors = [held for held in self._tensors if _bytes_of(held[0]) == held[1]]
 
     def restore(self) -> list[str]:
         """See `_Part`."""
@@ -123,66 +206,158 @@ class _Model(_Part):
                     now.clear()
                     now.update(before)
                     found.add("hooks of the model" if name in _HOOKS else "the model's weights")
-            after = self._methods(module)
+            after = _methods(module)
             for name in after.keys() | own.keys():
                 if after.get(name) is not own.get(name):
                     vars(module).pop(name, None)
                     vars(module).update({name: own[name]} if name in own else {})
                     found.add(f"the model's {name}")
-        for tensor, content, copy in self._tensors:
+        for module, settings in zip(self._modules, self._settings, strict=True):
+            now = _settings(module)
+            for name, value in settings.items():
+                if name not in now or now[name] != value:
+                    vars(module)[name] = value
+                    found.add(f"the model's {name}")
+        for tensor, content, kept in self._tensors:
             if _bytes_of(tensor) != content:
-                tensor.data = copy
+                if kept is not None:
+                    tensor.data = kept.clone()
                 found.add("the model's weights")
         return sorted(found)
 
 
-class _Array(_Part):
-    """Data that an attack can reach."""
+def _methods(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if callable(value)}
 
-    def __init__(self, name: str, array: npt.NDArray[Any]) -> None:
-        self._name, self._array, self._before, self._copy = name, array, _digest(array), array.copy()
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    # Whether it is in training is seen to elsewhere.
+    return {
+        name: copy.deepcopy(value)
+        for name, value in vars(module).items()
+        if type(value) in _PLAIN and name != "training" and not _holds_objects(value)
+    }
+
+
+def _holds_objects(value: Any) -> bool:
+    return isinstance(value, tuple | list) and not all(type(each) in _PLAIN[:4] for each in value)
+
+
+class _Attributes(_Part):
+    """The attributes of an object, which are to be the same objects; what it works out later and keeps may come."""
+
+    def __init__(self, held: object) -> None:
+        self._object, self._before = held, dict(vars(held))
 
     def restore(self) -> list[str]:
         """See `_Part`."""
-        if _digest(self._array) == self._before:
-            return []
-        writeable = self._array.flags.writeable
-        with contextlib.suppress(ValueError):
-            self._array.flags.writeable = True
-            self._array[...] = self._copy
-            self._array.flags.writeable = writeable
-        return [self._name]
+        now, found = vars(self._object), False
+        for name, value in self._before.items():
+            if name not in _OF_AN_ATTACK and now.get(name, _Part) is not value:
+                now[name] = value
+                found = True
+        for name in [name for name, value in now.items() if name not in self._before and callable(value)]:
+            del now[name]
+            found = True
+        return [f"the {type(self._object).__name__}"] if found else []
+
+
+#: Attributes that are written for each attack anew.
+_OF_AN_ATTACK = {"judged"}
+
+
+class _Data(_Part):
+    """Arrays that an attack can find: their digests here, and their bytes in a file without a name."""
+
+    def __init__(self, arrays: Mapping[str, npt.NDArray[Any]], folder: Path) -> None:
+        self._held: list[tuple[str, npt.NDArray[Any], bytes, int]] = []
+        with writing(folder):
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 -- see `close`
+            try:
+                for name, array in arrays.items():
+                    if any(array is held for _, held, *_ in self._held):
+                        continue
+                    self._held.append((name, array, _digest(array), self._file.tell()))
+                    self._file.write(_plain(array).data)
+                self._file.flush()
+            except BaseException:
+                self._file.close()
+                raise
+
+    def close(self) -> None:
+        """Give the file up."""
+        with contextlib.suppress(OSError):  # an attack may have closed it
+            self._file.close()
+
+    def restore(self) -> list[str]:
+        """See `_Part`."""
+        found = []
+        for name, array, before, place in self._held:
+            if _digest(array) == before:
+                continue
+            found.append(name)
+            with contextlib.suppress(OSError, ValueError):
+                self._file.seek(place)
+                kept = np.frombuffer(self._file.read(array.nbytes), array.dtype).reshape(array.shape)
+                writeable = array.flags.writeable
+                array.flags.writeable = True
+                array[...] = kept
+                array.flags.writeable = writeable
+            if _digest(array) != before:
+                raise ProcessSpoiled(f"{name} cannot be put back")
+        return found
 
 
 class _Code(_Part):
-    """Functions, methods and classes of this project and of what it stands on."""
+    """Functions, methods, classes and constants of this project and of what it stands on."""
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
-        own = [module for name, module in list(sys.modules.items()) if name.partition(".")[0] == "robustdml"]
+        self._modules = {name: module for name, module in list(sys.modules.items()) if name.partition(".")[0] in _BASES}
+        own = [module for name, module in self._modules.items() if name.partition(".")[0] == "robustdml"]
         classes = {
             value
             for module in own
             for value in list(vars(module).values())
             if isinstance(value, type) and value.__module__.startswith("robustdml")
         }
-        classes |= {type(module) for model in models for module in model.modules()}
-        spaces: list[ModuleType | type] = [*own, *classes, torch, torch.nn.functional, torch.autograd, torch.linalg]
-        spaces += [torch.Tensor, nn.Module, np, np.linalg, np.random, faiss, builtins, random, time, os, hashlib, Path]
+        kinds = {kind for model in models for module in model.modules() for kind in type(module).__mro__}
+        owned: list[type] = [*(classes | (kinds - {object})), torch.Tensor]
+        spaces: list[Any] = [*own, *owned, torch, torch.nn.functional, torch.autograd]
+        spaces += [torch.linalg, np, np.linalg, np.random, faiss, builtins, random, time, os, hashlib, Path]
         self._before = [(space, name, value) for space in spaces for name, value in _callables(space)]
-        self._codes = [
-            (value, value.__code__, value.__defaults__, dict(value.__kwdefaults__ or {}))
-            for _, _, value in self._before
-            if isinstance(value, FunctionType)
+        self._before += [
+            (space, name, value) for space in own for name, value in list(vars(space).items()) if type(value) in _FIXED
         ]
+        self._tables = [
+            (space, name, table, _items(table))
+            for space in own
+            for name, value in list(vars(space).items())
+            for table in (vars(value).values() if isinstance(value, Registry) else [value])
+            if type(table) in {dict, list} and not name.startswith("__")
+        ]
+        self._names: list[tuple[Any, set[str]]] = [(space, set(vars(space))) for space in (*own, *owned)]
+        functions = {function: None for _, _, held in self._before for function in _functions(held)}
+        self._codes = [(each, each.__code__, each.__defaults__, dict(each.__kwdefaults__ or {})) for each in functions]
 
     def restore(self) -> list[str]:
         """See `_Part`."""
-        found = []
+        found = [f"the module {name}" for name, module in self._modules.items() if sys.modules.get(name) is not module]
+        sys.modules.update(self._modules)
         for space, name, value in self._before:
-            if vars(space).get(name) is not value:
+            if vars(space).get(name, _Part) is not value:
                 with contextlib.suppress(AttributeError, TypeError):
                     setattr(space, name, value)
-                found.append(f"{getattr(space, '__qualname__', space.__name__)}.{name}")
+                found.append(f"{_called(space)}.{name}")
+        for space, names in self._names:
+            for name in [name for name, value in vars(space).items() if name not in names and callable(value)]:
+                # What a module imports later is its own; a name that hides another is not.
+                if isinstance(space, type) or hasattr(builtins, name):
+                    delattr(space, name)
+                    found.append(f"{_called(space)}.{name}")
+        for space, name, table, before in self._tables:
+            if not _holds(table, before):
+                _refill(table, before)
+                found.append(f"{_called(space)}.{name}")
         for function, code, defaults, named in self._codes:
             if (
                 function.__code__ is not code
@@ -194,9 +369,47 @@ class _Code(_Part):
         return found
 
 
+#: Packages whose modules are to be those that they are.
+_BASES = {"robustdml", "torch", "numpy", "faiss"}
+#: Constants of our modules that nothing changes.
+_FIXED = (int, float, str, bool, tuple, frozenset, type(None))
+
+
+def _called(space: ModuleType | type) -> str:
+    return getattr(space, "__qualname__", space.__name__)
+
+
 def _callables(space: ModuleType | type) -> list[tuple[str, Any]]:
     methods = (staticmethod, classmethod, property)
     return [(name, value) for name, value in list(vars(space).items()) if callable(value) or isinstance(value, methods)]
+
+
+def _functions(held: Any) -> Iterator[FunctionType]:
+    """What runs where ``held`` is called or asked for."""
+    if isinstance(held, property):
+        yield from (part for part in (held.fget, held.fset) if isinstance(part, FunctionType))
+    held = held.__func__ if isinstance(held, staticmethod | classmethod) else held
+    while type(held) is FunctionType:
+        yield held
+        held = vars(held).get("__wrapped__")  # of a decorator
+
+
+def _items(table: Any) -> list[Any]:
+    return list(table.items()) if isinstance(table, dict) else list(table)
+
+
+def _holds(table: Any, before: list[Any]) -> bool:
+    """Whether all that was in a table is in it; a dict may have more, which is how things are remembered."""
+    if isinstance(table, dict):
+        return all(table.get(key, _Part) is value for key, value in before)
+    return len(table) == len(before) and all(one is other for one, other in zip(table, before, strict=True))
+
+
+def _refill(table: Any, before: list[Any]) -> None:
+    if isinstance(table, dict):
+        table.update(before)
+    else:
+        table[:] = before
 
 
 class _Threads(_Part):
@@ -216,155 +429,3 @@ class _Threads(_Part):
         for thread in left:
             thread.join(0.05)
         return ["the threads of the process (one is still running)"] if any(t.is_alive() for t in left) else []
-
-
-class _Process(_Part):
-    """The state of the process, and of torch in it."""
-
-    def __init__(self) -> None:
-        self._before = {name: read() for name, (read, _) in _STATES.items()}
-        self._streams = (sys.stdout, sys.stderr)
-        self._descriptors = [(number, _duplicate(number)) for number in (1, 2)]
-
-    def restore(self) -> list[str]:
-        """See `_Part`."""
-        found = []
-        for name, (read, write) in _STATES.items():
-            try:
-                now = read()
-            except OSError:  # a working folder that is gone
-                now = None
-            if now != self._before[name]:
-                with contextlib.suppress(OSError, RuntimeError, ValueError):
-                    write(self._before[name])
-                if name not in _HARMLESS:
-                    found.append(name)
-        for number, kept in self._descriptors:
-            if kept is None:
-                continue
-            if not _alive(number) or os.fstat(number)[:2] != os.fstat(kept)[:2]:
-                os.dup2(kept, number)
-                found.append("the standard output")
-            os.close(kept)
-        if (sys.stdout, sys.stderr) != self._streams or any(stream and stream.closed for stream in self._streams):
-            found.append("the standard output")
-        sys.stdout, sys.stderr = (
-            io.TextIOWrapper(io.FileIO(number, "w", closefd=False), line_buffering=True)
-            if stream is not None and stream.closed
-            else stream
-            for number, stream in enumerate(self._streams, start=1)
-        )
-        return found
-
-
-def _duplicate(number: int) -> int | None:
-    return os.dup(number) if _alive(number) else None
-
-
-def _alive(number: int) -> bool:
-    with contextlib.suppress(OSError):
-        os.fstat(number)
-        return True
-    return False
-
-
-def _handlers() -> dict[int, Any]:
-    return {number: signal.getsignal(number) for number in signal.valid_signals()}
-
-
-def _set_handlers(before: Mapping[int, Any]) -> None:
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in before.items():
-            if handler is not None and signal.getsignal(number) != handler:
-                signal.signal(number, handler)
-
-
-def _set_environment(before: Mapping[str, str]) -> None:
-    os.environ.clear()
-    os.environ.update(before)
-
-
-def _autocast() -> tuple[Any, ...]:
-    return tuple((torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in ("cpu", "cuda"))
-
-
-def _set_autocast(before: Sequence[tuple[bool, torch.dtype]]) -> None:
-    for kind, (enabled, dtype) in zip(("cpu", "cuda"), before, strict=True):
-        torch.set_autocast_enabled(kind, enabled)
-        torch.set_autocast_dtype(kind, dtype)
-
-
-def _cudnn() -> tuple[bool, ...]:
-    flags = torch.backends.cudnn
-    return (flags.enabled, flags.benchmark, flags.deterministic, flags.allow_tf32)
-
-
-def _set_cudnn(before: Sequence[bool]) -> None:
-    flags = torch.backends.cudnn
-    flags.enabled, flags.benchmark, flags.deterministic, flags.allow_tf32 = before
-
-
-def _global_hooks() -> dict[str, dict[Any, Any]]:
-    return {name: dict(getattr(torch.nn.modules.module, name)) for name in _GLOBAL_HOOKS}
-
-
-def _set_global_hooks(before: Mapping[str, Mapping[Any, Any]]) -> None:
-    for name, hooks in before.items():
-        now = getattr(torch.nn.modules.module, name)
-        now.clear()
-        now.update(hooks)
-
-
-def _set_filters(before: Sequence[Any]) -> None:
-    warnings.filters = list(before)
-
-
-def _set_path(before: Sequence[str]) -> None:
-    sys.path[:] = before
-
-
-def _flushes_small_numbers() -> bool:
-    return float(torch.tensor(1e-308, dtype=torch.float64) * 0.01) == 0
-
-
-def _timers() -> tuple[bool, ...]:
-    kinds = [getattr(signal, name, None) for name in ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")]
-    return tuple(kind is not None and signal.getitimer(kind) != (0.0, 0.0) for kind in kinds)
-
-
-def _set_timers(before: Sequence[bool]) -> None:
-    for name, runs in zip(("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF"), before, strict=True):
-        if not runs and hasattr(signal, name):
-            signal.setitimer(getattr(signal, name), 0)
-
-
-#: What is read and written of the process, by the name that a message gives it.
-_STATES: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
-    "torch's default type": (torch.get_default_dtype, torch.set_default_dtype),
-    "torch's default device": (torch.get_default_device, torch.set_default_device),
-    "whether gradients are computed": (torch.is_grad_enabled, torch.set_grad_enabled),
-    "autocast": (_autocast, _set_autocast),
-    "torch's deterministic algorithms": (
-        torch.are_deterministic_algorithms_enabled,
-        torch.use_deterministic_algorithms,
-    ),
-    "torch's anomaly detection": (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
-    "torch's precision of products": (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
-    "torch's rounding of small numbers": (_flushes_small_numbers, torch.set_flush_denormal),
-    "flags of cuDNN": (_cudnn, _set_cudnn),
-    "hooks of all modules": (_global_hooks, _set_global_hooks),
-    "the number of threads": (torch.get_num_threads, torch.set_num_threads),
-    "the working folder": (os.getcwd, os.chdir),
-    "environment variables": (lambda: dict(os.environ), _set_environment),
-    "signal handlers": (_handlers, _set_handlers),
-    "timers that send signals": (_timers, _set_timers),
-    "tracing": (sys.gettrace, sys.settrace),
-    "profiling": (sys.getprofile, sys.setprofile),
-    "garbage collection": (gc.isenabled, lambda before: gc.enable() if before else gc.disable()),
-    "warning filters": (lambda: list(warnings.filters), _set_filters),
-    "errors of NumPy": (np.geterr, lambda before: np.seterr(**before)),
-    "the search path of modules": (lambda: list(sys.path), _set_path),
-    "Python's recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
-}
-#: Restored without a word: libraries change them, and no number depends on them.
-_HARMLESS = {"warning filters", "errors of NumPy", "the number of threads", "environment variables"}
