@@ -1,6 +1,6 @@
 """``python -m robustdml`` is ``robustdml``."""
 
-from robustdml.cli import main
+from robustdml.cli import program
 
 if __name__ == "__main__":
-    main()
+    program()

@@ -4,5 +4,6 @@ Heavy imports stand inside the commands, so that ``robustdml --help`` answers at
 """
 
 from robustdml.cli.main import main as main
+from robustdml.cli.main import program as program
 
-__all__ = ["main"]
+__all__ = ["main", "program"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
+import os
 import sys
 import time
 import traceback
@@ -168,3 +170,21 @@ for _command in (train, check, evaluate, report, compare, verify, export, list_,
     _command.params.append(_debug_option())
     main.add_command(_command)
 main.params.append(_debug_option())
+
+
+def program() -> None:
+    """`main` as a program, which ends with the exit code of the command and, where that is not 0, ends at once.
+
+    Code of strangers may have left threads that never end, or functions for the end of the program: neither keeps a
+    pipeline waiting, or makes a success of what was none.
+    """
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if not code:
+            raise
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(code)

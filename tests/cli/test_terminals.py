@@ -109,3 +109,21 @@ def test_another_working_folder_will_do(place, monkeypatch):
     done = cli("evaluate", MODEL, "--data", f"../{ALBUM}", "--attacks", "noise", "--out", "../out", "--quiet")
     assert done.exit_code == 0, done.output
     assert Results.load(place / "out").dataset.name == ALBUM
+
+
+#: What code of strangers may have left in the process when the command comes to its end.
+_LEFT = """
+import atexit, os, sys, threading, time
+from robustdml.cli import program
+atexit.register(os._exit, 0)
+threading.Thread(target=time.sleep, args=(600,)).start()
+sys.argv[1:] = {words}
+program()
+"""
+
+
+def test_what_is_left_in_the_process_makes_no_success_of_a_failure_and_keeps_nobody_waiting():
+    left = [sys.executable, "-c", _LEFT.format(words=["report", "no-such-folder"])]
+    ended = subprocess.run(left, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("Error: no results.json in 'no-such-folder'")

@@ -76,7 +76,7 @@ def test_the_wheel_holds_what_is_not_python(wheel: zipfile.ZipFile) -> None:
 
 def test_the_wheel_names_its_command(wheel: zipfile.ZipFile) -> None:
     (name,) = [name for name in wheel.namelist() if name.endswith("/entry_points.txt")]
-    assert wheel.read(name).decode().split() == ["[console_scripts]", "robustdml", "=", "robustdml.cli:main"]
+    assert wheel.read(name).decode().split() == ["[console_scripts]", "robustdml", "=", "robustdml.cli:program"]
 
 
 def test_the_source_archive_can_be_built_from(dist: Path) -> None:
