@@ -78,7 +78,7 @@ clean: ## remove the environment, the caches, what was built, and demo/
 
 # Built once, and again when the files that decide what is in it change. The installed tools and the build of
 # robustdml itself are pinned too: hence the first install, and no isolated build environment in the second.
-$(INSTALLED): setup.py pyproject.toml constraints.txt | same-python
+$(INSTALLED): setup.py pyproject.toml constraints.txt tests/encoders.txt | same-python
 	@command -v $(PYTHON) >/dev/null || \
 	  { echo "robustdml needs Python 3.10 or newer, and there is no '$(PYTHON)': apt-get install python3 python3-venv" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
@@ -89,6 +89,7 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt | same-python
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(if $(CI),--quiet) -c constraints.txt pip setuptools
 	$(BIN)/python -m pip install $(if $(CI),--quiet) -c constraints.txt --no-build-isolation -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/encoders -r tests/encoders.txt
 	@touch $@
 
 # An environment keeps the Python that it was made with; asking for another one must not be passed over in silence.

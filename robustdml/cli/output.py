@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, TypeVar, cast
+from typing import Any, TextIO, TypeVar, cast
 
 import click
 
@@ -23,10 +25,12 @@ class Output:
         as_json: ``--json``: standard output holds one JSON document and nothing else, or, where the command cannot be
             carried out, nothing at all.
         quiet: ``--quiet``: no progress bar, and no `note`.
+        stdout: where the document goes; None is standard output as it is then.
     """
 
     as_json: bool = False
     quiet: bool = False
+    stdout: TextIO | None = None
 
     def note(self, line: str) -> None:
         """Say what helps someone who watches."""
@@ -45,7 +49,7 @@ class Output:
     def document(self, value: object) -> None:
         """All that was asked for, as JSON values; called once, and printed with ``--json`` alone."""
         if self.as_json:
-            click.echo(json.dumps(value, indent=1, allow_nan=False))
+            click.echo(json.dumps(value, indent=1, allow_nan=False), file=self.stdout)
 
 
 #: As where neither option is given.
@@ -61,6 +65,9 @@ def output_options(command: F) -> F:
     @click.option("--quiet", is_flag=True, help="No progress and no notes: results and warnings alone.")
     @wraps(command)
     def with_output(as_json: bool, quiet: bool, **given: Any) -> Any:
-        return command(output=Output(as_json, quiet), **given)
+        stdout = sys.stdout
+        # What a model's or an attack's own code prints is no part of the document.
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            return command(output=Output(as_json, quiet, stdout), **given)
 
     return cast(F, with_output)

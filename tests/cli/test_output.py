@@ -91,9 +91,11 @@ def test_what_is_refused_leaves_standard_output_empty(place, monkeypatch):
 
 def test_quiet_leaves_out_notes_and_keeps_results_and_warnings(place, monkeypatch):
     monkeypatch.chdir(place)
-    loud = run("check", "mine.py:build", "--data", "data", *SIXTEEN, "--json")
+    (place / "loud.py").write_text("import mine\n\ndef build():\n    print('Loaded.')\n    return mine.build()\n")
+    loud = run("check", "loud.py:build", "--data", "data", *SIXTEEN, "--json")
     assert loud.exit_code == json.loads(loud.stdout)["exit_code"] == 4  # embeddings of noise near chance
     assert "Data: data" in loud.stderr
+    assert "Loaded." in loud.stderr
     quiet = run("check", "mine.py:build", "--data", "data", *SIXTEEN, "--quiet")
     assert quiet.stdout.splitlines()[-1].startswith("Flags: ")
     assert quiet.stderr == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -50,12 +51,14 @@ def small() -> nn.Module:
     return Small().eval()
 
 
-def onnx_file(path, network: Small, *, batch: int | str = "N", activation: str = "Relu"):
+def onnx_file(path, network: Small, *, batch: int | str = "N", activation: str = "Relu", reshape: bool = False):
+    """As exporters write it; with ``reshape`` as they write ``x.view(len(x), -1)`` of one batch, its length in it."""
     onnx = pytest.importorskip("onnx", reason="the extra [onnx] is not installed")
     pytest.importorskip("onnx2torch", reason="the extra [onnx] is not installed")
     pytest.importorskip("onnxruntime", reason="the extra [onnx] is not installed")
     helper, arrays = onnx.helper, onnx.numpy_helper
     weights = {name: value.detach().numpy() for name, value in network.state_dict().items() if value.ndim}
+    weights |= {"shape": np.array([batch, -1])} if reshape else {}
     nodes = [
         helper.make_node("Conv", ["x", "conv.weight", "conv.bias"], ["c"], kernel_shape=[3, 3], strides=[2, 2]),
         helper.make_node(
@@ -65,7 +68,7 @@ def onnx_file(path, network: Small, *, batch: int | str = "N", activation: str =
         ),
         helper.make_node(activation, ["n"], ["r"]),
         helper.make_node("GlobalAveragePool", ["r"], ["g"]),
-        helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("Reshape", ["g", "shape"], ["f"]) if reshape else helper.make_node("Flatten", ["g"], ["f"]),
         helper.make_node("Gemm", ["f", "fc.weight", "fc.bias"], ["y"], transB=1),
     ]
     shown = onnx.TensorProto.FLOAT
@@ -112,6 +115,14 @@ FILES = {
     "torch.export of one batch": (lambda folder, net: exported(folder / "m.pt2", net, 2), {}),
     "ONNX": (lambda folder, net: onnx_file(folder / "m.onnx", net), {}),
     "ONNX of one batch": (lambda folder, net: onnx_file(folder / "m.onnx", net, batch=1), {}),
+    "ONNX that reshapes to its one batch": (
+        lambda folder, net: onnx_file(folder / "m.onnx", net, batch=1, reshape=True),
+        {},
+    ),
+    "ONNX that reshapes to its batch of two": (
+        lambda folder, net: onnx_file(folder / "m.onnx", net, batch=2, reshape=True),
+        {},
+    ),
     "a state dict": (lambda folder, net: saved(folder / "m.pt", net.state_dict()), WITH),
     "a state dict in safetensors": (lambda folder, net: weights(folder / "m.safetensors", net), WITH),
     "a checkpoint of Lightning": (

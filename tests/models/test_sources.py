@@ -166,6 +166,7 @@ def test_code_of_a_file_of_a_module_and_an_instance(tmp_path, monkeypatch):
     assert sys.path == before
     monkeypatch.chdir(tmp_path / "one")
     module = load_model("model.py:build")
+    assert not module.training  # however it was returned
     assert load_model("model:build").state_dict().keys() == module.state_dict().keys()
     assert load_model(module) is module
     given = SourceOptions(size=10, mean=(0.5, 0.4, 0.3), std=(0.2, 0.2, 0.2))

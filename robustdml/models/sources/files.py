@@ -17,7 +17,7 @@ from robustdml.models.external import line
 from robustdml.models.sources import kinds
 from robustdml.models.sources.onnx import load_onnx
 from robustdml.models.sources.recognition import heads_of, network_of, plainly, recognised
-from robustdml.models.sources.sourced import Found
+from robustdml.models.sources.sourced import Found, OneSize
 from robustdml.models.weights import put_weights
 from robustdml.preprocessing import declared
 from robustdml.source_options import SourceOptions
@@ -125,21 +125,6 @@ def _scripted(path: Path) -> Found:
         return Found(torch.jit.load(path, map_location="cpu"), "TorchScript", opaque=True)
 
 
-class _OneSize(nn.Module):
-    """A network that takes batches of one size only: others are parted, and filled up with copies."""
-
-    def __init__(self, network: nn.Module, size: int) -> None:
-        super().__init__()
-        self.network, self.size = network, size
-
-    def forward(self, images: Tensor) -> Tensor:
-        parts = []
-        for part in images.split(self.size):
-            full = torch.cat([part, part[-1:].expand(self.size - len(part), -1, -1, -1)])
-            parts.append(self.network(full)[: len(part)])
-        return torch.cat(parts)
-
-
 def _exported(path: Path) -> Found:
     program = torch.export.load(path)
     network: Any = program.module()
@@ -149,5 +134,5 @@ def _exported(path: Path) -> Found:
     names = program.graph_signature.user_inputs
     shapes = [node.meta["val"].shape for node in program.graph.nodes if node.name in names and "val" in node.meta]
     size = shapes[0][0] if shapes and len(shapes[0]) == 4 else None
-    wrapped = network if not isinstance(size, int) else _OneSize(network, size)
+    wrapped = network if not isinstance(size, int) else OneSize(network, size)
     return Found(wrapped, "torch.export", opaque=True)

@@ -81,7 +81,7 @@ def load_model(source: str | Path | nn.Module, options: SourceOptions = _DEFAULT
         options: what the source does not say itself.
 
     Returns:
-        A module in evaluation mode that maps images ``(N, 3, S, S)`` in [0, 1] to embeddings ``(N, D)``, differentiably
+        A module in evaluation mode (one that was given stays in its own) that maps images ``(N, 3, S, S)`` in [0, 1] to embeddings ``(N, D)``, differentiably
         unless its attribute ``black_box`` says why not. Its attribute ``preprocessing`` says how an image becomes such
         a square, where that is known. The embedding of a library's model is that library's own: it was compared.
 
@@ -103,7 +103,7 @@ def load_model(source: str | Path | nn.Module, options: SourceOptions = _DEFAULT
             raise CheckpointError(f"'{text}' is {known[0]}: {known[1]}")
         return load_checkpoint(text, trust_code=options.trust_code).deployed()
     if parsed.kind == "code":
-        return _prepared(_made(text, "the model"), text, options)
+        return _prepared(_made(text, "the model").eval(), text, options)
     return sourced(text, LIBRARIES[parsed.kind](parsed.name, parsed.pretrained, 0), options)
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from robustdml.errors import CheckpointError, MissingPackageError
 from robustdml.files import content_hash
 from robustdml.models.external import line, package
-from robustdml.models.sources.sourced import Found
+from robustdml.models.sources.sourced import Found, OneSize
 
 #: The least cosine between what the converted network and onnxruntime give for the same noise.
 _LEAST = 0.999
@@ -99,6 +99,9 @@ def load_onnx(path: Path) -> Found:
     try:
         converted = _Converted(package("onnx2torch", "onnx").convert(str(path)), session.digest.clone()).eval()
         unlike = _unlike(converted, session)
+        if unlike and session.batch:  # It reshapes to the batch it was exported with, and mixes the images of others.
+            converted.network = OneSize(converted.network, session.batch)
+            unlike = _unlike(converted, session)
     except MissingPackageError:
         raise
     except Exception as error:  # Whatever its converters raise.
@@ -113,7 +116,11 @@ def _unlike(converted: nn.Module, session: _Session) -> str:
     side = session.size or 224
     noise = torch.rand(3, 3, side, side, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        ours, theirs = converted(noise), session(noise)
+        theirs = session(noise)
+        try:
+            ours = converted(noise)
+        except Exception as error:  # Whatever its layers raise.
+            return f"as converted by onnx2torch it fails: {line(error)}"
     if ours.shape != theirs.shape:
         return f"as converted by onnx2torch it gives {tuple(ours.shape)}, and by onnxruntime {tuple(theirs.shape)}"
     cosine = float(F.cosine_similarity(ours.flatten(1).double(), theirs.flatten(1).double()).min())

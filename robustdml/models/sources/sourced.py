@@ -35,6 +35,21 @@ class Found:
     black_box: str = ""
 
 
+class OneSize(nn.Module):
+    """A network that takes batches of one size only: others are parted, and filled up with copies."""
+
+    def __init__(self, network: nn.Module, size: int) -> None:
+        super().__init__()
+        self.network, self.size = network, size
+
+    def forward(self, images: Tensor) -> Tensor:
+        parts = []
+        for part in images.split(self.size):
+            full = torch.cat([part, part[-1:].expand(self.size - len(part), -1, -1, -1)])
+            parts.append(self.network(full)[: len(part)])
+        return torch.cat(parts)
+
+
 class SourcedModel(nn.Module):
     """The network of a source, with its normalisation.
 
