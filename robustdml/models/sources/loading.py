@@ -81,9 +81,10 @@ def load_model(source: str | Path | nn.Module, options: SourceOptions = _DEFAULT
         options: what the source does not say itself.
 
     Returns:
-        A module in evaluation mode (one that was given stays in its own) that maps images ``(N, 3, S, S)`` in [0, 1] to embeddings ``(N, D)``, differentiably
-        unless its attribute ``black_box`` says why not. Its attribute ``preprocessing`` says how an image becomes such
-        a square, where that is known. The embedding of a library's model is that library's own: it was compared.
+        A module that maps images ``(N, 3, S, S)`` in [0, 1] to embeddings ``(N, D)``, differentiably unless its
+        attribute ``black_box`` says why not; in evaluation mode, unless it was given as a module. Its attribute
+        ``preprocessing`` says how an image becomes such a square, where that is known. The embedding of a library's
+        model is that library's own: it was compared.
 
     Raises:
         UnknownNameError: the library has no such model.

@@ -43,6 +43,7 @@ class OneSize(nn.Module):
         self.network, self.size = network, size
 
     def forward(self, images: Tensor) -> Tensor:
+        """Embeddings ``(N, D)`` of images ``(N, 3, S, S)``, N at least 1."""
         parts = []
         for part in images.split(self.size):
             full = torch.cat([part, part[-1:].expand(self.size - len(part), -1, -1, -1)])
