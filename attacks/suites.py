@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from numbers import Real
+from typing import TYPE_CHECKING, Any
 
 from robustdml.config import Effort
-from robustdml.errors import SpecError, UnknownNameError
+from robustdml.errors import BudgetError, SpecError, UnknownNameError
 from robustdml.profiles import ERS_ATTACKS, PROFILES
 from robustdml.registry import split_specs
 from robustdml.threat import ThreatModel, parse_budgets
-from robustdml.values import BriefDict
+from robustdml.values import BriefDict, brief, plain_scalar
 
 from .building import ATTACKS, NOT_OFFERED, build_attack, spec_name
 
@@ -80,14 +82,14 @@ SUITES["all"] = (
 
 
 def build_suite(
-    names: str, eps: str | float | ThreatModel | Iterable[float | ThreatModel], effort: Effort = "standard"
+    names: str, eps: str | float | ThreatModel | Iterable[str | float | ThreatModel], effort: Effort = "standard"
 ) -> list[Attack]:
     """Build the attacks of a list of suites, specs and patterns, each at every budget that it takes.
 
     Args:
         names: names separated by commas: suites and specs (``"quick,pgd(steps=100)"``), patterns
             (``"torchattacks.*"``), and, with a ``!``, what to leave out (``"all,!art.*"``). Repeats count once.
-        eps: an L-infinity budget, several, or their text such as ``"2/255,8/255,0.01/normalised"`` (see
+        eps: an L-infinity budget, several, or their text (or texts) such as ``"2/255,8/255,0.01/normalised"`` (see
             `robustdml.threat.parse_budget`); in pixels of [0, 1] where nothing else is said. Attacks with
             a budget of their own (another norm, ``eps=`` in the spec, or none) are built once.
         effort: how hard the attacks try.
@@ -97,13 +99,7 @@ def build_suite(
         SpecError: the list is empty, a pattern fits nothing, or a spec cannot be built.
         BudgetError: eps outside (0, 1].
     """
-    if isinstance(eps, str):
-        budgets: Sequence[ThreatModel] = parse_budgets(eps)
-    else:
-        values = list(eps) if isinstance(eps, Iterable) else [eps]
-        plain = [repr(float(value)) for value in values if not isinstance(value, ThreatModel)]  # NumPy's has its name
-        found = [value for value in values if isinstance(value, ThreatModel)]
-        budgets = [*found, *(parse_budgets(",".join(plain)) if plain or not found else ())]
+    budgets = _budgets(eps)
     parts = split_specs(names)
     specs = [spec for part in parts if not part.startswith("!") for spec in _expand(part)]
     for part in parts:
@@ -117,6 +113,22 @@ def build_suite(
         raise SpecError("no attack given: write a suite or names, such as --attacks all")
     attacks = [build_attack(spec, budget, effort) for spec in specs for budget in budgets]
     return list(dict.fromkeys(attacks))
+
+
+def _budgets(eps: Any) -> Sequence[ThreatModel]:
+    eps = plain_scalar(eps)
+    values = [eps] if isinstance(eps, str | bytes | Mapping) or not isinstance(eps, Iterable) else list(eps)
+    found = [value for value in values if isinstance(value, ThreatModel)]
+    plain = [_written(plain_scalar(value)) for value in values if not isinstance(value, ThreatModel)]
+    return [*found, *(parse_budgets(",".join(plain)) if plain or not found else ())]
+
+
+def _written(eps: Any) -> str:
+    if isinstance(eps, str):
+        return eps
+    if isinstance(eps, bool) or not isinstance(eps, Real | Decimal):
+        raise BudgetError(f"eps={brief(eps)} is no budget: write a number such as 8/255, several, or '2/255,8/255'")
+    return repr(float(eps))  # NumPy's has its name
 
 
 def _expand(text: str) -> tuple[str, ...]:

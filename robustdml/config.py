@@ -185,6 +185,9 @@ class RunOptions:
         nmi: of an evaluation: cluster the gallery of each model once, which takes about as long as to rank it.
         save_minutes: of training: how often its state is saved within an epoch, in minutes, at least 0 (every step);
             that much is lost at most when it is killed.
+
+    Raises:
+        SpecError: a value of another type.
     """
 
     device: str = "auto"
@@ -195,6 +198,9 @@ class RunOptions:
     save_images: bool = False
     nmi: bool = True
     save_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 DEFAULT_OPTIONS = RunOptions()

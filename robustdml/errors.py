@@ -48,6 +48,7 @@ class UnknownNameError(RobustDMLError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
+        name = str(name)  # whatever was given
         self._given = (kind, name, names)
         folded = {candidate.casefold(): candidate for candidate in names}
         near = [folded[match] for match in difflib.get_close_matches(name.casefold(), folded, n=_LISTED, cutoff=0.0)]

@@ -157,6 +157,7 @@ def whole_sides(given: object) -> Sides:
     Raises:
         SpecError: they are neither.
     """
+    given = given.tolist() if hasattr(given, "tolist") else given  # of NumPy, pandas and torch
     if not isinstance(given, tuple | list):
         return whole("image_size", given, least=1)
     if len(given) != 2:
@@ -183,7 +184,10 @@ def three(values: Sequence[float]) -> PerChannel:
     """
     if len(values) != 3:
         raise SpecError(f"{tuple(values)} must be three numbers, one for each channel: only RGB images are prepared")
-    first, second, third = (float(value) for value in values)
+    try:
+        first, second, third = (float(value) for value in values)
+    except (TypeError, ValueError):
+        raise SpecError(f"{brief(values)} must be three numbers, one for each channel") from None
     return first, second, third
 
 

@@ -26,7 +26,7 @@ from robustdml.overview import Table, frame_of, html_of, text_of
 from robustdml.preprocessing import PerChannel, Preprocessing
 from robustdml.registry import parse_spec
 from robustdml.threat import ThreatModel
-from robustdml.values import brief
+from robustdml.values import brief, place
 
 #: Raised by one when a field changes its meaning or goes; new optional fields do not raise it.
 SCHEMA_VERSION = 3
@@ -733,7 +733,7 @@ class Results(_Record):
         Raises:
             RunFolderError: there are none, they are damaged, or a newer robustdml wrote them.
         """
-        path = Path(folder)
+        path = place("folder", folder)
         path = path if path.is_file() else path / RESULTS_FILE
         if not path.is_file():
             raise RunFolderError(

@@ -7,7 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from robustdml.errors import SpecError
-from robustdml.preprocessing import Interpolation, PerChannel, Preprocessing, Sides, check_image_size, three
+from robustdml.preprocessing import (
+    Interpolation,
+    PerChannel,
+    Preprocessing,
+    Sides,
+    check_image_size,
+    three,
+    whole_sides,
+)
+from robustdml.values import check_fields
 
 
 @dataclass(frozen=True)
@@ -42,6 +51,7 @@ class SourceOptions:
     trust_code: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if (self.mean is None) != (self.std is None):
             raise SpecError("mean and std go together: give both, or neither")
         if self.crop is not None and not 0 < self.crop <= 1:
@@ -50,6 +60,7 @@ class SourceOptions:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, three(getattr(self, name)))
         if self.size is not None:
+            object.__setattr__(self, "size", whole_sides(self.size))
             check_image_size(self.size)
         self.completed(Preprocessing.plain(self.size or 224), "the model")  # refuses what cannot be
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from functools import partial
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeVar
 
 from robustdml.errors import SpecError
@@ -55,6 +57,32 @@ def whole(name: str, value: Any, *, least: int = 0, most: int = MOST) -> int:
     _check(name, value, {"int"})
     check_range(name, value, least, most)
     return int(value)
+
+
+def truth(name: str, value: Any) -> bool:
+    """A truth value that was given as an argument.
+
+    Raises:
+        SpecError: it is none; of words each would count as true, ``"no"`` too.
+    """
+    value = plain_scalar(value)
+    _check(name, value, {"bool"})
+    return bool(value)
+
+
+def place(name: str, value: Any) -> Path:
+    """The path of a file or a folder that was given as an argument; ``~`` is the home folder.
+
+    Raises:
+        SpecError: it is neither text nor a path, or empty, which would be the working folder.
+    """
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text.strip():
+        raise SpecError(f"{name}={brief(value)} must be the path of a file or folder ('.' is the working folder)")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise SpecError(f"{name}={brief(value)}: no user has such a home folder: write the whole path") from None
 
 
 def check_range(name: str, value: float, least: float, most: float, *, of: str = "") -> None:

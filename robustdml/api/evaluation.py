@@ -8,9 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from robustdml.api.given import Budgets, Model, attacks_of, dataset_of, panels_of, subjects_of
+from robustdml.api.given import Budgets, Model, attacks_of, dataset_of, device_name, panels_of, subjects_of
 from robustdml.api.torch_data import TorchData
-from robustdml.config import BranchChoice, Effort, PrecisionChoice, RunOptions
+from robustdml.config import BRANCH_CHOICES, BranchChoice, Effort, PrecisionChoice, RunOptions
 from robustdml.contracts import Attack
 from robustdml.data import RetrievalDataset
 from robustdml.errors import SpecError
@@ -18,6 +18,7 @@ from robustdml.evaluation import evaluate as run
 from robustdml.evaluation.analyses.panel import Panel
 from robustdml.preprocessing import Sides
 from robustdml.results import Results
+from robustdml.values import brief, place
 
 
 def evaluate(
@@ -101,20 +102,24 @@ def evaluate(
     """
     if save_images and out is None:
         raise SpecError("save_images keeps the images in the run folder: give out='runs/mine' too")
+    if branches not in BRANCH_CHOICES:
+        raise SpecError(f"branches={brief(branches)} must be one of: {', '.join(BRANCH_CHOICES)}")
+    options = RunOptions(device=device_name(device), progress=progress, save_images=save_images, nmi=nmi)
+    home = None if out is None else place("out", out)
     asked = panels_of(panels)
     # What is quick to refuse is refused before anything is loaded.
     dataset = dataset_of(data, root, skip_broken=skip_broken, allow_outside=allow_outside)
     subjects = subjects_of(models, branches)
     if isinstance(dataset, TorchData):
         subjects, dataset = [dataset.seen_by(subject) for subject in subjects], dataset.dataset
-    chosen = attacks_of(attacks, eps, effort, subjects, device)
+    chosen = attacks_of(attacks, eps, effort, subjects, options.device)
     with ExitStack() as stack:
-        folder = stack.enter_context(TemporaryDirectory(prefix="robustdml-")) if out is None else out
+        folder = home or Path(stack.enter_context(TemporaryDirectory(prefix="robustdml-")))
         results = run(
             subjects,
             dataset,
             chosen,
-            out=Path(folder).expanduser(),
+            out=folder,
             panels=asked,
             max_queries=max_queries,
             image_size=image_size,
@@ -124,6 +129,6 @@ def evaluate(
             precision=precision,
             skip_broken=skip_broken,
             leave_out_copies=leave_out_copies,
-            options=RunOptions(device=device, progress=progress, save_images=save_images, nmi=nmi),
+            options=options,
         )
     return results if out is not None else results.without_pictures()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import torch
 from torch import nn
 
 from robustdml.api.torch_data import TorchData, is_torch_data, torch_data
@@ -26,7 +28,7 @@ from robustdml.evaluation.entries import checked_attacks
 from robustdml.models import Checkpoint
 from robustdml.registry import split_specs
 from robustdml.threat import ThreatModel
-from robustdml.values import brief
+from robustdml.values import brief, truth
 
 #: One model: a module, a checkpoint, or a source such as ``"timm:resnet50"`` and the path of a run.
 Model: TypeAlias = nn.Module | Checkpoint | Subject | str | Path
@@ -44,13 +46,15 @@ def subjects_of(models: Model | Mapping[str, Model] | Iterable[Model], branches:
     """
     if isinstance(models, Mapping):
         return [subject for name, model in models.items() for subject in _named(str(name), model, branches)]
-    one = isinstance(models, nn.Module | Checkpoint | Subject | str | Path)
+    if type(models) in {nn.ModuleDict, nn.ModuleList}:  # which only hold modules
+        return subjects_of(dict(models.items()) if isinstance(models, nn.ModuleDict) else list(models), branches)
+    one = isinstance(models, nn.Module | Checkpoint | Subject | str | os.PathLike)
     if not one and not isinstance(models, Iterable):
         raise SpecError(f"models={brief(models)} must be a model, models by name, or a list of them")
     given: list[Any] = [models] if one else list(models)  # type: ignore[arg-type]
-    if all(isinstance(model, str | Path) for model in given):
+    if all(isinstance(model, str | os.PathLike) for model in given):
         # Together: a run is called by as many parts of its path as tell it from the others.
-        return load_subjects([str(model) for model in given], branches=branches)
+        return load_subjects([os.fspath(model) for model in given], branches=branches)
     return _numbered([subject for model in given for subject in _named(None, model, branches)])
 
 
@@ -75,13 +79,13 @@ def _named(name: str | None, model: Any, branches: BranchChoice) -> list[Subject
     if isinstance(model, nn.Module):
         own = Subject("", model, "a module in memory")
         return [replace(own, name=own.architecture if name is None else name)]
-    if not isinstance(model, str | Path):
+    if not isinstance(model, str | os.PathLike):
         where = "a list of models" if name is None else f"'{name}'"
         raise SpecError(
             f"{where} holds {brief(model)}, which is no model: give a torch module, a source such as 'timm:resnet50', "
             "or the path of a run"
         )
-    found = load_subjects([str(model)], branches=branches)
+    found = load_subjects([os.fspath(model)], branches=branches)
     first = found[0].name
     return [replace(each, name=(name or first) + each.name.removeprefix(first)) for each in found]
 
@@ -96,18 +100,32 @@ def dataset_of(
         UnknownNameError: there is none of that name.
         DataError: it cannot be read.
     """
+    skip_broken, allow_outside = truth("skip_broken", skip_broken), truth("allow_outside", allow_outside)
     if isinstance(data, RetrievalDataset):
         if root is not None:
             raise SpecError(f"the data set '{data.title}' is read already: leave root={brief(str(root))} out")
         return data
     if is_torch_data(data):
         return torch_data(data)
-    if isinstance(data, str | Path) or hasattr(data, "columns") or hasattr(data, "column_names"):
+    if isinstance(data, str | os.PathLike) or hasattr(data, "columns") or hasattr(data, "column_names"):
         return load_dataset(data, root, skip_missing=skip_broken, allow_outside=allow_outside)
     raise SpecError(
         f"data={brief(data)} must be a data set: a name such as 'digits' or 'cub', the path of a folder or a table, a "
         "table in memory, a torch.utils.data.Dataset, or what robustdml.load_dataset gives (whole, not its part .test)"
     )
+
+
+def device_name(device: Any) -> str:
+    """The name of a device, which may be given as torch's own or by the number of a GPU.
+
+    Raises:
+        SpecError: it is none of these.
+    """
+    if isinstance(device, int) and not isinstance(device, bool):
+        return f"cuda:{device}"
+    if not isinstance(device, str | torch.device):
+        raise SpecError(f"device={brief(device)} must be a name such as 'auto', 'cpu' or 'cuda'")
+    return str(device)
 
 
 def attacks_of(
@@ -123,6 +141,8 @@ def attacks_of(
         SpecError: something is no attack, or budgets are given and no attack is named.
         BudgetError: eps outside (0, 1].
     """
+    if isinstance(attacks, Mapping | bytes):
+        raise SpecError(f"attacks={brief(attacks)} must be names such as 'quick', an attack, or a list of these")
     if attacks is None:
         attacks = "blackbox" if any(subject.black_box for subject in subjects) else "standard"
     given = list(attacks) if isinstance(attacks, Iterable) and not isinstance(attacks, str) else [attacks]
@@ -146,6 +166,8 @@ def panels_of(panels: Any) -> list[Panel]:
         UnknownNameError: there is no such panel, or it has no such parameter.
         SpecError: a value is of the wrong type or out of range, or something is no panel.
     """
+    if panels is None:
+        return []
     parts = (
         split_specs(panels) if isinstance(panels, str) else list(panels) if isinstance(panels, Iterable) else [panels]
     )

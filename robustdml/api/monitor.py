@@ -11,6 +11,7 @@ from torch import nn
 
 from robustdml.api.evaluation import evaluate
 from robustdml.api.given import dataset_of
+from robustdml.api.torch_data import is_torch_data
 from robustdml.contracts import Attack
 from robustdml.errors import SpecError
 from robustdml.importing import needed
@@ -63,9 +64,7 @@ class Monitor:
         accelerator: Any = None,
         log: Callable[[dict[str, float], int], object] | None = None,
     ) -> None:
-        self._data = (
-            data if not isinstance(data, str) else dataset_of(data, None, skip_broken=False, allow_outside=False)
-        )
+        self._data = data if is_torch_data(data) else dataset_of(data, None, skip_broken=False, allow_outside=False)
         self._attacks, self._options = attacks, {"eps": eps, "effort": effort, "seed": seed, "image_size": image_size}
         self._queries = None if queries is None else whole("queries", queries, least=1)
         self._every, self._accelerator, self._log = whole("every", every, least=1), accelerator, log

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +12,7 @@ from robustdml.evaluation import assemble
 from robustdml.reports import REPORT_FILE, RunChanges, compare_runs, parse_threshold, write_outputs
 from robustdml.results import RESULTS_FILE, Results
 from robustdml.run_folders import PLAN_FILE
-from robustdml.values import brief
+from robustdml.values import brief, place
 
 
 def report(
@@ -48,10 +48,10 @@ def report(
             page = Path(REPORT_FILE)
         return write_outputs(
             folders,
-            page=_home(page),
-            markdown=_home(markdown),
-            junit=_home(junit),
-            cards=_home(cards),
+            page=page and place("page", page),
+            markdown=markdown and place("markdown", markdown),
+            junit=junit and place("junit", junit),
+            cards=cards and place("cards", cards),
             thresholds=thresholds,
         ).page
 
@@ -78,9 +78,8 @@ def compare(before: Results | str | Path, after: Results | str | Path) -> RunCha
 
 
 def _several(runs: Any) -> list[Any]:
-    found = list(runs) if isinstance(runs, Iterable) else [runs]
-    odd = next((one for one in found if not isinstance(one, Results | str | Path)), None)
-    if odd is not None or not found:
+    found = list(runs) if isinstance(runs, Iterable) and not isinstance(runs, Mapping | bytes) else [runs]
+    if not found or not all(isinstance(one, Results | str | Path) for one in found):
         raise SpecError(f"runs={brief(runs)} must be a run folder, results, or a list of them")
     return found
 
@@ -90,11 +89,7 @@ def _folder(run: Results | str | Path, stage: Path) -> Path:
     if isinstance(run, Results):
         run.without_pictures().save(stage)
         return stage
-    folder = Path(run).expanduser()
+    folder = place("run", run)
     if (folder / PLAN_FILE).is_file() and not (folder / RESULTS_FILE).is_file():
         assemble(folder).save(folder)
     return folder
-
-
-def _home(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path).expanduser()

@@ -23,7 +23,7 @@ from robustdml.errors import DataError, SpecError
 from robustdml.evaluation import Subject
 from robustdml.models.sources.sourced import Found, SourcedModel
 from robustdml.preprocessing import Preprocessing
-from robustdml.values import ByValue
+from robustdml.values import ByValue, brief
 
 Integers = npt.NDArray[np.int64]
 
@@ -245,9 +245,14 @@ def _item(dataset: Any, place: int) -> tuple[Any, Any]:
 
 
 def _label(label: Any) -> int | str:
-    plain = label.item() if hasattr(label, "item") and getattr(label, "size", None) is not None else label
+    try:
+        plain = label.item() if hasattr(label, "item") and getattr(label, "size", None) is not None else label
+    except (RuntimeError, ValueError):  # several numbers, such as a row of zeros and a one
+        plain = label
     if isinstance(plain, bool | float) or not isinstance(plain, int | str):
-        raise DataError(f"the label {label!r} of the data set is no whole number and no text: give one for each image")
+        raise DataError(
+            f"the label {brief(label)} of the data set is no whole number and no text: give one for each image"
+        )
     return plain
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from robustdml import training
-from robustdml.api.given import dataset_of
+from robustdml.api.given import dataset_of, device_name
 from robustdml.api.torch_data import TorchData
 from robustdml.attacks import GOALS
 from robustdml.config import RunOptions, TrainConfig
@@ -15,7 +15,7 @@ from robustdml.data import RetrievalDataset
 from robustdml.errors import SpecError, UnknownNameError
 from robustdml.threat import parse_eps
 from robustdml.training import METHODS, TrainResult, read_recipe
-from robustdml.values import brief
+from robustdml.values import brief, place, truth
 
 
 def train(
@@ -60,12 +60,13 @@ def train(
         TrainingError: the loss is not finite, or the embeddings have collapsed; the best epoch before is kept.
         Terminated: the process was asked to end (SIGTERM, SIGINT, SIGHUP); everything up to that step is saved.
     """
+    folder = place("out", out)
+    skip_broken, trust_code = truth("skip_broken", skip_broken), truth("trust_code", trust_code)
     config = _config(method, settings, trust_code=trust_code)
     dataset = dataset_of(data, root, skip_broken=skip_broken, allow_outside=allow_outside)
     if isinstance(dataset, TorchData):
         raise SpecError("a data set of PyTorch has no training and test classes here: give a RetrievalDataset")
-    options = RunOptions(device=device, progress=progress, tensorboard=tensorboard)
-    folder = Path(out).expanduser()
+    options = RunOptions(device=device_name(device), progress=progress, tensorboard=tensorboard)
     return training.train(dataset, config, folder, goals=GOALS, options=options, skip_broken=skip_broken)
 
 

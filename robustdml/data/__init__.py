@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +26,7 @@ from robustdml.data.torchvision_sets import TORCHVISION_SETS, load_torchvision
 from robustdml.errors import DataError
 from robustdml.places import check_inside
 from robustdml.registry import Registry
+from robustdml.values import place as given_place
 
 __all__ = [
     "DATASETS",
@@ -122,7 +124,8 @@ def load_dataset(
         UnknownNameError: there is no data set of that name.
         DataError: the folder is missing, or not wanted, or does not hold what it should; or an image lies outside.
     """
-    place = None if root is None else Path(root).expanduser()
+    place = None if root is None else given_place("root", root)
+    name = Path(name) if isinstance(name, os.PathLike) else name
     if not isinstance(name, str | Path):
         found, home = load_manifest(name, place, skip_missing=skip_missing), None
     else:

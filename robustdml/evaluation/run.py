@@ -78,7 +78,7 @@ from robustdml.run_folders import claimed
 from robustdml.seeding import derive_seed
 from robustdml.stopping import Asked, stopping
 from robustdml.threat import ThreatModel
-from robustdml.values import brief, plain_scalar, whole
+from robustdml.values import brief, plain_scalar, truth, whole
 
 Integers = npt.NDArray[np.int64]
 
@@ -155,6 +155,7 @@ def evaluate(
     seed, max_queries, attack_time_limit = checked_numbers(seed, max_queries, attack_time_limit)
     shard_size = whole("shard_size", shard_size, least=1)
     image_size = None if image_size is None else whole_sides(image_size)
+    skip_broken, leave_out_copies = truth("skip_broken", skip_broken), truth("leave_out_copies", leave_out_copies)
     if precision not in PRECISION_CHOICES:
         raise SpecError(f"precision={brief(precision)} must be one of: {', '.join(PRECISION_CHOICES)}")
     if len({panel.spec for panel in panels}) < len(panels):

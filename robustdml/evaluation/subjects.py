@@ -103,6 +103,9 @@ def subjects_from_modules(models: Mapping[str, nn.Module] | Sequence[Subject]) -
     if not found:
         raise SpecError("no model to evaluate: give at least one")
     repeated = [name for name, count in Counter(subject.name for subject in found).items() if count > 1]
+    for subject in found:
+        if len(subject.name.splitlines()) != 1 or not subject.name.strip():
+            raise SpecError(f"the name {subject.name!r} of a model must be one line, and not empty")
     if repeated:
         raise SpecError(f"two models have the name '{repeated[0]}': rename one")
     for subject in found:

@@ -24,7 +24,7 @@ from robustdml.models.layout import lay_out
 from robustdml.models.multibn import branch_names, convert_to_multibn, fold
 from robustdml.models.weights import put_weights
 from robustdml.preprocessing import IMAGENET_MEAN, IMAGENET_STD
-from robustdml.values import ByValue
+from robustdml.values import ByValue, place
 
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "model.json"
 #: What a training run needs to go on; written by `robustdml.training`.
@@ -113,7 +113,7 @@ def load_checkpoint(folder: str | Path, *, trust_code: bool = False) -> Checkpoi
     Raises:
         CheckpointError: the folder is missing, is not ours, or is damaged, or its backbone is code that is not trusted.
     """
-    folder = Path(folder)
+    folder = place("folder", folder)
     if not folder.exists():
         raise CheckpointError(
             f"no checkpoint at '{folder}': give the --out folder of 'robustdml train', or a model by name, such as "

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from robustdml.errors import SpecError
 from robustdml.models.weights import copied
+from robustdml.values import brief
 
 #: A batch's layout: (branch, number of rows) in order; None stands for all rows.
 Layout = Sequence[tuple[str, int | None]]
@@ -82,8 +83,12 @@ def convert_to_multibn(model: nn.Module, branches: Sequence[str]) -> nn.Module:
     """Give every BatchNorm of ``model`` one branch per name, in place; return the model.
 
     Raises:
-        SpecError: the model has no BatchNorm, has branches already, or the names are empty or repeat.
+        SpecError: there is no model, it has no BatchNorm or has branches already, or the names are empty or repeat.
     """
+    if not isinstance(model, nn.Module):
+        raise SpecError(f"model={brief(model)} must be a torch module")
+    if isinstance(branches, str):  # whose letters would be taken for names
+        raise SpecError(f"branches='{branches}' must be a list of names, such as ('clean', 'stax')")
     if not branches or len(set(branches)) != len(branches):
         raise SpecError(f"branch names must be present and distinct, got {list(branches)}")
     if _layers(model):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import polars
 import pytest
 import torch
 from few_digits import few_digits
+from pictures import paint
 from PIL import Image
 from small_data import small
 from torch import nn
@@ -138,6 +141,12 @@ ATTACKS = {
     "of numpy": (CHEAP, {"eps": np.array([2 / 255, 8 / 255])}, ["2/255", "8/255"]),
     "of pandas": (CHEAP, {"eps": pd.Series([2 / 255])}, ["2/255"]),
     "a scalar": (CHEAP, {"eps": np.float32(0.5)}, ["0.5"]),
+    "an array of no dimension": (CHEAP, {"eps": np.array(0.5)}, ["0.5"]),
+    "a tensor of no dimension": (CHEAP, {"eps": torch.tensor(0.5)}, ["0.5"]),
+    "a fraction": (CHEAP, {"eps": Fraction(8, 255)}, ["8/255"]),
+    "a decimal": (CHEAP, {"eps": Decimal("0.5")}, ["0.5"]),
+    "texts": (CHEAP, {"eps": ["2/255", "8/255"]}, ["2/255", "8/255"]),
+    "an array of names": (np.array([CHEAP, CHEAP]), {}, ["8/255"]),
     "a threat model": (CHEAP, {"eps": ThreatModel(2 / 255)}, ["2/255"]),
     "an attack": (build_attack(CHEAP, 4 / 255), {}, ["4/255"]),
     "attacks": ((build_attack(CHEAP, size) for size in (2 / 255, 4 / 255)), {}, ["2/255", "4/255"]),
@@ -153,6 +162,56 @@ def test_attacks_may_be_given_in_every_way(name):
     results = evaluated(attacks=attacks, **options)
     assert [cell.threat.text for cell in results.cells] == expected
     assert all(cell.status == "ok" for cell in results.cells)
+
+
+class Place:
+    """What pytest's tmpdir, and other libraries, have for a path."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+
+@pytest.mark.compatible(
+    "Python", "modules in a ModuleDict or ModuleList; whatever is a path; sizes as arrays", "simply work"
+)
+def test_containers_paths_and_sizes_of_other_kinds(tmp_path):
+    found = evaluated(nn.ModuleDict({"a": linear(), "b": linear(1)}), image_size=np.array([8, 8]), panels=None)
+    assert names(found) == ["a", "b"]
+    assert names(evaluated(nn.ModuleList([linear(), linear(1)]))) == ["Sequential", "Sequential-2"]
+    for seed, name in enumerate(("a/0", "a/1", "b/0", "b/1")):
+        paint(tmp_path / "set" / f"{name}.png", seed, width=8, height=8)
+    there = evaluated(data=Place(tmp_path / "set"), out=Place(tmp_path / "run"), image_size=torch.Size([8, 8]))
+    assert there.dataset.name == "set"
+    assert Results.load(Place(tmp_path / "run")) == there
+    with pytest.raises(RobustDMLError, match=r"no checkpoint at .*nowhere"):
+        evaluated(Place(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: robustdml.load_model(None), "source=None must be a module, the path of a run or a file, or a name"),
+        (lambda: robustdml.load_model("timm:x", {"size": 3}), "options=.* must be robustdml.SourceOptions"),
+        (lambda: robustdml.load_checkpoint(None), "folder=None must be the path"),
+        (lambda: Results.load(3), "folder=3 must be the path"),
+        (lambda: robustdml.Monitor(None), "data=None must be a data set"),
+        (lambda: robustdml.SourceOptions(size="x"), "image_size='x' must be a whole number"),
+        (lambda: robustdml.SourceOptions(mean=("a", "b", "c"), std=(1, 1, 1)), "must be three numbers"),
+        (lambda: robustdml.SourceOptions(trust_code="no"), "trust_code='no' must be true or false"),
+        (lambda: robustdml.convert_to_multibn(None, ("a",)), "model=None must be a torch module"),
+        (lambda: robustdml.convert_to_multibn(nn.BatchNorm2d(3), "clean"), "must be a list of names"),
+        (lambda: robustdml.train("digits", "st", None), "out=None must be the path"),
+        (lambda: robustdml.train("digits", "st", "x", trust_code="no"), "trust_code='no' must be true or false"),
+        (lambda: robustdml.load_dataset("digits", 3), "root=3 must be the path"),
+    ],
+)
+def test_arguments_of_a_wrong_type_are_named(call, sentence):
+    with pytest.raises(SpecError, match=sentence) as caught:
+        call()
+    assert "\n" not in str(caught.value)
 
 
 def test_the_default_is_the_standard_suite_and_blackbox_where_there_are_no_gradients():
@@ -189,6 +248,8 @@ def test_numbers_are_those_of_the_evaluation_below(tmp_path):
 
 REFUSED = {
     "a number as model": ({"models": 3}, SpecError, "models=3 must be a model, models by name, or a list"),
+    "an empty name": ({"models": {"": linear()}}, SpecError, "the name '' of a model must be one line"),
+    "a name of two lines": ({"models": {"a\nb": linear()}}, SpecError, "of a model must be one line"),
     "a number in a list": ({"models": [3]}, SpecError, "a list of models holds 3, which is no model"),
     "a class": ({"models": {"a": nn.Linear}}, SpecError, "'a' holds <class .*Linear.*>, which is no model"),
     "no model": ({"models": []}, SpecError, "no model to evaluate"),
@@ -207,9 +268,23 @@ REFUSED = {
         SpecError,
         "have their budgets: leave eps out",
     ),
+    "attacks by name": ({"attacks": {"x": CHEAP}}, SpecError, "attacks={'x': .*} must be names such as 'quick'"),
+    "attacks as bytes": ({"attacks": b"quick"}, SpecError, "attacks=b'quick' must be names"),
+    "eps of nothing": ({"eps": [None]}, BudgetError, "eps=None is no budget: write a number such as 8/255"),
+    "eps as a truth value": ({"eps": True}, BudgetError, "eps=True is no budget"),
+    "eps as bytes": ({"eps": b"8/255"}, BudgetError, "is no budget"),
+    "eps by name": ({"eps": {"a": 0.1}}, BudgetError, "is no budget"),
     "eps in levels": ({"eps": 8}, BudgetError, r"outside \(0, 1\]"),
     "eps as a word": ({"eps": "much"}, BudgetError, "eps 'much' is not a number"),
     "an effort": ({"effort": "hard"}, UnknownNameError, "unknown effort 'hard'"),
+    "no effort": ({"effort": None}, UnknownNameError, "unknown effort 'None'"),
+    "no branches": ({"branches": None}, SpecError, "branches=None must be one of"),
+    "a word for no": ({"skip_broken": "no"}, SpecError, "skip_broken='no' must be true or false"),
+    "another": ({"progress": "no"}, SpecError, "progress='no' must be true or false"),
+    "a folder": ({"out": 3}, SpecError, "out=3 must be the path of a file or folder"),
+    "an empty folder": ({"out": ""}, SpecError, "out='' must be the path of a file or folder"),
+    "an empty path": ({"data": ""}, UnknownNameError, "unknown data set ''"),
+    "no device": ({"device": None}, SpecError, "device=None must be a name such as 'auto'"),
     "branches": ({"models": "runs/x", "branches": "each"}, SpecError, "branches='each' must be one of"),
     "a panel": ({"panels": "natura"}, UnknownNameError, "did you mean 'natural'"),
     "no panel": ({"panels": [3]}, SpecError, "3 is no panel"),
@@ -243,7 +318,7 @@ def test_a_report_of_folders_and_of_results(tmp_path, monkeypatch):
     assert "n" in Path("both.md").read_text(encoding="utf-8")
     assert (tmp_path / "both.html").stat().st_size > 10_000
     assert robustdml.report(results, tmp_path / "again.html").is_file()
-    for wrong in (3, [], [3], small()):
+    for wrong in (3, [], [3], None, {"a": "runs/a"}, small()):
         with pytest.raises(SpecError, match="must be a run folder, results, or a list of them"):
             robustdml.report(wrong)
     with pytest.raises(RunFolderError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qsl
@@ -19,6 +20,7 @@ from robustdml.models.sources.libraries import LIBRARIES
 from robustdml.models.sources.sourced import Found, SourcedModel
 from robustdml.preprocessing import Preprocessing, declared
 from robustdml.source_options import SourceOptions
+from robustdml.values import brief
 
 _DEFAULT = SourceOptions()
 
@@ -94,7 +96,13 @@ def load_model(source: str | Path | nn.Module, options: SourceOptions = _DEFAULT
     """
     if isinstance(source, nn.Module):
         return _prepared(source, type(source).__name__, options)
-    text = str(source)
+    if not isinstance(source, str | os.PathLike) or not str(source).strip():
+        raise SpecError(
+            f"source={brief(source)} must be a module, the path of a run or a file, or a name such as 'timm:resnet50'"
+        )
+    if not isinstance(options, SourceOptions):
+        raise SpecError(f"options={brief(options)} must be robustdml.SourceOptions")
+    text = str(os.fspath(source))
     parsed = parse_source(text)
     if parsed.kind == "file":
         return sourced(text, load_file(Path(text).expanduser(), options, _architecture), options)
