@@ -116,10 +116,13 @@ class _Buffers:
         ]
         self._before: list[tuple[int, int]] = []
         self._own: set[int] = set()
+        # Where no ``eval()`` reaches a BatchNorm, that it moves its statistics is the model's own doing.
+        self._always_training: set[nn.Module] = set()
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Within the block, see what forward passes change."""
+        """Within the block, in which the model is in evaluation mode, see what forward passes change."""
+        self._always_training = {module for module in self._model.modules() if module.training}
         if isinstance(self._model, torch.jit.ScriptModule):  # It takes no hooks; within another module it is watched.
             yield
             return
@@ -158,7 +161,7 @@ class _Buffers:
             altered = not kept[number]
             if altered:
                 buffer.copy_(before)
-            blamed |= (replaced or altered) and number not in self._own
+            blamed |= (replaced or altered) and number not in self._own and owner not in self._always_training
         return blamed
 
 

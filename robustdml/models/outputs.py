@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 
@@ -13,7 +14,7 @@ def as_matrix(output: object, count: int) -> Tensor | None:
 
     A network that ends in ``squeeze()`` gives ``(D,)`` for a batch of one: that is the one row.
     """
-    if not isinstance(output, Tensor):
+    if not isinstance(output, Tensor) or output.is_complex() or output.layout != torch.strided:
         return None
     if output.ndim == 1 and count == 1:
         return output[None]
@@ -23,7 +24,8 @@ def as_matrix(output: object, count: int) -> Tensor | None:
 def described(output: object) -> str:
     """An output in words: ``(8, 3, 4)``, ``tuple of (8, 16), (8, 4)``, ``dict with features (8, 16)``."""
     if isinstance(output, Tensor):
-        return str(tuple(output.shape))
+        kind = f" of {output.dtype}" if output.is_complex() else ""
+        return f"{tuple(output.shape)}{kind}{'' if output.layout == torch.strided else f' as {output.layout}'}"
     if isinstance(output, Mapping):
         return f"{type(output).__name__} with {_fields(output)}"
     if dataclasses.is_dataclass(output) and not isinstance(output, type):
@@ -42,6 +44,8 @@ def _fields(parts: Mapping[str, object]) -> str:
 
 def remedy(output: object) -> str:
     """What to do about an output that is no matrix."""
+    if isinstance(output, Tensor) and (output.is_complex() or output.layout != torch.strided):
+        return "give real numbers in a dense tensor: torch.view_as_real(x).flatten(1), x.to_dense()"
     if isinstance(output, Tensor):
         return "remove its classifier, or flatten its output"
     return "wrap it in a module whose forward returns the one tensor (N, D) that is the embedding"

@@ -15,6 +15,9 @@ from robustdml.errors import AttackTimeout, CheckpointError
 from robustdml.models.outputs import as_matrix, described, remedy
 from robustdml.progress import Advance
 
+#: What networks raise that meet images of another size, and what is raised for other reasons.
+_OF_SIZES, _OF_OTHERS = (RuntimeError, ValueError, AssertionError), (NotImplementedError, torch.OutOfMemoryError)
+
 
 class Embedder(nn.Module):
     """Any module ``(N, 3, H, W) -> (N, D)``, with its output put on the unit sphere: retrieval here is by cosine.
@@ -51,12 +54,18 @@ class Embedder(nn.Module):
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise AttackTimeout("the time limit is over")
         try:
-            output = self._answered(images)
-        except Exception as error:
-            text = " ".join(str(error).split())
+            output = self.output(images)
+        except SystemExit as error:
             raise CheckpointError(
-                f"the model raised {type(error).__name__} on images {tuple(images.shape)}: {text} (one that takes "
-                "images of one size only says so: preprocessing = {'size': 224}, or give image_size)"
+                f"the model tried to end the program (exit code {error.code}) on images {tuple(images.shape)}"
+            ) from error
+        except Exception as error:
+            text = " ".join(str(error).split()) or "it does not say why"
+            of_sizes = isinstance(error, _OF_SIZES) and not isinstance(error, _OF_OTHERS)
+            hint = "one that takes images of one size only says so: preprocessing = {'size': 224}, or give image_size"
+            raise CheckpointError(
+                f"the model raised {type(error).__name__} on images {tuple(images.shape)}: {text}"
+                f"{f' ({hint})' if of_sizes else ''}"
             ) from error
         found = as_matrix(output, len(images))
         if found is None:
@@ -71,7 +80,8 @@ class Embedder(nn.Module):
             embeddings.register_hook(self._count_gradient)
         return embeddings
 
-    def _answered(self, images: Tensor) -> object:
+    def output(self, images: Tensor) -> object:
+        """What the module gives for ``(N, 3, H, W)`` in [0, 1], in the precision that it takes."""
         # A copy: some modules normalise in place, and what is judged must be what was handed in.
         if self._precision is not None:
             return self.module(images.to(self._precision, copy=True))

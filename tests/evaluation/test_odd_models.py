@@ -9,19 +9,25 @@ import pytest
 import torch
 from odd_backbones import (
     SIDE,
+    AlwaysTraining,
     Base,
+    Complex,
     Counting,
     Dictionary,
+    Ending,
     ExtraState,
     FixedSize,
     InPlace,
     NaNBuffer,
     Recounting,
+    Sparse,
     SparseBuffer,
     Squeeze,
     Stash,
     Structured,
+    Unfinished,
     exported,
+    new_spectral_norm,
     old_weight_norm,
     quantised,
 )
@@ -107,6 +113,8 @@ FINE = {
     "a dictionary in its state": ExtraState,
     "a sparse buffer": SparseBuffer,
     "a buffer of NaN": NaNBuffer,
+    "weights of spectral normalisation": new_spectral_norm,
+    "weights under DataParallel": lambda: nn.DataParallel(base()),
     "a buffer that counts calls": Counting,
     "a buffer that is replaced": Recounting,
     "old weight normalisation": old_weight_norm,
@@ -155,12 +163,27 @@ def test_an_odd_model_is_evaluated_and_left_as_it_was(photos, tmp_path, name):
         assert evaluated(model, photos, tmp_path / "out").cells == results.cells
 
 
+@pytest.mark.compatible(
+    "Models", "BatchNorm that stays in training mode", "a flag says so; no attack is blamed for its statistics"
+)
+def test_batchnorm_that_no_eval_reaches_is_its_own_doing(photos, tmp_path):
+    torch.manual_seed(0)
+    model = AlwaysTraining().eval()
+    before = weights_fingerprint(model)
+    results = evaluated(model, photos, tmp_path / "out")
+    assert [cell.reason for cell in results.cells] == [None, None]
+    assert "hidden-state" in {flag.slug for flag in results.flags}
+    assert weights_fingerprint(model) == before
+
+
 @COMPILING
 @pytest.mark.parametrize("name", ["half precision", "double precision", "compiled", "scripted"])
 def test_an_odd_model_answers_as_the_plain_one_does(photos, plain, tmp_path, name):
     odd = evaluated(FINE[name](), photos, tmp_path / "odd")
     for one, other in zip(plain.cells, odd.cells, strict=True):
         assert abs(one.score.metrics.recall_at_1 - other.score.metrics.recall_at_1) <= 1 / 12
+    # Every check of a model can be made in its precision.
+    assert "not-examined" not in {flag.slug for flag in odd.flags}
 
 
 @pytest.mark.compatible(
@@ -186,7 +209,7 @@ def on_meta() -> nn.Module:
 )
 @pytest.mark.compatible(
     "Models",
-    "a dict, a dataclass, a feature map in place of the embedding",
+    "a dict, a dataclass, a feature map, complex numbers, a sparse tensor in place of the embedding",
     "one sentence that says what came and what to return",
 )
 @pytest.mark.parametrize(
@@ -196,6 +219,10 @@ def on_meta() -> nn.Module:
         (on_meta, "of model 'm' is on torch's meta device and has no values"),
         (Dictionary, "gives dict with embedding (12, 16) for images (12, 3, 16, 16)"),
         (Structured, "gives Output with embedding (12, 16) for images"),
+        (Complex, "the model gives (12, 16) of torch.complex64 for images (12, 3, 16, 16): an embedding model gives"),
+        (Sparse, "the model gives (12, 16) as torch.sparse_coo for images"),
+        (Ending, "the model tried to end the program (exit code 3) on images (12, 3, 16, 16)"),
+        (Unfinished, "the model raised KeyError on images (12, 3, 16, 16): 'weights'"),
         (FixedSize, "expected images of 24 pixels (one that takes images of one size only says so"),
         (lambda: nn.Conv2d(3, 4, 3), "the model gives (12, 4, 14, 14) for images"),
     ],

@@ -279,6 +279,43 @@ class Recounting(Counting):
         return Base.forward(self, images)
 
 
+class AlwaysTraining(Base):
+    """BatchNorm that no ``eval()`` reaches."""
+
+    def train(self, mode: bool = True) -> AlwaysTraining:
+        super().train(mode)
+        self.norm.train()
+        return self
+
+
+class Complex(Base):
+    """Complex numbers."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.fft.fft(super().forward(images))
+
+
+class Sparse(Base):
+    """A sparse tensor."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).to_sparse()
+
+
+class Ending(Base):
+    """Ends the program."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        raise SystemExit(3)
+
+
+class Unfinished(Base):
+    """Lacks something."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        raise KeyError("weights")
+
+
 class Unregistered(Base):
     """Weights that no state holds: every call of the factory makes another network."""
 

@@ -21,8 +21,10 @@ from robustdml.evaluation.checks.normalisation import normalisations
 from robustdml.evaluation.judge import Judge
 from robustdml.flag_kinds import FLAG_KINDS
 from robustdml.models import evaluation_mode, kept_randomness, seed_globally
+from robustdml.models.outputs import as_matrix
 from robustdml.preprocessing import declared
 from robustdml.results import Flag
+from robustdml.retrieval.embed import Embedder
 from robustdml.seeding import stream
 
 #: Images that are looked at, and how far a step goes, in pixel values: an eighth of the usual budget, or less, where a
@@ -56,7 +58,7 @@ class Probe:
     """
 
     name: str
-    model: nn.Module
+    model: Embedder
     images: Tensor
     gallery: Tensor
     relevant: Tensor
@@ -78,7 +80,8 @@ class Probe:
     def raw(self) -> Tensor:
         """``(N, D)`` as the module gives them."""
         with torch.no_grad():
-            found: Tensor = self.model.get_submodule("module")(self.images.clone())
+            found = as_matrix(self.model.output(self.images), len(self.images))
+        assert found is not None, "it has been embedded before"
         return found.float()
 
     def margins(self, embeddings: Tensor) -> Tensor:
