@@ -30,6 +30,7 @@ def picture(seed: int, side: int = 48) -> Image.Image:
 
 def make(root: Path) -> dict[str, int]:
     """Write the folder; return how many files are photos that can be read, are left out by kind, and are broken."""
+    root = root.absolute()  # a link's own folder is where its relative path would start
     root.mkdir(parents=True)
     counts = {"used": 0, "left out": 0, "broken": 0}
     seeds = iter(range(1000))
