@@ -46,8 +46,10 @@ def subjects_of(models: Model | Mapping[str, Model] | Iterable[Model], branches:
     """
     if isinstance(models, Mapping):
         return [subject for name, model in models.items() for subject in _named(str(name), model, branches)]
-    if type(models) in {nn.ModuleDict, nn.ModuleList}:  # which only hold modules
-        return subjects_of(dict(models.items()) if isinstance(models, nn.ModuleDict) else list(models), branches)
+    if type(models) is nn.ModuleDict:  # which only holds modules, as a list does
+        return subjects_of(dict(models.items()), branches)
+    if type(models) is nn.ModuleList:
+        return subjects_of(list(models), branches)
     one = isinstance(models, nn.Module | Checkpoint | Subject | str | os.PathLike)
     if not one and not isinstance(models, Iterable):
         raise SpecError(f"models={brief(models)} must be a model, models by name, or a list of them")

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +59,7 @@ class Probe:
     """
 
     name: str
-    model: Embedder
+    model: nn.Module
     images: Tensor
     gallery: Tensor
     relevant: Tensor
@@ -80,7 +81,7 @@ class Probe:
     def raw(self) -> Tensor:
         """``(N, D)`` as the module gives them."""
         with torch.no_grad():
-            found = as_matrix(self.model.output(self.images), len(self.images))
+            found = as_matrix(cast(Embedder, self.model).output(self.images), len(self.images))
         assert found is not None, "it has been embedded before"
         return found.float()
 
