@@ -209,15 +209,31 @@ def write_text(path: Path, text: str) -> Path:
 
 
 def strict_json(data: bytes | str) -> Any:
-    """Read JSON that says one thing only: no name twice, no NaN or infinity.
+    """Read JSON that says one thing only: no name twice, no NaN or infinity; and is nested at most 100 times.
 
     Raises:
         ValueError: it is no such JSON.
     """
     try:
-        return json.loads(data, object_pairs_hook=_each_once, parse_constant=_no_number)
+        found = json.loads(data, object_pairs_hook=_each_once, parse_constant=_no_number)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    # What could just be read may be too deep for what is done with it.
+    level = [found]
+    for _ in range(_NESTED):
+        level = [part for held in level if isinstance(held, _HOLDING) for part in _parts(held)]
+    if level:
+        raise ValueError("it is nested too deeply")
+    return found
+
+
+#: How often JSON may be nested, and in what.
+_NESTED, _HOLDING = 100, (dict, list)
+
+
+def _parts(held: Any) -> list[Any]:
+    """What is in a list or the values of a dict, and may hold more."""
+    return [part for part in (held.values() if isinstance(held, dict) else held) if isinstance(part, _HOLDING)]
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def _check(folder: Path, spec: dict[str, Any]) -> bool:
             raise RunFolderError(f"'{folder}' is not empty and holds no run of robustdml: choose another --out")
         return False
     try:
-        found = json.loads(data)
+        found = strict_json(data)
         there = dict(found["spec"]), found["fingerprint"]
     except (ValueError, KeyError, TypeError):
         raise RunFolderError(f"'{path}' is damaged: choose another --out, or delete that folder") from None

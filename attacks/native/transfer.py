@@ -120,9 +120,13 @@ class _OnSphere(nn.Module):
 
 def _load(surrogate: str) -> nn.Module:
     if Path(surrogate).exists():
-        module: nn.Module = load_checkpoint(surrogate).deployed()
+        module: object = load_checkpoint(surrogate).deployed()
     else:
         module = call_factory(surrogate, "the surrogate")
+    if not isinstance(module, nn.Module):
+        raise CheckpointError(
+            f"the surrogate '{surrogate}' returned {type(module).__name__}: it must return a torch module"
+        )
     return module
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from robustdml.errors import RunFolderError
 from robustdml.evaluation.store import CellKey, Store
-from robustdml.files import write_bytes
+from robustdml.files import strict_json, write_bytes
 
 IMAGES_FOLDER = "adversarial"
 
@@ -59,7 +59,7 @@ class KeptImages:
         try:
             with safe_open(path, "pt") as file:
                 found, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
-            genuine = json.loads(metadata["about"]) == about and metadata["sha256"] == _digest(found, about)
+            genuine = strict_json(metadata["about"]) == about and metadata["sha256"] == _digest(found, about)
             genuine = genuine and torch.equal(found["images_8bit"], _rounded(found["images"]))
         except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError):
             genuine = False

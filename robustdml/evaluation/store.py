@@ -344,7 +344,7 @@ def read_shard(path: Path) -> tuple[Records, dict[str, Any]]:
         # By a handle: pyarrow has its own ideas of "~" and ":" in a path.
         table = pq.read_table(io.BytesIO(path.read_bytes()), page_checksum_verification=True)
         text = table.schema.metadata[_ABOUT]
-        about = json.loads(text)
+        about = strict_json(text)
         records = _records(table, about)
         genuine = table.schema.metadata[_CHECKSUM].decode() == _checksum(records, text)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

@@ -33,6 +33,8 @@ _FORMAT = "robustdml-embedding-model"
 _VERSION = 2
 #: In the configuration: SHA-256 of the file of weights.
 _WEIGHTS = "weights_sha256"
+#: Characters of the reason why a file cannot be read.
+_REASON = 160
 #: What version 1 did not say of the preprocessing: it was the same for every backbone.
 _VERSION_1 = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "resize": 0, "squash": False, "interpolation": "bilinear"}
 
@@ -157,7 +159,7 @@ def load_checkpoint(folder: str | Path, *, trust_code: bool = False) -> Checkpoi
         SafetensorError,
         RuntimeError,
     ) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0][:_REASON] if str(error) else type(error).__name__
         if isinstance(error, KeyError):
             reason = f"{CONFIG_FILE} has no {reason}"
         raise CheckpointError(

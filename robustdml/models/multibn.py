@@ -14,6 +14,7 @@ from functools import partial
 from torch import Tensor, cat, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from robustdml.branches import MOST_BRANCHES
 from robustdml.errors import SpecError
 from robustdml.models.weights import copied
 from robustdml.values import brief
@@ -83,14 +84,17 @@ def convert_to_multibn(model: nn.Module, branches: Sequence[str]) -> nn.Module:
     """Give every BatchNorm of ``model`` one branch per name, in place; return the model.
 
     Raises:
-        SpecError: there is no model, it has no BatchNorm or has branches already, or the names are empty or repeat.
+        SpecError: there is no model, it has no BatchNorm or has branches already, or the names are empty, too many, or
+            repeat.
     """
     if not isinstance(model, nn.Module):
         raise SpecError(f"model={brief(model)} must be a torch module")
     if isinstance(branches, str):  # whose letters would be taken for names
         raise SpecError(f"branches='{branches}' must be a list of names, such as ('clean', 'stax')")
+    if len(branches) > MOST_BRANCHES:  # each is another copy of every layer
+        raise SpecError(f"a model has at most {MOST_BRANCHES} branches, and this one has {len(branches):,}")
     if not branches or len(set(branches)) != len(branches):
-        raise SpecError(f"branch names must be present and distinct, got {list(branches)}")
+        raise SpecError(f"branch names must be present and distinct, got {brief(list(branches))}")
     if _layers(model):
         raise SpecError("the model has BatchNorm branches already: fold it to one branch first")
     if not any(isinstance(module, _BatchNorm) for module in model.modules()):

@@ -17,7 +17,7 @@ from robustdml.data.inshop import INSHOP, load_inshop
 from robustdml.data.sop import SOP, load_sop
 from robustdml.errors import DataError, RunFolderError
 from robustdml.evaluation import evaluate, load_subjects
-from robustdml.files import write_text
+from robustdml.files import strict_json, write_text
 from robustdml.models import find_backbone
 from robustdml.papers.mdprop import PROTOCOLS, Row
 from robustdml.papers.settings import differences
@@ -149,7 +149,7 @@ def read_outcomes(out: str | Path, row: Row, *, small: bool = False) -> list[Out
     if not path.is_file():
         return []
     try:
-        return [Outcome(**entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
+        return [Outcome(**entry) for entry in strict_json(path.read_text(encoding="utf-8"))]
     except (ValueError, TypeError) as error:
         raise RunFolderError(f"'{path}' is damaged ({error}): delete it and repeat 'robustdml reproduce'") from None
 

@@ -108,6 +108,10 @@ def test_what_cannot_be_a_surrogate_is_refused(folder, world, items):
         build_attack("transfer(surrogate=nowhere)", EPS)
     with pytest.raises(SpecError, match="choose=nearest depends on the model's embeddings"):
         Transfer(folder, PGD(STAX(choose="nearest"), EPS))
+    with pytest.raises(
+        CheckpointError, match="the surrogate 'builtins:int' returned int: it must return a torch module"
+    ):
+        build_attack("transfer(surrogate='builtins:int')", EPS).identity()
     absent, world = build_attack("transfer(surrogate='squares:Absent')", EPS), galleried(world, items)
     with pytest.raises(CheckpointError, match="the surrogate 'squares:Absent' cannot be loaded"):
         absent(Unasked(), world.images, world.references, seed=3)

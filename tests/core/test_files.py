@@ -13,6 +13,7 @@ from robustdml.errors import StorageError
 from robustdml.files import (
     content_hash,
     fingerprint,
+    strict_json,
     write_bytes,
     write_text,
 )
@@ -186,3 +187,13 @@ def test_fingerprint_depends_on_the_value_and_not_on_the_order_of_its_keys():
 def test_content_hash_tells_contents_apart():
     assert content_hash(b"a") == content_hash(b"a") != content_hash(b"b")
     assert len(content_hash(b"a")) == 16
+
+
+@pytest.mark.parametrize("opened", ["[", '{"a": ', '[{"a": '])
+def test_json_may_be_nested_and_not_without_end(opened):
+    closed = "".join({"[": "]", "{": "}"}[mark] for mark in reversed(opened) if mark in "[{")
+    for count in (1, 45):
+        assert strict_json(opened * count + "1" + closed * count)
+    for count in (101, 950, 100_000):
+        with pytest.raises(ValueError, match="nested too deeply"):
+            strict_json(opened * count + "1" + closed * count)

@@ -88,6 +88,9 @@ def test_claim_refuses_a_file(tmp_path):
         '{"fingerprint": "0", "spec": 5}',
         '{"fingerprint": "0", "spec": null}',
         '{"fingerprint": "0", "spec": ["a"]}',
+        '{"fingerprint": "0", "spec": {}, "spec": {}}',
+        "[" * 100_000,
+        '{"fingerprint": "0", "spec": {"x": ' + "[" * 100_000,
     ],
 )
 def test_claim_refuses_a_damaged_spec(tmp_path, text):

@@ -21,8 +21,9 @@ from robustdml.evaluation import evaluate, load_subjects
 from robustdml.reports import write_report
 from robustdml.training import train
 
-#: A case that computes longer has failed, and one that does not end is killed.
-SECONDS, _KILLED = 10.0, 300.0
+#: A case that computes longer has failed; and one that does not end is killed after so many seconds of computing, or by
+#: the clock, which says nothing on a busy machine.
+SECONDS, _COMPUTED, _KILLED = 10.0, 60, 1800.0
 #: What a case may ask of memory beside what is there when it begins.
 _MEMORY = 6 << 30
 
@@ -116,6 +117,7 @@ def _become(arguments: Sequence[str], folder: Path, said: Path) -> None:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * os.sysconf("SC_PAGE_SIZE") + _MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        resource.setrlimit(resource.RLIMIT_CPU, (_COMPUTED, _COMPUTED))
         try:
             main(args=list(arguments), prog_name="robustdml")
             code = 0

@@ -239,3 +239,14 @@ def test_every_library_is_declared() -> None:
         library for library in libraries if not {normalized(home) for home in homes.get(library, [library])} & declared
     }
     assert not undeclared
+
+
+def test_json_of_files_is_read_in_one_way():
+    """`strict_json` alone knows of names that stand there twice, of NaN and of what is nested too deeply."""
+    found = {
+        path.name
+        for folder in HOMES
+        for path in (ROOT / folder).rglob("*.py")
+        if re.search(r"\bjson\.loads?\(", path.read_text())
+    }
+    assert found == {"files.py"}

@@ -39,6 +39,7 @@ from robustdml.contracts import (
     foreign_code,
 )
 from robustdml.errors import AttackError, AttackSkipped, AttackTimeout, AttackUnsound, SpecError
+from robustdml.files import strict_json
 from robustdml.results import AttackEntry
 from robustdml.retrieval.embed import Embedder
 from robustdml.threat import ThreatModel
@@ -300,10 +301,10 @@ def _read(data: bytes, status: int) -> dict[str, Tensor]:
         raise AttackUnsound(f"it ended its process without an answer ({how})")
     try:
         length = int.from_bytes(data[:8], "little")
-        error = json.loads(data[8 : 8 + length])["__metadata__"]["error"]
-        kind, said = json.loads(error) if error else ("", "")
+        error = strict_json(data[8 : 8 + length])["__metadata__"]["error"]
+        kind, said = strict_json(error) if error else ("", "")
         tensors = safetensors.torch.load(data)
-    except (ValueError, KeyError, TypeError, SafetensorError, RecursionError):
+    except (ValueError, KeyError, TypeError, SafetensorError):
         raise AttackUnsound("it answered with what is no answer") from None
     if kind == "unsound":
         raise AttackUnsound(str(said))
