@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,6 +71,22 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
     except ValueError as error:  # a name with a zero in it, or one that no file can have
         raise StorageError(f"{str(path)!r} cannot be written ({error}): choose another name") from error
+
+
+def check_writable(*paths: Path) -> None:
+    """Make sure, before hours of computing, that these files will be able to be written; nothing stays behind.
+
+    Raises:
+        StorageError: one cannot be written as things are.
+    """
+    for path in paths:
+        with writing(path):
+            if path.is_dir():
+                raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+            path.is_symlink()  # refuses a name that is too long
+            there = next(folder for folder in (path.parent, *path.parent.parents) if is_there(folder))
+            with tempfile.TemporaryFile(dir=there):
+                pass
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import click
 from robustdml.cli.options import HomePath, run_options
 from robustdml.cli.output import Output
 from robustdml.cli.summary import data_of, summarise
+from robustdml.files import check_writable
 from robustdml.threat import parse_eps
 
 _METHODS = ("st", "advprop", "mdprop")
@@ -43,9 +44,12 @@ def demo(out: Path, quick: bool, device: str, output: Output) -> None:
     from robustdml.data import load_dataset
     from robustdml.evaluation import evaluate, load_subjects
     from robustdml.reports import write_report
+    from robustdml.results import RESULTS_FILE
     from robustdml.training import train
 
     size = _QUICK if quick else _FULL
+    page = out / "report.html"
+    check_writable(page, *(out / name / RESULTS_FILE for name in (*_METHODS, "evaluation")))
     options = RunOptions(device=device, progress=not output.quiet)
     digits = load_dataset("digits")
     runs = []
@@ -65,6 +69,6 @@ def demo(out: Path, quick: bool, device: str, output: Output) -> None:
         options=options,
     )
     summarise(results, output)
-    page = write_report(out / "evaluation", out / "report.html")
+    write_report(out / "evaluation", page)
     output.line(f"Report: {page}")
     output.document({"exit_code": 0, "run": str(out / "evaluation"), "report": str(page), **data_of(results)})

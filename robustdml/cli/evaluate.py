@@ -29,6 +29,7 @@ from robustdml.cli.tracking import log_to_option, tell, trackers_of
 from robustdml.cli.verify import UNSOUND
 from robustdml.config import BRANCH_CHOICES, EFFORTS, PRECISION_CHOICES, BranchChoice, Effort, PrecisionChoice
 from robustdml.errors import SpecError
+from robustdml.files import check_writable
 from robustdml.threat import parse_budgets
 
 if TYPE_CHECKING:
@@ -140,6 +141,8 @@ def evaluate(
     """
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out'.")
+    if out is not None and not dry_run:
+        check_writable(out / "report.html")
     if embeddings is not None:
         _check_alone(embeddings, models)
         from robustdml.evaluation import evaluate_embeddings

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from robustdml.errors import DataError
 from robustdml.files import write_text
-from robustdml.printable import shown
+from robustdml.printable import plain, shown
 
 #: By these a file is a photo, whatever is in it: one that cannot be read is a broken photo, and said to be.
 IMAGE_SUFFIXES = (
@@ -188,9 +188,15 @@ def write_left_out(left_out: Iterable[LeftOut], run: Path) -> None:
     rows.writerow(("reason", "name", "detail"))
     for part in (parts := tuple(left_out)):
         details = part.details or ("",) * len(part.names)
-        rows.writerows((part.reason, name, detail) for name, detail in zip(part.names, details, strict=True))
+        pairs = zip(part.names, details, strict=True)
+        rows.writerows((part.reason, _cell(name), _cell(detail)) for name, detail in pairs)
     if parts:
         write_text(run / LEFT_OUT_FILE, text.getvalue())
+
+
+def _cell(text: str) -> str:
+    """A text of strangers as a cell: a spreadsheet takes what begins so for a formula, and carries it out."""
+    return plain(f"'{text}" if text.lstrip()[:1] in set("=+-@") else text)
 
 
 def is_passed_over(name: str) -> str | None:

@@ -17,12 +17,12 @@ from robustdml.data.inshop import INSHOP, load_inshop
 from robustdml.data.sop import SOP, load_sop
 from robustdml.errors import DataError, RunFolderError
 from robustdml.evaluation import evaluate, load_subjects
-from robustdml.files import strict_json, write_text
+from robustdml.files import check_writable, strict_json, write_text
 from robustdml.models import find_backbone
 from robustdml.papers.mdprop import PROTOCOLS, Row
 from robustdml.papers.settings import differences
 from robustdml.reports import write_report
-from robustdml.results import Results, Score
+from robustdml.results import RESULTS_FILE, Results, Score
 from robustdml.training import train
 
 #: What a row's folder holds beside a folder for each seed.
@@ -108,8 +108,12 @@ def reproduce(
         raise DataError(f"'{row.name}' needs a data set that is not built in (root): {fetch}")
     if not Path(root).is_dir():
         raise DataError(f"the folder '{root}' does not exist, or is a file: {fetch}")
-    dataset = load(Path(root), verify=not small)
     folder, found = folder_of(row, out, small=small), list[Results]()
+    check_writable(
+        *(folder / name for name in (OUTCOMES_FILE, TABLE_FILE)),
+        *(folder / f"seed-{seed}" / part / RESULTS_FILE for seed in seeds for part in ("model", "report")),
+    )
+    dataset = load(Path(root), verify=not small)
     for seed in seeds:
         config = replace(miniature(row.config) if small else row.config, seed=seed)
         find_backbone(config.backbone).named_weights(config.weights or False)

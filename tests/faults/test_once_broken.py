@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import pickle
 import struct
@@ -13,12 +14,15 @@ from command_line import cli, refused, write_images
 from squares import QUIET, FakeAttack, SmallNet, make_dataset
 
 from robustdml.attacks import build_suite
-from robustdml.errors import CheckpointError
+from robustdml.data.finding import LeftOut, write_left_out
+from robustdml.errors import CheckpointError, StorageError
 from robustdml.evaluation import evaluate
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.store import CellKey, Store
-from robustdml.files import sealed
+from robustdml.files import check_writable, sealed
 from robustdml.models import EmbeddingModel, ModelConfig, load_checkpoint, save_checkpoint
+from robustdml.papers import ROWS
+from robustdml.papers.reproduce import folder_of
 from robustdml.results import Results
 from robustdml.threat import ThreatModel
 from robustdml.training.state import load_state, read_state
@@ -261,3 +265,42 @@ def test_a_record_of_another_eps_is_no_record(tmp_path):
     done = cli("verify", tmp_path)
     assert done.exit_code == 4
     assert "another eps" in done.output
+
+
+def test_names_of_images_are_no_formulas_in_the_list_of_what_was_left_out(tmp_path):
+    names = ("=1+1.png", "-2+3.png", "+a.png", "@SUM(1).png", " =1.png", "a\nb\x1b[31m.png", 'q",=1.png', "plain.png")
+    write_left_out([LeftOut("images", names, details=("=cmd|'/c calc'!A1",) * len(names))], tmp_path)
+    with (tmp_path / "left-out.csv").open(newline="") as file:
+        rows = [cell for row in list(csv.reader(file))[1:] for cell in row]
+    assert not [cell for cell in rows if cell.strip()[:1] in set("=+-@") or not cell.isprintable()]
+    assert rows[1::3][4:] == ["' =1.png", "a b\ufffd[31m.png", 'q",=1.png', "plain.png"]
+    assert set(rows[2::3]) == {"'=cmd|'/c calc'!A1"}
+
+
+@pytest.mark.parametrize(
+    ("words", "blocked"),
+    [
+        (["demo", "--quick"], "report.html"),
+        (["demo", "--quick"], "evaluation/results.json"),
+        (["evaluate", "once_broken_model:small", "--data", "tree", "--attacks", "noise"], "report.html"),
+        (["reproduce", "mdprop", "ROW", "--root", "tree", "--miniature"], "ROW-miniature/reproduction.md"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_written_in_the_end_is_told_in_the_beginning(place, monkeypatch, words, blocked):
+    row = next(iter(ROWS))
+    blocked = blocked.replace("ROW-miniature", folder_of(ROWS[row], "", small=True).name)
+    (place / "out" / blocked).mkdir(parents=True)
+    monkeypatch.setattr("robustdml.data.load_dataset", lambda *_, **__: pytest.fail("it began"))
+    done = cli(*(row if word == "ROW" else word for word in words), "--out", "out", "--quiet")
+    refused(done, r"cannot be written \(there is a folder in its place\)")
+    assert not [path for path in (place / "out").rglob("*") if path.is_file()]
+
+
+def test_a_place_that_can_be_written_is_left_as_it_is(tmp_path):
+    check_writable(tmp_path / "a" / "b" / "c.html", tmp_path / "d")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "c.html", tmp_path / ("x" * 300), tmp_path):
+        with pytest.raises(StorageError, match="cannot be written"):
+            check_writable(path)
