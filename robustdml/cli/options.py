@@ -40,6 +40,8 @@ class HomePath(click.Path):
             path = Path(text).expanduser() if text.startswith("~") else Path(text)
         except RuntimeError:
             self.fail(f"there is no user with the home folder of '{text}': write the whole path", param, ctx)
+        if str(path).startswith("~"):  # of ./~/x, which is a folder called so, and stays one
+            path = Path.cwd() / path
         if special(path):
             self.fail(f"'{text}' is no place of files but the system's own: choose another path", param, ctx)
         return super().convert(str(path), param, ctx)
