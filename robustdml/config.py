@@ -23,6 +23,10 @@ Precision = Literal["fp32", "bf16", "fp16"]
 PrecisionChoice = Literal["fp32", "auto", "bf16", "fp16"]
 PRECISION_CHOICES: tuple[PrecisionChoice, ...] = get_args(PrecisionChoice)
 
+#: Where attacks run: in this process, or in those of a Ray cluster.
+EngineName = Literal["inline", "ray"]
+ENGINES: tuple[EngineName, ...] = get_args(EngineName)
+
 #: Which BatchNorm branches of a model are evaluated, where it has several: the deployed one, or each by itself.
 BranchChoice = Literal["deployed", "all"]
 BRANCH_CHOICES: tuple[BranchChoice, ...] = get_args(BranchChoice)
@@ -182,6 +186,9 @@ class RunOptions:
             tensorboard.
         save_images: of an evaluation: keep the attacked images of all queries too (see
             `robustdml.evaluation.kept_images`); their size is that of the data set for each attack and eps.
+        engine: of an evaluation: ``"inline"`` attacks in this process, ``"ray"`` in those of a Ray cluster, that of
+            the environment variable RAY_ADDRESS or one of this machine (docs/scale.md).
+        workers: processes of Ray; None takes as many as the cluster has processors, or GPUs for a model on one.
         nmi: of an evaluation: cluster the gallery of each model once, which takes about as long as to rank it.
         save_minutes: of training: how often its state is saved within an epoch, in minutes, at least 0 (every step);
             that much is lost at most when it is killed.
@@ -196,6 +203,8 @@ class RunOptions:
     command: str = ""
     configuration: str = ""
     save_images: bool = False
+    engine: EngineName = "inline"
+    workers: int | None = None
     nmi: bool = True
     save_minutes: float = 10.0
 

@@ -27,6 +27,7 @@ State = Literal["ok", "note", "problem", "broken"]
 VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "OMP_NUM_THREADS",
+    "RAY_ADDRESS",
     "TORCH_HOME",
     "HF_HOME",
     "HF_HUB_CACHE",

@@ -13,6 +13,7 @@ import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NoReturn
@@ -79,6 +80,23 @@ def _run_file(file: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def of_files() -> list[ModuleType]:
+    """The modules that were loaded by the path of a file, which no other process finds by their names."""
+    loaded = [(name, module) for name, module in list(sys.modules.items()) if isinstance(module, ModuleType)]
+    files = [(name, module, vars(module).get("__file__")) for name, module in loaded if module.__name__ == name]
+    return [module for name, module, file in files if file and not _is_installed(file) and not _found(name, file)]
+
+
+def _found(name: str, file: str) -> bool:
+    """Whether a module, or the package that it is in, is where Python looks for that name."""
+    try:
+        spec = PathFinder.find_spec(name.partition(".")[0])
+    except (ImportError, ValueError, AttributeError):
+        return False
+    origin = spec and (spec.origin or next(iter(spec.submodule_search_locations or ()), None))
+    return name == "__main__" or bool(origin and ("." in name or Path(origin).resolve() == Path(file).resolve()))
 
 
 def needed(module: str, extra: str, what: str) -> Any:

@@ -27,7 +27,16 @@ from robustdml.cli.summary import data_of, files_data, summarise
 from robustdml.cli.thresholds import BELOW, check_metrics, fail_under_option, read_thresholds, say_below
 from robustdml.cli.tracking import log_to_option, tell, trackers_of
 from robustdml.cli.verify import UNSOUND
-from robustdml.config import BRANCH_CHOICES, EFFORTS, PRECISION_CHOICES, BranchChoice, Effort, PrecisionChoice
+from robustdml.config import (
+    BRANCH_CHOICES,
+    EFFORTS,
+    ENGINES,
+    PRECISION_CHOICES,
+    BranchChoice,
+    Effort,
+    EngineName,
+    PrecisionChoice,
+)
 from robustdml.errors import SpecError
 from robustdml.files import check_writable
 from robustdml.threat import parse_budgets
@@ -94,6 +103,14 @@ if TYPE_CHECKING:
     help="Of the models as attacks run them; auto: what is faster and as strong. They are judged in fp32.",
 )
 @click.option("--no-nmi", is_flag=True, help="Leave out NMI, which clusters the gallery of each model.")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="inline",
+    show_default=True,
+    help="ray: attack in processes of a Ray cluster, that of RAY_ADDRESS or one of this machine (docs/scale.md).",
+)
+@click.option("--workers", type=int, metavar="N", help="Processes of --engine ray.  [default: all of the cluster]")
 @source_options
 @click.option("--seed", default=0, show_default=True, help="Of the sample and the attacks.")
 @skip_broken_option
@@ -121,6 +138,8 @@ def evaluate(
     save_images: bool,
     precision: PrecisionChoice,
     no_nmi: bool,
+    engine: EngineName,
+    workers: int | None,
     options: SourceOptions,
     seed: int,
     skip_broken: bool,
@@ -195,6 +214,8 @@ def evaluate(
         configuration=configuration(),
         save_images=save_images,
         nmi=not no_nmi,
+        engine=engine,
+        workers=workers,
     )
     if out is None or dry_run:
         estimate = rehearse(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,14 @@ class ImageTensors:
 
     def _prepare(self, preprocessing: int | Preprocessing) -> None:
         self.preprocessing = Preprocessing(preprocessing) if isinstance(preprocessing, int) else preprocessing
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which decodes for itself."""
+        return {"_decoded": self._decoded, "preprocessing": self.preprocessing}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._decoded = state["_decoded"]
+        self._prepare(state["preprocessing"])
 
     def prepared(self, preprocessing: Preprocessing) -> ImageTensors:
         """The same images for another model; what is decoded is shared."""
@@ -75,6 +84,11 @@ class _Decoded:
         self._cache: dict[int, Tensor] = {}
         self._views: dict[tuple[Preprocessing, int], Tensor] = {}
         self.remarks: dict[int, tuple[str, ...]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which fills a cache of its own."""
+        used = sum(tensor.nbytes for kept in (self._cache, self._views) for tensor in kept.values())
+        return {**self.__dict__, "_cache": {}, "_views": {}, "_free": self._free + used}
 
     def view(self, row: int, preprocessing: Preprocessing) -> Tensor:
         """An image as a model sees it, but in uint8."""

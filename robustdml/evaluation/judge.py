@@ -15,7 +15,7 @@ from torch import Tensor
 from robustdml.contracts import Gallery, References
 from robustdml.data import RetrievalSplit, SameClass
 from robustdml.data.tensors import ImageTensors
-from robustdml.errors import AttackError, AttackUnsound, CheckpointError
+from robustdml.errors import AttackError, AttackUnsound, CheckpointError, SpecError
 from robustdml.evaluation.measures import AttackedEmbeddings, Points, Values, measured
 from robustdml.evaluation.records import TOP, Records, totals
 from robustdml.models import KeptWeights, copied, into_evaluation, kept_randomness, untouched
@@ -35,6 +35,8 @@ _QUERIES, _RANKS = 4096, 2**22
 _LISTED = 4096
 #: Pairs of queries and gallery items whose similarities are held at once.
 _PAIRS = 2**24
+#: Gallery items that are compared at once with what an attack was shown of them.
+_ROWS = 2**18
 
 
 class Judge:
@@ -63,7 +65,7 @@ class Judge:
         name: str,
         advance: Advance | None = None,
     ) -> None:
-        self.model, self.split, self.device = model, split, device
+        self.model, self.split, self.device, self._tensors = model, split, device, tensors
         #: The last images of which `records` were made, ``(N, 3, H, W)``.
         self.judged: Tensor | None = None
         rows = np.union1d(split.query, split.gallery)
@@ -85,6 +87,11 @@ class Judge:
         self.query_embeddings: Floats = embeddings[np.searchsorted(rows, split.query)]
         del embeddings
         self._set_ranking()
+        self._set_references()
+
+    def _set_references(self) -> None:
+        """What attacks are shown, from the split and the embeddings."""
+        split, device, tensors = self.split, self.device, self._tensors
         self._queries = Gallery(
             torch.tensor(self.query_embeddings, device=device),
             torch.tensor(split.labels[split.query], device=device),
@@ -119,6 +126,32 @@ class Judge:
         self._counts = split.counts()[0]
         self._most = int(self._counts.max())
         self._depth = max(TOP, *(metric.ranks(self._most, len(split.gallery)) for metric in self._metrics))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process, which has all for itself: the embeddings, and the model on the CPU.
+
+        Raises:
+            SpecError: there is no copy of the model.
+        """
+        if self.shared:
+            raise SpecError("the model has no copy that could be sent to another process: give --engine inline")
+        alone = {"split": self.split, "device": self.device, "_tensors": self._tensors, "shared": False, "_kept": None}
+        models = {"_own": copied(self._own).cpu(), "victim": None if self.victim is None else copied(self.victim).cpu()}
+        return {
+            **{**alone, **models, "gallery_embeddings": self.gallery_embeddings},
+            **{"query_embeddings": self.query_embeddings, "judged": None, "_probe": self._probe.cpu()},
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if self.device.type == "cuda":  # Each process has one of its own.
+            self.device = torch.device("cuda")
+        for model in (self._own, self.victim):
+            if model is not None:
+                into_evaluation(model.to(self.device).requires_grad_(False))
+        self.model, self._probe = _wrapped(self._own), self._probe.to(self.device)
+        self._set_ranking()
+        self._set_references()
 
     def fresh(self) -> Judge:
         """This judge with other copies of model and protocol for an attack: what it does to them ends with it."""
@@ -190,10 +223,9 @@ class Judge:
                 (copy_.labels, split.labels[rows]),
                 (copy_.ids, rows),
             ):
-                genuine = torch.from_numpy(values).to(self.device)
-                if tensor.shape != genuine.shape or not torch.equal(tensor, genuine):
+                if not _holds(tensor, values, self.device):
                     changed = True
-                    tensor.set_(genuine.clone())  # type: ignore[call-overload]
+                    tensor.set_(torch.tensor(values, device=self.device))  # type: ignore[call-overload]
         if changed:
             raise AttackUnsound(
                 "the attack changed the gallery or the queries that it was shown: it must leave them alone"
@@ -390,6 +422,19 @@ class Judge:
         ranked = self._index.rank(embeddings, rows, self._depth)
         relevant = self.split.rules.relevant(rows[:, None], ranked) & (ranked >= 0)
         return per_query(self._metrics, relevant, counts, most=self._most), ranked[:, :TOP]
+
+
+def _holds(tensor: Tensor, values: npt.NDArray[Any], device: torch.device) -> bool:
+    """Whether a tensor has these values; a part at a time, for the device may have no room for them all again."""
+    if tuple(tensor.shape) != values.shape:
+        return False
+    for start in range(0, len(values), _ROWS):
+        part = values[start : start + _ROWS]
+        # What is shared between processes is read-only, which torch has no word for.
+        genuine = torch.from_numpy(part if part.flags.writeable else part.copy()).to(device)
+        if not torch.equal(tensor[start : start + _ROWS], genuine):
+            return False
+    return True
 
 
 def _wrapped(model: Embedder) -> Embedder:

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import BaseModel
-from torch import Tensor, nn
+from torch import nn
 
 from robustdml._version import __version__
 from robustdml.config import DEFAULT_OPTIONS, PRECISION_CHOICES, Precision, PrecisionChoice, RunOptions
-from robustdml.contracts import AdaptableAttack, Attack, Doubts, GalleryAttack, StagedAttack
+from robustdml.contracts import AdaptableAttack, Attack, Doubts, GalleryAttack
 from robustdml.data import RetrievalDataset
 from robustdml.data.finding import write_left_out
 from robustdml.data.tensors import ImageTensors
 from robustdml.devices import choose_device
 from robustdml.errors import (
-    AttackError,
-    AttackSkipped,
-    AttackTimeout,
-    AttackUnsound,
-    DataError,
-    ProcessSpoiled,
     RunFolderError,
     SpecError,
     StorageError,
@@ -37,25 +31,23 @@ from robustdml.evaluation.analyses.model_run import ModelRun
 from robustdml.evaluation.analyses.panel import Panel, PanelRun
 from robustdml.evaluation.analyses.shown import ANALYSES
 from robustdml.evaluation.assemble import assemble, hits, model_cells
-from robustdml.evaluation.attacking.apart import ApartAttack
-from robustdml.evaluation.attacking.poisoning import Prepared, poison_gallery, prepare
-from robustdml.evaluation.attacking.queries import attack_shard, reason_of
-from robustdml.evaluation.attacking.sampled import sampled_stage, waiting
-from robustdml.evaluation.attacking.staged import staged_shard
-from robustdml.evaluation.attacking.watch import Watch, is_trusted
+from robustdml.evaluation.attacking.queries import reason_of
+from robustdml.evaluation.cells import Cells
 from robustdml.evaluation.checks.copies import embedding_twins
 from robustdml.evaluation.checks.detectors import IMAGES, examine, probe
 from robustdml.evaluation.checks.doubts import answered, doubts_of
 from robustdml.evaluation.checks.looked_at import LookedAt, looked_at
+from robustdml.evaluation.engines import check_engine, engine
 from robustdml.evaluation.entries import attack_entries, checked_attacks, describe, environment, query_entry
 from robustdml.evaluation.identity import answers, identities, package_versions
 from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.kept_images import KeptImages
 from robustdml.evaluation.plan import Plan
 from robustdml.evaluation.records import Records
-from robustdml.evaluation.store import CellKey, Failure, Store
+from robustdml.evaluation.store import CellKey, Store
 from robustdml.evaluation.subjects import Subject, preparations, subjects_from_modules
 from robustdml.evaluation.victim import QUERIES, fastest, victim
+from robustdml.evaluation.work import Work
 from robustdml.files import fingerprint
 from robustdml.flag_kinds import FLAG_KINDS
 from robustdml.models import (
@@ -138,6 +130,7 @@ def evaluate(
         RunFolderError: ``out`` holds another run.
         CheckpointError: a model gives no finite embeddings.
     """
+    check_engine(options.engine, options.workers)
     subjects = subjects_from_modules(models)
     attacks = checked_attacks(attacks)
     for subject in subjects:
@@ -270,7 +263,11 @@ class _Evaluation:
         self.shards = np.split(np.arange(count), range(shard_size, count, shard_size))
 
     def go(self) -> Results:
-        with claimed(self.out, self.identity), stopping(at_once=True) as self.asked:
+        with (
+            claimed(self.out, self.identity),
+            stopping(at_once=True) as self.asked,
+            engine(self.options.engine, self.options.workers, self.device) as self.engine,
+        ):
             return self._go()
 
     def _go(self) -> Results:
@@ -317,50 +314,31 @@ class _Evaluation:
             advance(0, f"{name}: clean")
             judge = Judge(model, self.dataset.test, tensors, self.device, name=name, advance=advance)
             clean = judge.clean()
-            self.store.check_answers(name, answers(model, tensors, self.dataset.query, self.device))
+            answered = answers(model, tensors, self.dataset.query, self.device)
+            self.store.check_answers(name, answered)
             examined, doubts = self._examine(subject, judge, tensors)
             self._lower(judge, subject, clean, doubts, tensors, advance)
             self.store.write_flags(name, examined)
-            self._attacks(judge, name, weights, doubts, tensors, advance)
+            kept = {"pictured": self.pictured, "mapped": self.mapped}
+            work = Work(
+                *(judge, self.attacks, doubts, tensors, self.dataset.query, self.shards, self.spec.seed, kept),
+                images=self.options.save_images,
+                answers=answered,
+                objects=[self, self.store],
+                folder=self.out,
+            )
+            images = self.kept if self.options.save_images else None
+            cells = Cells(
+                *(name, self.attacks, doubts, self.shards, self.store, images, self.time_limit),
+                *(self.asked, advance, weights.restore),
+            )
+            with closing(work):
+                self.engine.run(work, cells)
             looked, failed = self._look(PanelRun(name, judge, tensors, clean, self.spec.seed), advance)
             self.store.write_flags(name, [*examined, *failed])
         weights.restore()  # of what the model counts by itself, too: the same call again meets the same model
         module.to(home)  # one model at a time on the device, and each back where its owner had it
         self._show(name, judge, clean, tensors, looked)
-
-    def _attacks(
-        self,
-        judge: Judge,
-        name: str,
-        weights: KeptWeights,
-        doubts: Doubts | None,
-        tensors: ImageTensors,
-        advance: Advance,
-    ) -> None:
-        """Every attack on one model; one that fails leaves its reason behind."""
-        with Watch(judge.models, judge.arrays, [self, self.store, *judge.objects], judge.asked, self.out) as watch:
-            for attack in self.attacks:
-                key = CellKey(name, attack.entry().spec, attack.threat)
-                advance(0, f"{name}: {attack.entry().name}")
-                try:
-                    self._safely(judge, key, attack, doubts, tensors, watch, advance)
-                except (RunFolderError, DataError):  # Of damaged records and missing images, not of the attack.
-                    raise
-                except ProcessSpoiled as error:
-                    self.store.drop(key)
-                    raise ProcessSpoiled(
-                        f"the attack {key.attack} changed this process, and it cannot be put back ({error}): leave the "
-                        "attack out and repeat the command; what was finished before it is kept"
-                    ) from error
-                # Foreign code may raise anything; its cell says so.
-                except (Exception, SystemExit, KeyboardInterrupt) as error:
-                    self.asked.check()
-                    weights.restore()
-                    status: Literal["failed", "skipped"] = "skipped" if isinstance(error, AttackSkipped) else "failed"
-                    unsound = isinstance(error, AttackUnsound | SystemExit | KeyboardInterrupt)
-                    if unsound:
-                        self.store.drop(key)
-                    self.store.write_failure(key, Failure(status, reason_of(error), unsound))
 
     def _examine(self, subject: Subject, judge: Judge, tensors: ImageTensors) -> tuple[list[Flag], Doubts | None]:
         """What is wrong with the model before any attack, and what attacks are to make of it."""
@@ -474,119 +452,3 @@ class _Evaluation:
         queries, seed = self.plan.queries, self.spec.seed
         run = ModelRun(name, self.out, self.dataset, tensors, judge, queries, clean, shown, attacked, seed)
         self.store.write_shown(name, {**looked, **{field: analysis(run) for field, analysis in ANALYSES.items()}})
-
-    def _safely(
-        self,
-        judge: Judge,
-        key: CellKey,
-        attack: Attack,
-        doubts: Doubts | None,
-        tensors: ImageTensors,
-        watch: Watch,
-        advance: Advance,
-    ) -> None:
-        """Attack with copies of what the judge has; of code that is not ours, see what else it touches."""
-        own = judge.fresh()
-        if is_trusted(attack) or isinstance(attack, ApartAttack):
-            self._attack(own, key, attack, doubts, tensors, advance)
-            return
-        with kept_randomness(own.model), watch.over(own.model, own.objects):
-            self._attack(own, key, attack, doubts, tensors, advance)
-
-    def _attack(
-        self,
-        judge: Judge,
-        cell_key: CellKey,
-        attack: Attack,
-        doubts: Doubts | None,
-        tensors: ImageTensors,
-        advance: Advance,
-    ) -> None:
-        if doubts and isinstance(attack, AdaptableAttack):
-            attack = attack.adapted(doubts)
-        draws = doubts.draws if doubts else 1
-        there = set(self.store.shards(cell_key))
-        if self.options.save_images and not isinstance(attack, GalleryAttack):
-            # Attacks are deterministic: what has no images yet is done again for them.
-            there = {shard for shard in there if self.kept.path(cell_key, shard).is_file()}
-        spent = sum(self.store.read(cell_key, shard).seconds for shard in there) if self.time_limit else 0.0
-        # What is done once for all shards is counted once, also where a stopped run had done and counted it before.
-        counted = bool(there)
-        done = 0
-        prepared: Prepared | None = None
-        # Clean queries in a changed gallery are judged all at once.
-        whole = np.concatenate(self.shards)
-        for shard, rows in enumerate([whole] if isinstance(attack, GalleryAttack) else self.shards):
-            if shard not in there:
-                judge.model.limit_seconds(None if self.time_limit is None else self.time_limit - spent)
-                # The stages of an attack have seeds of their own.
-                seed = self.spec.seed
-                if not isinstance(attack, StagedAttack):
-                    seed = derive_seed(seed, cell_key.attack)
-                # Where these are gone, that is no failure of the attack.
-                images = tensors.batch(self.dataset.query[rows[: 0 if isinstance(attack, GalleryAttack) else None]])
-                try:
-                    if isinstance(attack, GalleryAttack):
-                        records = poison_gallery(judge, attack, seed=seed).records()
-                    else:
-                        prepared = prepared or prepare(judge, attack, seed=seed)
-                        records = prepared.complete(
-                            self._shard(prepared, images.to(self.device), rows, seed, draws), first=not counted
-                        )
-                        counted = True
-                except (RunFolderError, DataError) as error:  # An attack has nothing to do with the folder of the run.
-                    tensors.batch(self.dataset.gallery[-1:])  # Where the images are gone, this says so instead.
-                    raise AttackError(f"{type(error).__name__}: {error}") from error
-                except AttackTimeout:
-                    if self.time_limit is None:  # of one call in a process of its own
-                        raise
-                    raise AttackTimeout(
-                        f"stopped after the limit of {self.time_limit:g} s, with {done} of {len(whole)} queries done: "
-                        "raise --attack-time-limit"
-                    ) from None
-                finally:
-                    judge.model.limit_seconds(None)
-                if self.options.save_images and prepared and prepared.judge.judged is not None:
-                    self.kept.write(cell_key, shard, records.ids, prepared.judge.judged)
-                self.store.write(cell_key, shard, records)
-                self.asked.check()
-                spent += records.seconds
-            done += len(rows)
-            advance(len(rows))
-        if isinstance(attack, StagedAttack):
-            judge.model.limit_seconds(None if self.time_limit is None else self.time_limit - spent)
-            try:
-                self._sampled(judge, cell_key, attack, tensors)
-            finally:
-                judge.model.limit_seconds(None)
-
-    def _sampled(self, judge: Judge, cell_key: CellKey, attack: StagedAttack, tensors: ImageTensors) -> None:
-        """The stages on a sample, when all shards are there; one that was stopped in between is done again."""
-
-        def load(rows: Integers) -> Tensor:
-            return tensors.batch(self.dataset.query[rows]).to(self.device)
-
-        for number, stage in enumerate(attack.stages):
-            parts = [self.store.read(cell_key, shard) for shard in self.store.shards(cell_key)] if stage.sample else []
-            missing = waiting(parts, number)
-            if not any(missing):
-                continue
-            kept = {"pictured": self.pictured, "mapped": self.mapped}
-            after = sampled_stage(judge, attack, stage, number, parts, load, seed=self.spec.seed, **kept)
-            for shard, (changed, wanted) in enumerate(zip(after, missing, strict=True)):
-                if not wanted:
-                    continue
-                if self.options.save_images and len(changed.rows):
-                    ids, images = self.kept.read(cell_key, shard)
-                    images[torch.from_numpy(changed.rows)] = changed.images.cpu().to(images)
-                    self.kept.write(cell_key, shard, ids, images)
-                self.store.write(cell_key, shard, changed.records)
-
-    def _shard(self, prepared: Prepared, images: Tensor, rows: Integers, seed: int, draws: int) -> Records:
-        judge, attack, kept = prepared.judge, prepared.attack, {"pictured": self.pictured, "mapped": self.mapped}
-        with kept_randomness(judge.model):
-            if draws > 1:  # What such a model draws for the judge depends on the queries alone.
-                seed_globally(derive_seed(seed, "judge", rows.tolist()))
-            if isinstance(attack, StagedAttack):
-                return staged_shard(judge, attack, prepared.stages, images, rows, seed=seed, draws=draws, **kept)
-            return attack_shard(judge, attack, images, rows, seed=seed, **kept)

@@ -17,8 +17,8 @@ from robustdml.evaluation import assemble, evaluate
 from robustdml.evaluation.attacking.sampled import stratified
 from robustdml.evaluation.kept_images import KeptImages
 from robustdml.evaluation.plan import Plan
-from robustdml.evaluation.run import _Evaluation
 from robustdml.evaluation.store import CellKey, Store
+from robustdml.evaluation.work import Work
 from robustdml.results import AttackEntry
 from robustdml.threat import ThreatModel
 
@@ -106,7 +106,7 @@ def test_a_run_that_was_stopped_before_it_says_so_and_goes_on(everyone, tmp_path
 
     stages = Stage(FIRST), Stage(SCORES, sample=5)
     with monkeypatch.context() as patched:
-        patched.setattr(_Evaluation, "_sampled", stop)
+        patched.setattr(Work, "_sampled", stop)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path, masked(), *stages, size=16)
     stopped = assemble(tmp_path)

@@ -10,6 +10,7 @@ import builtins
 import contextlib
 import copy
 import hashlib
+import importlib
 import os
 import random
 import sys
@@ -78,15 +79,15 @@ class Watch:
         self._data: _Data | None = None
         self._answers: npt.NDArray[Any] | None = None
 
-    def __enter__(self) -> Watch:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Give the file up."""
         if self._data is not None:
             self._data.close()
 
     def _begin(self) -> None:
         """See how everything is."""
+        # Imported by the first optimiser of a process, it puts functions of its own into torch: no attack is to blame.
+        importlib.import_module("torch._dynamo")
         self._data = _Data(self._arrays, self._folder)
         judging = [_Model(model, restored=True) for model in self._models]
         answers = self._ask()
