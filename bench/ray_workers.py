@@ -17,7 +17,6 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import click
 import numpy as np
@@ -31,6 +30,7 @@ from robustdml.config import RunOptions
 from robustdml.data import ArrayImages, RetrievalDataset
 from robustdml.evaluation import evaluate
 from robustdml.evaluation.cells import Cells
+from robustdml.evaluation.work import Done, Task
 from robustdml.models import EmbeddingModel, ModelConfig
 
 #: Images of a class, and queries of a task.
@@ -79,8 +79,8 @@ def measured(model: nn.Module, dataset: RetrievalDataset, steps: int, workers: i
     watched, done = Watched(), Cells.done
     attack = build_attack(f"pgd(goal=margin, steps={steps})", 8 / 255)
 
-    def noting(self: Cells, *answer: Any) -> None:
-        done(self, *answer)
+    def noting(self: Cells, task: Task, found: list[Done]) -> None:
+        done(self, task, found)
         watched.look()
 
     Cells.done = noting  # type: ignore[method-assign]
