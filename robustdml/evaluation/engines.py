@@ -331,12 +331,10 @@ class _Worker:
 
     def load(self, sent: list[Any]) -> None:
         """Take another model."""
-        import ray
-
         if self._work is not None:
             self._work.close()
         self._work = None  # before the next one needs its memory
-        self._work = ray.get(sent[0])
+        self._work = _ray().get(sent[0])
         with _as_here():
             self._work.check()
 

@@ -21,7 +21,8 @@ def equal(folder: Path, engine: str) -> None:
 
 def odd(folder: Path) -> None:
     """What ends or holds up every worker."""
-    run(folder / "odd", "ray", [Odd("segfaults"), Odd("hangs"), Odd("does nothing")], 8.0)
+    run(folder / "odd", "ray", [Odd("segfaults"), Odd("does nothing")], None)
+    run(folder / "late", "ray", [Odd("hangs")], 2.0)
 
 
 def run(out: Path, engine: str, attacks: list[object], limit: float | None) -> None:
