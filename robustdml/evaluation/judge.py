@@ -127,6 +127,12 @@ class Judge:
         self._most = int(self._counts.max())
         self._depth = max(TOP, *(metric.ranks(self._most, len(split.gallery)) for metric in self._metrics))
 
+    def __copy__(self) -> Judge:
+        """Within this process, all is shared."""
+        other = Judge.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
     def __getstate__(self) -> dict[str, Any]:
         """For another process, which has all for itself: the embeddings, and the model on the CPU.
 

@@ -19,13 +19,16 @@ import torch
 from squares import QUIET, SmallNet
 
 from robustdml.attacks import build_suite
+from robustdml.data.tensors import ImageTensors
 from robustdml.errors import AttackError, MissingPackageError, SpecError
 from robustdml.evaluation import evaluate
 from robustdml.evaluation.engines import Inline, engine
+from robustdml.evaluation.judge import Judge
 from robustdml.evaluation.store import read_shard
 from robustdml.evaluation.work import Work
 from robustdml.importing import load_object, of_files
 from robustdml.results import Results
+from robustdml.retrieval.embed import Embedder
 
 ENDED = "its process ended: a crash, a kill, or too little memory"
 SUPPORT = Path(by_ray.__file__).parent
@@ -64,6 +67,17 @@ def test_work_that_was_sent_to_another_process_gives_the_same_records(squares, t
     monkeypatch.setattr(Inline, "run", elsewhere)
     evaluate({"net": SmallNet()}, squares, attacks, out=tmp_path / "other", **parts)
     assert records(tmp_path / "other") == records(tmp_path / "one")
+
+
+def test_within_a_process_judges_share_what_they_have_and_elsewhere_nothing(squares):
+    model, device = Embedder(SmallNet()), torch.device("cpu")
+    judge = Judge(model, squares.test, ImageTensors(squares.images, 10), device, name="net")
+    fresh, sent = judge.fresh(), pickle.loads(pickle.dumps(judge))
+    assert fresh.gallery_embeddings is judge.gallery_embeddings
+    assert fresh.models[0] is judge.models[0]
+    assert sent.models[0] is not judge.models[0]
+    assert (sent.gallery_embeddings == judge.gallery_embeddings).all()
+    assert not sent.shared
 
 
 def test_a_task_that_failed_ends_its_attack_and_no_other(squares, tmp_path, monkeypatch):
