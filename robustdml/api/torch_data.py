@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -191,6 +191,11 @@ def _steps(transform: Any) -> Iterator[Any]:
         yield from _steps(step)
 
 
+def _as_it_is(*given: Any) -> Any:
+    """A transform that does nothing."""
+    return given if len(given) > 1 else given[0]
+
+
 class _Part:
     """A data set and which of its items are used."""
 
@@ -207,11 +212,22 @@ class _Part:
         self.base = dataset
         transform = getattr(dataset, "transform", None) or getattr(dataset, "transforms", None)
         self.view = None if transform is None else _read_transform(transform)
-        self.raw = copy.copy(dataset)
-        for name in ("transform", "transforms", "target_transform"):
-            if getattr(dataset, name, None) is not None:
-                setattr(self.raw, name, None)
+        self.raw = self._without_transforms(None)
+        try:
+            _item(self.raw, int(self.rows[0]))
+        except TypeError:  # It calls its transform without asking whether there is one.
+            self.raw = self._without_transforms(_as_it_is)
+        except Exception:
+            pass  # An image that cannot be read is told of where all are looked at.
         self.class_names = tuple(map(str, getattr(dataset, "classes", ()) or ()))
+
+    def _without_transforms(self, instead: Callable[..., Any] | None) -> Any:
+        """The data set with something in place of its transforms."""
+        raw = copy.copy(self.base)
+        for name in ("transform", "transforms", "target_transform"):
+            if getattr(raw, name, None) is not None:
+                setattr(raw, name, instead)
+        return raw
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -73,7 +73,8 @@ def _read(
 ) -> RetrievalDataset:
     if root is None:
         where = "a folder or a file" if may_be_file else "a folder"
-        raise DataError(f"data set '{name}' is read from {where}: say where it is (root)")
+        here = f"; if you mean the folder '{name}' that is here, write ./{name}" if Path(name).exists() else ""
+        raise DataError(f"data set '{name}' is read from {where}: say where it is (root){here}")
     if may_be_file and not root.exists():
         raise DataError(f"the folder or file '{root}' of data set '{name}' does not exist: check the path")
     if not may_be_file and not root.is_dir():

@@ -133,6 +133,37 @@ def test_lightnings_callback_logs_after_each_epoch(name, monkeypatch):
     assert len(waited) == 2
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_with_the_real_lightning_the_most_robust_epoch_is_kept(tmp_path):
+    # Not in the extra dev: it takes five seconds to import, and warns of parts of torch that it still uses.
+    lightning = pytest.importorskip("lightning.pytorch", reason="the extra [lightning] is not installed")
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.encoder = model()
+
+        def forward(self, images):
+            return self.encoder(images)
+
+        def training_step(self, batch, _):
+            return self(batch[0]).square().mean()
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.01)
+
+    monitor = robustdml.Monitor(data(), CHEAP, eps="8/255", queries=6)
+    keep = lightning.callbacks.ModelCheckpoint(tmp_path, monitor="worst_recall_at_1", mode="max")
+    options = {"accelerator": "cpu", "logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = lightning.Trainer(max_epochs=2, callbacks=[robustdml.lightning_callback(monitor), keep], **options)
+    trainer.fit(Module(), torch.utils.data.DataLoader(data(), batch_size=8))
+    assert [step for step, _ in monitor.history] == [0, 1]
+    worst = [found["worst_recall_at_1"] for _, found in monitor.history]
+    assert float(keep.best_model_score) == pytest.approx(max(worst))
+    assert float(trainer.callback_metrics["clean_recall_at_1"]) == monitor.history[-1][1]["clean_recall_at_1"]
+
+
 def test_without_lightning_its_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightning", None)
     monkeypatch.setitem(sys.modules, "lightning.pytorch", None)

@@ -47,6 +47,17 @@ class Photos(Dataset):
         return image, self.labels[row]
 
 
+class Unasking(Photos):
+    """It calls its transforms without asking whether there are any."""
+
+    def __init__(self):
+        super().__init__()
+        self.target_transform = int
+
+    def __getitem__(self, row):
+        return self.transform(self.images[row]), self.target_transform(self.labels[row])
+
+
 class Pairs(Dataset):
     """No attribute at all: labels come with the images."""
 
@@ -142,6 +153,11 @@ def test_transforms_are_read(name):
     transform, view = TRANSFORMS[name]
     found = torch_data(Photos(transform))
     assert view in found.view.view
+
+
+def test_a_transform_that_is_called_unasked_is_read_too():
+    images, plain = torch_data(Unasking()).dataset.images, torch_data(Photos()).dataset.images
+    assert [images.load(row).tobytes() for row in (0, 23)] == [plain.load(row).tobytes() for row in (0, 23)]
 
 
 REFUSED = {

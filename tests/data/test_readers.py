@@ -97,6 +97,13 @@ def test_asks_for_the_folder(name, tmp_path):
         load_dataset(name, tmp_path / "nowhere")
 
 
+def test_a_folder_here_that_is_called_as_a_data_set_is_told_apart(tmp_path, monkeypatch):
+    (tmp_path / "cars").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"\(root\); if you mean the folder 'cars' that is here, write \./cars$"):
+        load_dataset("cars")
+
+
 def test_a_manifest_may_be_a_folder_or_a_file(tmp_path):
     with pytest.raises(DataError, match="data set 'manifest' is read from a folder or a file: say where it is"):
         load_dataset("manifest")

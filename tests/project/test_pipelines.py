@@ -21,6 +21,8 @@ PIPELINES = ROOT / "docs" / "pipelines"
 PAGE = (ROOT / "docs" / "pipelines.md").read_text(encoding="utf-8")
 GITHUB = yaml.safe_load((PIPELINES / "github-actions.yml").read_text(encoding="utf-8"))
 GITLAB = yaml.safe_load((PIPELINES / "gitlab-ci.yml").read_text(encoding="utf-8"))["robustness"]
+#: GitLab's guard of a comparison: the first time there is nothing to compare with.
+FIRST_TIME = "test ! -e baseline/results.json"
 #: Colours survive a small change, and vanish in grey. Blue alone tells nothing.
 MODEL = """
 import torch
@@ -42,7 +44,8 @@ def of_gitlab() -> list[str]:
 
 
 def commands(lines: list[str]) -> list[list[str]]:
-    found = [shlex.split(line)[1:] for line in lines if line.startswith("robustdml ")]
+    plain = (line.removeprefix(f"{FIRST_TIME} || ") for line in lines)
+    found = [shlex.split(line)[1:] for line in plain if line.startswith("robustdml ")]
     return [words for words in found if words[0] != "doctor"]
 
 
@@ -97,6 +100,8 @@ def test_the_files_are_what_forges_read():
     assert all(("run" in step) != ("uses" in step) for step in job["steps"])
     assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in job["steps"] if "uses" in step)
     assert {"image", "script", "artifacts"} <= set(GITLAB)
+    assert [FIRST_TIME in line for line in GITLAB["script"]] == [False, True]
+    assert any("hashFiles('baseline/results.json')" in str(step.get("if")) for step in job["steps"])
     reported = set(GITLAB["artifacts"]["reports"]["junit"])
     written = {words[words.index("--junit") + 1] for words in commands(of_gitlab()) if "--junit" in words}
     assert reported == written

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from random_run import random_run
 
-from robustdml.reports import render_report, write_report
+from robustdml.reports import render_report, write_history, write_report
 
 pytestmark = pytest.mark.slow
 
@@ -96,6 +96,44 @@ def test_axe_finds_nothing(open_page, scheme, viewport):
     page.evaluate(AXE)
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     assert [(item["id"], [node["html"] for node in item["nodes"]]) for item in found["violations"]] == []
+
+
+LONG = "a folder of phone photos with a long name/God-Morgon-Orange-Red-Grapefruit-Juice_" + "0123456789" * 20 + ".JPG"
+
+
+@pytest.mark.parametrize("kind", ["one model, long names", "history"])
+def test_axe_finds_nothing_on_a_phone_in_the_dark(browser, sample, tmp_path, kind):
+    run = sample(tmp_path, models=("one",), eventful=False)
+    if kind == "history":
+        for month in (1, 2):
+            at = run.model_copy(update={"created": f"2026-0{month}-01T00:00:00+00:00"})
+            at.save(tmp_path / "runs" / str(month))
+        page_file = write_history([tmp_path / "runs"], tmp_path / "history.html")
+    else:
+
+        def named(hit):
+            return hit.model_copy(update={"name": LONG, "class_name": LONG, "similarity": 0.5})
+
+        examples = tuple(
+            one.model_copy(
+                update={key: tuple(map(named, getattr(one, key))) for key in ("clean_top", "adversarial_top")}
+            )
+            for one in run.examples
+        )
+        run.model_copy(update={"examples": examples}).save(tmp_path)
+        page_file = write_report(tmp_path)
+    context = browser.new_context(viewport=PHONE, color_scheme="dark")
+    context.set_default_timeout(120_000)
+    try:
+        page = context.new_page()
+        page.goto(page_file.as_uri())
+        page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        page.evaluate(AXE)
+        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+        assert [(item["id"], [node["html"] for node in item["nodes"]]) for item in found["violations"]] == []
+    finally:
+        context.close()
 
 
 def test_nothing_is_wider_than_a_phone(open_page):
