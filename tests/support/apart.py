@@ -70,13 +70,13 @@ def _die_writing(steps: int) -> None:
 
 
 def content(folder: Path) -> dict[str, Any]:
-    """What every file of a folder says, without when it was made."""
-    return {str(path.relative_to(folder)): _said(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    """What every file of a folder says, without when it was made, and where."""
+    return {str(path.relative_to(folder)): _said(path, folder) for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def _said(path: Path) -> Any:
+def _said(path: Path, folder: Path) -> Any:
     if path.suffix == ".json":
-        return _timeless(json.loads(path.read_bytes()))
+        return _timeless(json.loads(path.read_text().replace(str(folder), "FOLDER")))
     if path.suffix == ".jsonl":
         return [_timeless(json.loads(line)) for line in path.read_text().splitlines()]
     if path.suffix == ".safetensors":
