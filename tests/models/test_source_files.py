@@ -257,6 +257,10 @@ REFUSED = {
     ),
     "a pickled object": (lambda folder: saved(folder / "m.pt", {"a": Foreign()}), "is a pickle, which holds .*Foreign"),
     "an HDF5 file": (lambda folder: written(folder / "m.h5", b"\x89HDF\r\n\x1a\n"), "HDF5 file, as Keras .*ONNX"),
+    "a model of browsers": (
+        lambda folder: written(folder / "m.json", b'{"format": "graph-model", "generatedBy": "2.0"}'),
+        "a model of TensorFlow.js: export it to ONNX",
+    ),
     "a page": (
         lambda folder: written(folder / "m.pt", b"<!DOCTYPE html><html>"),
         "a web page: the download went wrong",

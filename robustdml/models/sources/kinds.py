@@ -46,6 +46,8 @@ def kind_of(path: Path) -> tuple[str, str]:
     for start, what, remedy in _OTHERS:
         if head.lstrip().startswith(start):
             return what, remedy
+    if any(word in head for word in (b'"graph-model"', b'"layers-model"', b'"modelTopology"')):
+        return "a model of TensorFlow.js", _TO_ONNX
     if head[4:8] == b"TFL3":
         return "a model of TensorFlow Lite", _TO_ONNX
     if head[8:9] == b"{" and 0 < int.from_bytes(head[:8], "little") < path.stat().st_size:
