@@ -91,14 +91,14 @@ class Inline:
 
 
 def check_engine(name: str, workers: int | None) -> None:
-    """Refuse an engine that cannot be, before anything is done.
+    """Refuse an engine that cannot be, or a cluster that does not answer, before anything is done.
 
     Args:
         name: ``"inline"`` or ``"ray"``.
         workers: processes of Ray, or None.
 
     Raises:
-        SpecError: the name is another, or ``workers`` is below 1, or inline.
+        SpecError: the name is another, ``workers`` is below 1, or inline; or nothing like Ray is at RAY_ADDRESS.
         MissingPackageError: there is no Ray.
     """
     if name not in ENGINES:
@@ -106,7 +106,8 @@ def check_engine(name: str, workers: int | None) -> None:
     if workers is not None:
         whole("workers", workers, least=1)
     if name == "ray":
-        _ray()
+        if not _ray().is_initialized() and _address() not in {"local", "auto"}:
+            _check_answers(_address())
     elif workers is not None:
         raise SpecError(f"workers={workers} are those of Ray: give --engine ray too, or leave --workers out")
 
@@ -121,7 +122,7 @@ def engine(name: str, workers: int | None, device: torch.device) -> Iterator[Eng
         device: where a model is run; each worker has a GPU of its own.
 
     Raises:
-        SpecError: see `check_engine`; or there is no such cluster, or it has not what is asked for.
+        SpecError: see `check_engine`; or the cluster cannot be joined, or has not what is asked for.
         MissingPackageError: there is no Ray.
     """
     check_engine(name, workers)
@@ -151,11 +152,9 @@ def _ray() -> Any:
 
 
 def _join(ray: Any, workers: int | None) -> None:
-    address = os.environ.get("RAY_ADDRESS", "").strip() or "local"
+    address = _address()
     # A cluster of this machine alone has as many processors as workers are asked for, and nobody else is heard.
     own = {"num_cpus": workers, "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    if address not in {"local", "auto"}:
-        _check_answers(address)
     before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, logging_level="ERROR", log_to_driver=False, **own if address == "local" else {})
@@ -166,6 +165,10 @@ def _join(ray: Any, workers: int | None) -> None:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray has put its own in its place.
+
+
+def _address() -> str:
+    return os.environ.get("RAY_ADDRESS", "").strip() or "local"
 
 
 def _check_answers(address: str) -> None:

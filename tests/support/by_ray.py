@@ -33,8 +33,7 @@ def run(out: Path, engine: str, attacks: list[object], limit: float | None) -> N
 
 if __name__ == "__main__":
     engines._GRACE = 2.0
-    import ray
-
+    ray = engines._ray()
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
     equal(Path(sys.argv[1]), "ray")
     odd(Path(sys.argv[1]))
