@@ -106,9 +106,9 @@ class Cascade:
         if self.strength == "standard":
             return (
                 first,
-                Stage(self._mi(chosen, predict=48, slack=_SLACK), closed=_ITEMS),
+                Stage(self._mi(chosen, predict=24, whole=64, slack=_SLACK), closed=_ITEMS),
                 Stage(self._mi(ClassMargin(4)), closed=_CLASSES),
-                Stage(self._mi(chosen, predict=48, slack=_SLACK, steps=100), closed=_LONGER),
+                Stage(self._mi(chosen, predict=24, whole=64, slack=_SLACK, steps=100), closed=_LONGER),
                 *self._by_scores(sample=16, queries=300),
             )
         return (

@@ -39,6 +39,7 @@ PARAMETERS: dict[str, dict[str, object]] = {
         "momentum": 0.75,
         "stop": True,
         "predict": 0,
+        "whole": 0,
         "slack": None,
         "samples": 1,
     },

@@ -50,6 +50,13 @@ class Embedder(nn.Module):
             CheckpointError: the module raises, or gives anything but a matrix with one row per image.
             AttackTimeout: the time of `limit_seconds` is over.
         """
+        return self._counted(F.normalize(self._matrix(images), dim=1))
+
+    def unscaled(self, images: Tensor) -> Tensor:
+        """Embeddings ``(N, D)`` float32 of the length that the module gives them; raises as ``forward`` does."""
+        return self._counted(self._matrix(images))
+
+    def _matrix(self, images: Tensor) -> Tensor:
         # The one place that every attack comes by again and again, whoever wrote it.
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise AttackTimeout("the time limit is over")
@@ -75,7 +82,9 @@ class Embedder(nn.Module):
             )
         # Counted here, so that whatever runs an attack, its cost is known.
         self.forward_images += len(images)
-        embeddings = F.normalize(found.float(), dim=1)
+        return found.float()
+
+    def _counted(self, embeddings: Tensor) -> Tensor:
         if embeddings.requires_grad:
             embeddings.register_hook(self._count_gradient)
         return embeddings

@@ -11,11 +11,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from robustdml.attacks import PGD, ClassMargin, ItemMargin, Margin, Momentum, build_attack
+from robustdml.attacks.goals import search
 from robustdml.attacks.native.prediction import promising_items
 from robustdml.contracts import Gallery, References
+from robustdml.data import load_dataset
 from robustdml.errors import SpecError
+from robustdml.evaluation.checks.calibration import linear_settings, reached_by
 from robustdml.retrieval.embed import Embedder
 from robustdml.seeding import uniform_like
+from robustdml.threat import ThreatModel
 
 EPS = 12 / 255
 PARTS = ("embeddings", "labels", "ids")
@@ -260,58 +264,117 @@ def test_a_query_has_the_same_rivals_in_every_batch(make_references, goal):
 
 
 @pytest.mark.parametrize("norm", BUDGETS)
-def test_promising_items_are_those_with_the_highest_bounds_of_the_linear_model(make_world, norm):
+def test_promising_items_are_those_that_the_linear_model_brings_furthest_ahead(make_world, norm):
+    """No change brings an item further than its bound, and the change that comes with it brings it nearly so far."""
     world = make_world("leave-self-out")
-    gallery, verdicts = world.references.gallery, []
+    gallery, verdicts, gaps = world.references.gallery, [], []
     eps = {"linf": 0.02, "l2": 0.2, "l1": 1.0}[norm]
-    options = {"count": 4, "gradients": 6, "slack": 0.5}
-    found, worth = promising_items(world.model, world.images, world.references, eps, norm, **options)
-    for row in range(6):
+    arguments = (world.model, world.images, world.references, eps, norm)
+    options = {"gradients": 6, "slack": 0.5}
+    few = list(promising_items(*arguments, count=4, **options))
+    for row, (all_of_them, first) in enumerate(zip(promising_items(*arguments, count=99, **options), few, strict=True)):
         own = (gallery.labels == world.references.labels[row]) & (gallery.ids != world.references.ids[row])
         foreign = (gallery.labels != world.references.labels[row]).nonzero().flatten().tolist()
-        bounds, hopes = [], []
-        for item in foreign:
-            leads = []
+        assert set(all_of_them.items.tolist()) == set(foreign)
+        assert torch.equal(first.items, all_of_them.items[:4])
+        assert torch.equal(first.bounds.sort(descending=True).values, first.bounds)
+        image = world.images[row : row + 1].clone().requires_grad_()
+        up, down = (1 - image).clamp(max=eps), image.clamp(max=eps)
+        for item, bound, worth, change in zip(first.items, first.bounds, first.worth, first.changes, strict=True):
+            leads, gains, most = [], [], []
             for relative in own.nonzero().flatten():
-                image = world.images[row : row + 1].clone().requires_grad_()
                 lead = (world.model(image) @ (gallery.embeddings[item] - gallery.embeddings[relative]))[0]
                 (slope,) = torch.autograd.grad(lead, image)
-                up, down = (1 - image).clamp(max=eps), image.clamp(max=eps)
-                raised = {
-                    "linf": torch.maximum(slope * up, -slope * down).sum(),
-                    "l2": eps * slope.norm(),
-                    "l1": eps * slope.abs()[torch.where(slope > 0, image < 1, image > 0)].max(),
-                }[norm]
-                leads.append((float(lead.detach()), float(raised.detach())))
-            bounds.append(min(lead + raised for lead, raised in leads))
-            hopes.append(min(lead + 1.5 * raised for lead, raised in leads))
-        order = torch.tensor(bounds).argsort(descending=True)[:4]
-        assert found[row].tolist() == [foreign[place] for place in order]
-        assert worth[row].tolist() == [hopes[place] >= 0 for place in order]
-        verdicts += worth[row].tolist()
+                leads.append(lead.detach())
+                gains.append(change @ slope.flatten())
+                most.append(
+                    {
+                        "linf": torch.maximum(slope * up, -slope * down).sum(),
+                        "l2": eps * slope.norm(),
+                        "l1": eps * slope.abs()[torch.where(slope > 0, image < 1, image > 0)].max(),
+                    }[norm].detach()
+                )
+            lead, gain, farthest = torch.stack(leads), torch.stack(gains), torch.stack(most)
+            assert bound <= (lead + farthest).min() + 1e-6
+            assert (lead + gain).min() <= bound + 1e-6
+            gaps.append(float(bound - (lead + gain).min()) / float(farthest.min()))
+            # Who is out of the game plays no further: its best change is not looked for.
+            if worth:
+                assert (lead + 1.5 * farthest).min() >= -1e-6
+            else:
+                assert (lead + 1.5 * gain).min() < 1e-6
+            verdicts.append(bool(worth))
     assert {True, False} == set(verdicts)
+    gaps = torch.tensor(gaps)[torch.tensor(verdicts)]
+    assert gaps.median() < 0.03
+
+
+def test_where_the_embedding_is_linear_its_jacobian_breaks_all_that_can_break():
+    """Every query against the verdict of linear programs; one step of a climb is no climb."""
+    (setting,) = linear_settings(load_dataset("digits"), dimensions=(16,), threats=[ThreatModel(5 / 255)], queries=24)
+    truth, judge = setting.truth(), setting.judge()
+    attack = Momentum(ItemMargin(10), 5 / 255, steps=1, predict=8, whole=64, slack=0.0)
+    reached = reached_by([attack], judge, setting.images())
+    assert 5 < (reached.broken == 1).sum() < 20
+    assert ((reached.broken >= 0) == truth.broken).all()
+    assert (reached.gradients[reached.broken != 0] < 17).all()
+
+
+def test_what_wins_is_found_in_a_large_gallery_however_many_items_are_nearer(monkeypatch):
+    """Of 5,000 items one alone can come ahead, and it is the farthest: the estimate looks at all, part by part."""
+    monkeypatch.setattr(search, "PART", 512)
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.zeros(4, 12)
+    weight[3] = 40.0  # the image moves along one axis alone
+    weight[:3] = 0.01 * torch.randn(3, 12, generator=generator)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(12, 4))
+    module[1].weight = nn.Parameter(weight)
+    module[1].bias = nn.Parameter(torch.tensor([1.0, 0.0, 0.0, 0.0]) - 0.5 * weight.sum(1))
+    points = torch.cat([torch.ones(5000, 1), 0.3 + torch.rand(5000, 3, generator=generator)], 1)
+    points[:, 3] = -0.4
+    points[4321] = torch.tensor([0.2, 0.0, 0.0, 1.0])
+    points[0] = torch.tensor([1.0, 0.0, 0.0, 0.0])
+    labels = torch.ones(5000, dtype=torch.int64)
+    labels[0] = 0
+    gallery = Gallery(F.normalize(points, dim=1), labels, torch.arange(5000))
+    images, model = torch.full((1, 3, 2, 2), 0.5), Embedder(module).eval()
+    with torch.no_grad():
+        references = References(gallery, model(images), torch.tensor([0]), torch.tensor([9999]))
+        assert (gallery.embeddings @ references.embeddings[0]).argmin() == 4321
+    (found,) = promising_items(model, images, references, 0.01, "linf", count=1, gradients=4, slack=0.0)
+    assert found.items.tolist() == [4321]
+    assert found.worth.all()
+    changed = images + found.changes.view_as(images)
+    assert margin_of(model, changed, references) > 0
 
 
 def test_predicted_items_cost_their_gradients_and_are_no_more_than_there_are(trained):
     model, images, references = trained
+    images, references = images[:9], references.rows(torch.arange(9))
     attack = Momentum(ItemMargin(rivals=3), 1e-4, steps=2, predict=5)
     _, cost, _ = gradients(model, attack, images, references)
     assert cost == (5 + 3 * 2) * len(images)
     _, cost, _ = gradients(model, replace(attack, restarts=2), images, references)
     assert cost == (5 + 2 * 3 * 2) * len(images)
-    # With more gradients asked for than there are dimensions, those of the dimensions are taken.
+    # With more gradients asked for than there are dimensions, those of the dimensions are taken, and with ``whole``
+    # those of all dimensions where they are no more.
+    _, cost, _ = gradients(model, replace(attack, whole=12), images, references)
+    assert cost == (12 + 3 * 2) * len(images)
+    _, cost, _ = gradients(model, replace(attack, whole=11), images, references)
+    assert cost == (5 + 3 * 2) * len(images)
     _, cost, _ = gradients(model, replace(attack, predict=99), images, references)
     assert cost == (12 + 3 * 2) * len(images)
     few = replace(references.gallery, **{key: getattr(references.gallery, key)[:13] for key in PARTS})
-    rows, _ = promising_items(model, images, replace(references, gallery=few), 0.01, "linf", count=30, gradients=5)
-    for row, label in enumerate(references.labels):
+    found = promising_items(model, images, replace(references, gallery=few), 0.01, "linf", count=30, gradients=5)
+    for label, each in zip(references.labels, found, strict=True):
         foreign = (few.labels != label).nonzero().flatten()
-        assert sorted(set(rows[row].tolist())) == foreign.tolist()
-        assert torch.equal(rows[row, len(foreign) :], rows[row, : 30 - len(foreign)])
+        assert sorted(set(each.items.tolist())) == foreign.tolist()
+        assert torch.equal(each.items[len(foreign) :], each.items[: 30 - len(foreign)])
 
 
 def test_what_the_linear_model_gives_up_with_room_to_spare_is_left_out(trained):
     model, images, references = trained
+    images, references = images[:40], references.rows(torch.arange(40))
     attack, broken, spent = Momentum(ItemMargin(rivals=5), 0.015, steps=10, predict=12), [], []
     for slack in (None, 10.0, 0.5, 0.0):
         found, cost, _ = gradients(model, replace(attack, slack=slack), images, references)
@@ -336,7 +399,7 @@ def test_in_fewer_turns_predicted_items_break_more_than_the_nearest(trained):
     ("spec", "sentence"),
     [
         ("mi(steps=0)", "steps=0, restarts=1 and samples=1 must all be at least 1"),
-        ("mi(momentum=-1)", "momentum=-1 and predict=0 must both be at least 0"),
+        ("mi(momentum=-1)", "momentum=-1, predict=0 and whole=0 must all be at least 0"),
         ("mi(slack=1)", "slack=1 must be at least 0, and goes with predict above 0"),
         ("mi(predict=4)", "predict=4 chooses items: it goes with goal=item_margin, and without items"),
         ("mi(goal=item_margin, rivals=0)", "rivals=0 must be at least 1 and skip=0 at least 0"),
