@@ -244,7 +244,8 @@ class _Ball:
     def _farthest(self, slopes: Tensor) -> Tensor:
         """The changes that do so, ``(K, P)``."""
         if self.norm == "l2":
-            return self.eps * slopes / slopes.norm(dim=1, keepdim=True).clamp_min(1e-20)
+            farthest: Tensor = self.eps * slopes / slopes.norm(dim=1, keepdim=True).clamp_min(1e-20)
+            return farthest
         if self.norm == "l1":
             free = self._usable(slopes)
             place = free.abs().argmax(1, keepdim=True)
