@@ -380,13 +380,16 @@ def test_what_the_linear_model_gives_up_with_room_to_spare_is_left_out(trained):
         found, cost, _ = gradients(model, replace(attack, slack=slack), images, references)
         broken.append(margin_of(model, found, references) > 0)
         spent.append(cost)
-    assert spent[0] == spent[1] > 1.2 * spent[2] > 1.2 * spent[3] > 0
-    assert torch.equal(broken[0], broken[1])
-    assert broken[2].sum() >= 0.95 * broken[0].sum()
+    # Whatever the slack, an item is left out whose best change comes less than half of the way.
+    assert spent[0] > spent[1] >= spent[2] >= spent[3] > 0
+    assert spent[0] > 1.2 * spent[3]
+    assert broken[0].any()
+    assert min(broken[1].sum(), broken[2].sum()) >= 0.95 * broken[0].sum()
 
 
 def test_in_fewer_turns_predicted_items_break_more_than_the_nearest(trained):
     model, images, references = trained
+    images, references = images[:60], references.rows(torch.arange(60))
     broken = []
     for predict in (0, 12):
         attacks = [Momentum(ItemMargin(rivals=1), eps, steps=10, predict=predict) for eps in BUDGETS["linf"]]
