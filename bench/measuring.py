@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import re
+import shlex
 import statistics
 import sys
 from collections.abc import Callable, Mapping
@@ -86,7 +87,7 @@ def publish(part: str, intro: str, rows: list[Row], columns: Mapping[str, str]) 
         intro: what was measured, in a sentence.
         columns: keys of the rows, and their headings.
     """
-    command = " ".join(["python", *(str(Path(sys.argv[0])), *sys.argv[1:])])
+    command = shlex.join(["python", str(Path(sys.argv[0])), *sys.argv[1:]])
     lines = [
         f"{intro} {machine()}. `{command}`",
         "",

@@ -28,13 +28,12 @@ from robustdml.threat import NORMS, norm_of
 Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-#: Queries that are ranked in one go, and ranks of them all: a whole gallery of 60,000 for each of as many queries would
-#: not fit into memory. faiss itself takes no more queries at once.
+#: Queries that are ranked in one go, and ranks of them all. faiss itself takes no more queries at once.
 _QUERIES, _RANKS = 4096, 2**22
 #: Ranks of which lists are made: of longer ones only the places of the relevant items are found.
 _LISTED = 4096
 #: Pairs of queries and gallery items whose similarities are held at once.
-_PAIRS = 2**24
+_PAIRS = 2**25
 #: Gallery items that are compared at once with what an attack was shown of them.
 _ROWS = 2**18
 
@@ -364,15 +363,16 @@ class Judge:
         targets: Integers,
     ) -> Records:
         rows = self.split.query[part]
-        long = len(self.split.gallery) if self._depth > _LISTED else self._depth
-        step = max(1, min(_QUERIES, _RANKS // long))
+        listed = self._depth <= _LISTED
+        step = max(1, min(_QUERIES, _RANKS // self._depth if listed else _PAIRS // len(self.split.gallery)))
         found = [
             self._ranked(rows[at : at + step], embeddings[at : at + step], self._counts[part[at : at + step]])
             for at in range(0, len(rows), step)
         ]
-        values = {metric.name: np.concatenate([each[metric.name] for each, _ in found]) for metric in self._metrics}
-        top = np.concatenate([first for _, first in found])
-        margins = self._margins(rows, embeddings)
+        values = {name: np.concatenate([each[name] for each, _, _ in found]) for name in found[0][0]}
+        top = np.concatenate([first for _, first, _ in found])
+        known = [margins for _, _, margins in found if margins is not None]
+        margins = np.concatenate(known) if known else self._margins(rows, embeddings)
         return Records(rows, self.split.labels[rows], values, top, norm_returned, norms, projected, margins, targets)
 
     def verdicts(self, part: Integers, images: Tensor) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
@@ -420,14 +420,16 @@ class Judge:
                 "an attacked image has an embedding that is not finite: no ranking can be judged"
             ) from None
 
-    def _ranked(self, rows: Integers, embeddings: Floats, counts: Integers) -> tuple[Values, Integers]:
-        """The metrics of some queries, and the first hits of each."""
+    def _ranked(
+        self, rows: Integers, embeddings: Floats, counts: Integers
+    ) -> tuple[Values, Integers, npt.NDArray[np.float64] | None]:
+        """The metrics of some queries, the first hits of each, and the margins where they cost nothing."""
         if self._depth > _LISTED:
-            relevant, top = self._index.relevance(embeddings, rows, self._depth, TOP)
-            return per_query(self._metrics, relevant, counts, most=self._most), top
+            relevant, top, margins = self._index.relevance(embeddings, rows, self._depth, TOP)
+            return per_query(self._metrics, relevant, counts, most=self._most), top, margins
         ranked = self._index.rank(embeddings, rows, self._depth)
         relevant = self.split.rules.relevant(rows[:, None], ranked) & (ranked >= 0)
-        return per_query(self._metrics, relevant, counts, most=self._most), ranked[:, :TOP]
+        return per_query(self._metrics, relevant, counts, most=self._most), ranked[:, :TOP], None
 
 
 def _holds(tensor: Tensor, values: npt.NDArray[Any], device: torch.device) -> bool:

@@ -72,16 +72,15 @@ def nmi(embeddings: Floats, labels: Integers, *, seed: int = 0) -> float | None:
 
 def _mutual_information(labels: Integers, clusters: Integers) -> float:
     """Mutual information of two groupings over the mean of their entropies; one of them has two groups or more."""
-    rows, columns = (np.unique(part, return_inverse=True)[1] for part in (labels, clusters))
-    joint = np.zeros((rows.max() + 1, columns.max() + 1))
-    np.add.at(joint, (rows, columns), 1 / len(labels))
-    entropies = [_entropy(part) for part in (joint.sum(0), joint.sum(1), joint.ravel())]
+    # Of the table of both only what occurs: of 12,000 classes and clusters, a gigabyte is empty.
+    both = np.stack([labels, clusters.astype(np.int64)])
+    counts = [np.unique(part, axis=1, return_counts=True)[1] for part in (both[:1], both[1:], both)]
+    entropies = [_entropy(part / len(labels)) for part in counts]
     return 2 * (entropies[0] + entropies[1] - entropies[2]) / (entropies[0] + entropies[1])
 
 
 def _entropy(shares: npt.NDArray[np.float64]) -> float:
-    positive = shares[shares > 0]
-    return float(-(positive * np.log(positive)).sum())
+    return float(-(shares * np.log(shares)).sum())
 
 
 def pi_ratio(embeddings: Floats, labels: Integers) -> float | None:

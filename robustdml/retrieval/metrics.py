@@ -75,7 +75,7 @@ def _recall_by_chance(rank: int, counts: Integers, searched: Integers) -> Floats
 
 def _average_precision(relevant: Booleans, counts: Integers) -> Floats:
     if relevant.shape[1] > _LONG:
-        rows, places = np.nonzero(relevant)
+        rows, places = np.divmod(np.flatnonzero(relevant), relevant.shape[1])
         hits = np.arange(1, len(rows) + 1) - np.searchsorted(rows, rows)
         return np.bincount(rows, weights=hits / (places + 1), minlength=len(relevant)) / counts
     ranks = np.arange(1, relevant.shape[1] + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -12,11 +12,14 @@ from robustdml.data.protocol import Protocol
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+Booleans = npt.NDArray[np.bool_]
 
 #: Rows that are hashed at once.
 _AT_ONCE = 4096
 #: Relevant items whose places are counted one by one; of more the whole list is sorted.
 _FEW = 32
+#: So many similarities of a row have one maximum.
+_PART = 64
 
 
 def distinct_rows(points: Floats) -> tuple[Integers, Integers]:
@@ -39,6 +42,22 @@ def _keys(points: Floats) -> npt.NDArray[np.uint64]:
     odd = np.random.default_rng(0).integers(0, 2**63, points.shape[1], dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     keys: npt.NDArray[np.uint64] = (bits * odd).sum(1, dtype=np.uint64)
     return keys
+
+
+def _by_row(flat: Integers, shape: tuple[int, ...]) -> list[Integers]:
+    """The columns of some places of a matrix, row by row, from their numbers in it."""
+    rows, columns = np.divmod(flat, shape[1])
+    return np.split(columns, np.searchsorted(rows, np.arange(1, shape[0])))
+
+
+class Found(NamedTuple):
+    """What `GalleryIndex.relevance` finds."""
+
+    relevant: Booleans  #: whether the item at each rank is relevant, ``(N, k)``
+    nearest: Integers  #: ids of the nearest items, ``(N, first)``, which -1 fills
+    margins: npt.NDArray[
+        np.float64
+    ]  #: similarity of the nearest other item less that of the nearest relevant, ``(N,)``
 
 
 class GalleryIndex:
@@ -105,9 +124,7 @@ class GalleryIndex:
             width *= 4
         return result
 
-    def relevance(
-        self, queries: Floats, query_ids: Integers, k: int, first: int
-    ) -> tuple[npt.NDArray[np.bool_], Integers]:
+    def relevance(self, queries: Floats, query_ids: Integers, k: int, first: int) -> Found:
         """What `rank` says of long lists, without making them: an item that is not relevant needs no rank.
 
         All similarities of the queries are held at once: ask for a few at a time.
@@ -117,22 +134,21 @@ class GalleryIndex:
             query_ids: ``(N,)`` int64.
             k: ranks, at least 1.
             first: how many of the nearest items are named.
-
-        Returns:
-            Whether the item at each rank is relevant, ``(N, k)``, and the ids of the nearest, ``(N, first)``, which -1
-            fills.
         """
         similarity = queries @ self._points.T
         if self._copies:
             similarity = np.repeat(similarity, self._sizes, axis=1)
-        ids, rows = self._ids[None], np.arange(len(queries))[:, None]
-        similarity[self._protocol.ignored(query_ids[:, None], ids)] = -np.inf
-        relevant = self._protocol.relevant(query_ids[:, None], ids) & (similarity > -np.inf)
-        found, top = np.zeros((len(queries), k), bool), np.full((len(queries), first), -1, np.int64)
-        for row, (values, right) in enumerate(zip(similarity, relevant, strict=True)):
-            own = np.sort(values[right])[::-1]
-            if not len(own):
+        # By places and not by masks, which are nearly empty: each is a walk through all pairs.
+        ignored = np.flatnonzero(self._protocol.ignored(query_ids[:, None], self._ids[None]))
+        relevant = self._protocol.relevant(query_ids[:, None], self._ids[None])
+        similarity.reshape(-1)[ignored], relevant.reshape(-1)[ignored] = -np.inf, False
+        right = np.flatnonzero(relevant)
+        places = _by_row(right, similarity.shape)
+        found, margins = np.zeros((len(queries), k), bool), np.full(len(queries), np.inf)
+        for row, (values, own_places) in enumerate(zip(similarity, places, strict=True)):
+            if not len(own_places):
                 continue
+            own = np.sort(values[own_places])[::-1]
             # Ties count against the model: what is as near and not relevant comes before.
             if len(own) <= _FEW:
                 ahead = np.array([np.count_nonzero(values >= value) for value in own])
@@ -141,13 +157,28 @@ class GalleryIndex:
             ties = np.searchsorted(-own, -own, side="right")  # own items that are counted among them
             ranks = ahead - ties + np.arange(len(own))
             found[row, ranks[ranks < k]] = True
-        near = min(first, similarity.shape[1])
-        last = np.partition(similarity, similarity.shape[1] - near, axis=1)[:, similarity.shape[1] - near]
-        for row in rows[:, 0]:
-            places = np.flatnonzero((similarity[row] >= last[row]) & (similarity[row] > -np.inf))
+            margins[row] = -own[0]
+        top = self._first(similarity, relevant, first)
+        similarity.reshape(-1)[right] = -np.inf
+        # Without an item that is not relevant nothing can be wrong; two are as far apart as similarities get.
+        margins += np.maximum(similarity.max(1), -1.0)
+        return Found(found, top, margins)
+
+    def _first(self, similarity: Floats, relevant: Booleans, first: int) -> Integers:
+        """The ids of the nearest items of each row, those that are left out having a similarity of minus infinity."""
+        top = np.full((len(similarity), first), -1, np.int64)
+        width = similarity.shape[1] // _PART
+        if width >= first:
+            # As many parts have an item at least as near as the least of their maxima: what is not, is not among them.
+            parts = similarity[:, : width * _PART].reshape(len(similarity), _PART, width).max(1)
+            least = np.partition(parts, width - first, axis=1)[:, width - first]
+        else:
+            least = np.full(len(similarity), -np.inf, np.float32)
+        least = np.maximum(least, np.finfo(np.float32).min)  # of what is left out, nothing is near
+        for row, places in enumerate(_by_row(np.flatnonzero(similarity >= least[:, None]), similarity.shape)):
             order = np.lexsort((self._ids[places], relevant[row, places], -similarity[row, places]))[:first]
             top[row, : len(order)] = self._ids[places[order]]
-        return found, top
+        return top
 
     def _ordered(self, similarities: Floats, groups: Integers, query_id: int, k: int) -> Integers | None:
         """The first ``k`` items of some groups; None where other groups may tie with the last place, or hold it."""

@@ -37,6 +37,7 @@ def test_a_gallery_without_copies_is_held_as_it_is():
 def test_the_relevance_of_long_lists_is_that_of_the_lists(kind, few, monkeypatch):
     """With copies, ties of items of several classes, and what the protocol leaves out."""
     monkeypatch.setattr(search, "_FEW", few)
+    monkeypatch.setattr(search, "_PART", few + 1)
     random = np.random.default_rng(1)
     labels = random.integers(40, size=300)
     points = np.round(random.normal(size=(300, 3)), 1).astype(np.float32)  # many that are equally near
@@ -45,6 +46,14 @@ def test_the_relevance_of_long_lists_is_that_of_the_lists(kind, few, monkeypatch
     index, queries = GalleryIndex(points, np.arange(300), rules), np.arange(0, 300, 7)
     for k, first in ((300, 10), (20, 3)):
         ranked = index.rank(points[queries], queries, k)
-        relevant, top = index.relevance(points[queries], queries, k, first)
+        relevant, top, margins = index.relevance(points[queries], queries, k, first)
         assert np.array_equal(relevant, rules.relevant(queries[:, None], ranked) & (ranked >= 0))
         assert np.array_equal(top, ranked[:, :first])
+        for query, row, margin in zip(queries, index.rank(points[queries], queries, 300), margins, strict=True):
+            row = row[row >= 0]
+            right = rules.relevant(query, row)
+            if right.any():
+                nearest, other = (points[query] @ points[row[part][0]] for part in (right, ~right))
+                assert margin == pytest.approx(other - nearest, abs=1e-5)
+            else:
+                assert margin == np.inf
