@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from robustdml.api.given import Budgets, Model, attacks_of, dataset_of, device_name, panels_of, subjects_of
+from robustdml.api.given import Budgets, Model, attacks_of, dataset_of, options_of, panels_of, subjects_of
 from robustdml.api.torch_data import TorchData
 from robustdml.config import BRANCH_CHOICES, BranchChoice, Effort, PrecisionChoice, RunOptions
 from robustdml.contracts import Attack
@@ -45,6 +45,7 @@ def evaluate(
     progress: bool = True,
     save_images: bool = False,
     nmi: bool = True,
+    options: RunOptions | None = None,
 ) -> Results:
     """Evaluate models clean and under attack: ``robustdml.evaluate({"mine": model}, "digits", "quick")``.
 
@@ -83,13 +84,13 @@ def evaluate(
         attack_time_limit: seconds that one attack at one budget may take on one model.
         precision: in which attacks run the models: ``"fp32"``, ``"bf16"``, ``"fp16"``, or ``"auto"`` for what is faster
             here and as strong. They are judged in fp32.
-        precision: in which attacks run the models; they are judged in float32 (see `robustdml.evaluation.evaluate`).
         skip_broken: go on without images that cannot be read; they are counted.
         leave_out_copies: go on without images that the data set holds twice.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
         progress: show a bar with the time left.
         save_images: keep the attacked images of all queries in ``out``.
         nmi: cluster the gallery of each model, which takes about as long as to rank it.
+        options: instead of device, progress, save_images and nmi: all of them, and an engine of several processes.
 
     Raises:
         UnknownNameError: there is no attack, data set or model of a name.
@@ -100,11 +101,11 @@ def evaluate(
         RunFolderError: ``out`` holds another run.
         MissingPackageError: the library of a source is not installed.
     """
-    if save_images and out is None:
+    options = options_of(options, device=device, progress=progress, save_images=save_images, nmi=nmi)
+    if options.save_images and out is None:
         raise SpecError("save_images keeps the images in the run folder: give out='runs/mine' too")
     if branches not in BRANCH_CHOICES:
         raise SpecError(f"branches={brief(branches)} must be one of: {', '.join(BRANCH_CHOICES)}")
-    options = RunOptions(device=device_name(device), progress=progress, save_images=save_images, nmi=nmi)
     home = None if out is None else place("out", out)
     asked = panels_of(panels)
     # What is quick to refuse is refused before anything is loaded.

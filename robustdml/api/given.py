@@ -15,7 +15,7 @@ from torch import nn
 
 from robustdml.api.torch_data import TorchData, is_torch_data, torch_data
 from robustdml.attacks import build_suite
-from robustdml.config import BranchChoice, Effort
+from robustdml.config import BranchChoice, Effort, RunOptions
 from robustdml.contracts import Attack
 from robustdml.data import RetrievalDataset, load_dataset
 from robustdml.devices import choose_device
@@ -128,6 +128,22 @@ def device_name(device: Any) -> str:
     if not isinstance(device, str | torch.device):
         raise SpecError(f"device={brief(device)} must be a name such as 'auto', 'cpu' or 'cuda'")
     return str(device)
+
+
+def options_of(options: RunOptions | None, device: Any, **others: bool) -> RunOptions:
+    """The options of a run, given as a whole or as arguments of their own.
+
+    Raises:
+        SpecError: both are given, or a device is none.
+    """
+    if options is None:
+        return RunOptions(device=device_name(device), **others)
+    if not isinstance(options, RunOptions):
+        raise SpecError(f"options={brief(options)} must be a robustdml.config.RunOptions")
+    for name, value in {"device": device, **others}.items():
+        if value != getattr(RunOptions, name):
+            raise SpecError(f"options has a {name} of its own: give {name}={brief(value)} in it, or no options")
+    return options
 
 
 def attacks_of(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from robustdml import training
-from robustdml.api.given import dataset_of, device_name
+from robustdml.api.given import dataset_of, options_of
 from robustdml.api.torch_data import TorchData
 from robustdml.attacks import GOALS
 from robustdml.config import RunOptions, TrainConfig
@@ -30,6 +30,8 @@ def train(
     device: str = "auto",
     progress: bool = True,
     tensorboard: bool = False,
+    options: RunOptions | None = None,
+    build_attack: object = None,
     **settings: Any,
 ) -> TrainResult:
     """Train an embedding model: ``robustdml.train("digits", "mdprop", "runs/mdprop", epochs=8, eps="16/255")``.
@@ -47,6 +49,8 @@ def train(
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, …
         progress: show a bar with the time left.
         tensorboard: write the course for TensorBoard too.
+        options: instead of device, progress and tensorboard: all of them, and how often the state is saved.
+        build_attack: of programs written before goals were asked for; it is not used.
         settings: fields of `robustdml.TrainConfig`, which take precedence over a recipe's; ``eps`` may be text such as
             ``"2/255"``.
 
@@ -66,7 +70,7 @@ def train(
     dataset = dataset_of(data, root, skip_broken=skip_broken, allow_outside=allow_outside)
     if isinstance(dataset, TorchData):
         raise SpecError("a data set of PyTorch has no training and test classes here: give a RetrievalDataset")
-    options = RunOptions(device=device_name(device), progress=progress, tensorboard=tensorboard)
+    options = options_of(options, device=device, progress=progress, tensorboard=tensorboard)
     return training.train(dataset, config, folder, goals=GOALS, options=options, skip_broken=skip_broken)
 
 

@@ -20,6 +20,7 @@ from torch import nn
 import robustdml
 from robustdml.api.given import subjects_of
 from robustdml.attacks import build_attack
+from robustdml.config import RunOptions
 from robustdml.errors import BudgetError, DataError, RobustDMLError, RunFolderError, SpecError, UnknownNameError
 from robustdml.evaluation import Subject, build_panel
 from robustdml.models import EmbeddingModel, ModelConfig, convert_to_multibn, save_checkpoint
@@ -54,6 +55,19 @@ def test_names_are_enough():
     assert [worst.threat.text for worst in results.worst] == ["8/255"]
     assert all(cell.status == "ok" for cell in results.cells)
     assert not results.examples
+
+
+def test_options_may_be_given_as_a_whole():
+    """As programs have it that were written for `robustdml.evaluation.evaluate`."""
+    given = {"m": linear()}, small(), CHEAP
+    options = RunOptions(device="cpu", progress=False, nmi=False)
+    results = robustdml.evaluate(*given, options=options)
+    assert results.models[0].nmi is None
+    assert [cell.score for cell in results.cells] == [cell.score for cell in evaluated(nmi=False).cells]
+    with pytest.raises(SpecError, match=r"options has a device of its own: give device='cuda' in it, or no options"):
+        robustdml.evaluate(*given, options=options, device="cuda")
+    with pytest.raises(SpecError, match=r"options='cpu' must be a robustdml.config.RunOptions"):
+        robustdml.evaluate(*given, options="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +362,8 @@ def test_a_training_by_names(tmp_path):
     assert len(found.history) == 1
     assert found.model.config.backbone == "resnet-tiny"
     config = robustdml.TrainConfig("mdprop", **quick, eps=16 / 255)
-    again = robustdml.train(data, config, tmp_path / "run", **options)
+    whole = RunOptions(**options)  # and what programs of before give
+    again = robustdml.train(data, config, tmp_path / "run", options=whole, build_attack=build_attack)
     assert torch.equal(again.model.head.weight, found.model.head.weight)
     recipe = tmp_path / "own.toml"
     recipe.write_text("[train]\nmethod = 'mdprop'\nepochs = 7\ntargets = 2\neps = '16/255'\n")
