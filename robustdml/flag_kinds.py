@@ -268,6 +268,14 @@ _ALL: tuple[FlagKind, ...] = (
         "The intervals say how far a sample can be off. Leave --max-queries out for all queries.",
     ),
     FlagKind(
+        "few-queries",
+        "note",
+        "There are hardly any queries",
+        "fewer than 10 images of the data set are queries",
+        "Each query is worth more than ten points, and another handful has other recalls.",
+        "Take the width of the intervals for what it says. Add images of the test classes.",
+    ),
+    FlagKind(
         "embeddings-alone",
         "note",
         "Embeddings alone were given",

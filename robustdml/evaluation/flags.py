@@ -23,6 +23,8 @@ _ALONE_SHARE, _STEADY_SLACK, _LARGE_SLACK = 0.01, 0.02, 0.02
 _EFFORT, _CONVERGED_SLACK = {"steps", "restarts"}, 0.01
 #: How probable a false alarm may be where a share of few queries is compared with that of all.
 _CHANCE = 0.05
+#: Of fewer queries each is worth more than ten points.
+_FEW_QUERIES = 10
 #: A cascade has no number of steps; it makes at least these.
 _CASCADE_STEPS = 20
 
@@ -372,3 +374,8 @@ def _sample(dataset: DatasetEntry) -> Iterator[Flag]:
         yield FLAG_KINDS["sampled-queries"].flag(
             f"{dataset.queries} of {dataset.queries_available} queries were used (a class-stratified sample).",
         )
+    elif dataset.queries < _FEW_QUERIES:
+        queries = (
+            "The data set has one query" if dataset.queries == 1 else f"The data set has {dataset.queries} queries"
+        )
+        yield FLAG_KINDS["few-queries"].flag(f"{queries}: each is worth {100 / dataset.queries:.0f} points.")
