@@ -159,10 +159,10 @@ def whole_sides(given: object) -> Sides:
     """
     given = given.tolist() if hasattr(given, "tolist") else given  # of NumPy, pandas and torch
     if not isinstance(given, tuple | list):
-        return whole("image_size", given, least=1)
+        return whole("image_size", given)
     if len(given) != 2:
         raise SpecError(f"image_size={brief(given)} must be a whole number, or height and width")
-    height, width = (whole("image_size", side, least=1) for side in given)
+    height, width = (whole("image_size", side) for side in given)
     return width if height == width else (height, width)
 
 
