@@ -130,7 +130,7 @@ def device_name(device: Any) -> str:
     return str(device)
 
 
-def options_of(options: RunOptions | None, device: Any, **others: bool) -> RunOptions:
+def options_of(options: RunOptions | None, device: Any, **others: Any) -> RunOptions:
     """The options of a run, given as a whole or as arguments of their own.
 
     Raises:
