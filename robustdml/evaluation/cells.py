@@ -29,6 +29,7 @@ class _Cell:
     """Where an attack on the model stands.
 
     Args:
+        key: of its records; asked for once, as the attack of a stranger may not say it twice.
         missing: numbers of the shards that nobody has begun.
         sampled: whether the stages on a sample are to be seen to.
         counted: whether what is done once for all shards was, and was counted.
@@ -38,6 +39,7 @@ class _Cell:
         failed: whether nothing more is to be done.
     """
 
+    key: CellKey
     missing: deque[int]
     sampled: bool
     counted: bool
@@ -95,8 +97,7 @@ class Cells:
                 return Task(number, cell.missing.popleft(), counts, seconds)
             if cell.sampled and not cell.begun:
                 cell.sampled = False
-                key = self._key(number)
-                parts = tuple(self.store.read(key, shard) for shard in self.store.shards(key))
+                parts = tuple(self.store.read(cell.key, shard) for shard in self.store.shards(cell.key))
                 if any(any(waiting(parts, place)) for place in self._samples(number)):
                     cell.begun += 1
                     return Task(number, None, seconds=seconds, parts=parts)
@@ -104,7 +105,8 @@ class Cells:
 
     def done(self, task: Task, found: list[Done]) -> None:
         """Keep the records, and the images where they are wanted."""
-        cell, key = self._cells[task.attack], self._key(task.attack)
+        cell = self._cells[task.attack]
+        key = cell.key
         cell.begun -= 1
         if cell.failed:  # by another shard, meanwhile
             return
@@ -122,7 +124,8 @@ class Cells:
         """Note why the attack has no records; the others go on."""
         if isinstance(error, RunFolderError | DataError):  # Of damaged records and missing images, not of the attack.
             raise error
-        cell, key = self._cells[task.attack], self._key(task.attack)
+        cell = self._cells[task.attack]
+        key = cell.key
         if isinstance(error, ProcessSpoiled):
             self.store.drop(key)
             raise ProcessSpoiled(
@@ -147,13 +150,11 @@ class Cells:
             self.store.drop(key)
         self.store.write_failure(key, Failure(status, reason_of(error), unsound))
 
-    def _key(self, number: int) -> CellKey:
-        attack = self.attacks[number]
-        return CellKey(self.model, attack.entry().spec, attack.threat)
-
     def _begin(self, number: int) -> _Cell:
-        attack, key = self.attacks[number], self._key(number)
-        self.advance(0, f"{self.model}: {attack.entry().name}")
+        attack = self.attacks[number]
+        entry = attack.entry()
+        key = CellKey(self.model, entry.spec, attack.threat)
+        self.advance(0, f"{self.model}: {entry.name}")
         there = set(self.store.shards(key))
         if self.images is not None and not isinstance(attack, GalleryAttack):
             # Attacks are deterministic: what has no images yet is done again for them.
@@ -165,7 +166,7 @@ class Cells:
         self.advance(done)
         missing = deque(shard for shard in range(len(shards)) if shard not in there)
         # What is done once for all shards is counted once, also where a stopped run had done and counted it before.
-        return _Cell(missing, bool(self._samples(number)), bool(there), spent, done)
+        return _Cell(key, missing, bool(self._samples(number)), bool(there), spent, done)
 
     def _samples(self, number: int) -> list[int]:
         """Which stages of the attack are on a sample."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import socket
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -143,7 +142,5 @@ def free_port() -> int:
 
 
 def start(work: Callable[..., None], count: int, *arguments: object) -> None:
-    """Run ``work(rank, count, port, *arguments)`` in as many copies of this process; its errors are raised here."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads that a copy does not have
-        multiprocessing.start_processes(work, (count, free_port(), *arguments), nprocs=count, start_method="fork")
+    """Run ``work(rank, count, port, *arguments)`` in as many new processes; its errors are raised here."""
+    multiprocessing.spawn(work, (count, free_port(), *arguments), nprocs=count)

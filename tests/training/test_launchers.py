@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import time
-import warnings
-from multiprocessing.context import ForkProcess
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -28,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 _TRAIN = (
     "train --method mdprop --backbone resnet-tiny --embedding-dim 16 --batch-size 120 --lr 1e-4 --targets 2 "
-    "--clip-gradient 1 --average-weights 0.5 --image-size 8 --epochs 3 --device cpu --quiet"
+    "--clip-gradient 1 --average-weights 0.5 --image-size 16 --epochs 3 --device cpu --quiet"
 )
 TRAIN = _TRAIN.split()
 DIGITS = [*TRAIN, "--data", "digits", "--validation-classes", "1"]
@@ -48,51 +44,30 @@ def distance(first: Weights, second: Weights) -> float:
     return float(torch.stack([(first[name] - second[name]).norm() for name in learned]).norm())
 
 
-class Started(NamedTuple):
-    """A process that is one of two."""
-
-    process: ForkProcess
-    said: Path  #: its standard error
-
-
-def start(arguments: list[str], out: Path) -> list[Started]:
-    """Two processes as a launcher starts them, but without one to end the second when the first has ended.
-
-    Copies of this one: to import everything takes longer than what they do.
-    """
+def start(arguments: list[str], out: Path) -> list[subprocess.Popen[str]]:
+    """Two processes as a launcher starts them, but without one to end the second when the first has ended."""
     port = free_port()
-
-    def work(rank: int, said: Path) -> None:
-        os.environ |= launcher_variables(rank, 2, port)
-        os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), 2)
-        sys.stderr = os.fdopen(2, "w", closefd=False)
-        main([*arguments, "--out", str(out)])
-
-    places = [out.with_name(f"{out.name}, process {rank}") for rank in range(2)]
-    started = [Started(ForkProcess(target=work, args=(rank, said)), said) for rank, said in enumerate(places)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of threads that a copy does not have
-        for process, _ in started:
-            process.start()
-    return started
+    command = [sys.executable, "-m", "robustdml", *arguments, "--out", str(out)]
+    return [
+        subprocess.Popen(command, env=os.environ | launcher_variables(rank, 2, port), stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
 
 
-def ends(started: list[Started]) -> list[tuple[int, str]]:
+def ends(processes: list[subprocess.Popen[str]]) -> list[tuple[int, str]]:
     """Exit code and standard error of each."""
     try:
-        for process, _ in started:
-            process.join(timeout=240)
-        assert not any(process.is_alive() for process, _ in started)
+        errors = [process.communicate(timeout=240)[1] for process in processes]
     finally:
-        for process, _ in started:
+        for process in processes:
             process.kill()
-    return [(process.exitcode, said.read_text()) for process, said in started]
+    return [(process.returncode, text) for process, text in zip(processes, errors, strict=True)]
 
 
-def wait_for_epoch(epoch: int, out: Path, started: list[Started]) -> None:
+def wait_for_epoch(epoch: int, out: Path, processes: list[subprocess.Popen[str]]) -> None:
     metrics = out / "metrics.jsonl"
     while not metrics.exists() or len(metrics.read_text().splitlines()) < epoch:
-        assert all(process.is_alive() for process, _ in started), ends(started)
+        assert all(process.poll() is None for process in processes), ends(processes)
         time.sleep(0.02)
 
 
@@ -122,7 +97,7 @@ def test_a_launcher_trains_the_model_of_one_process(alone, launched, name):
     expected, found = weights(alone), weights(launched[name])
     assert expected.keys() == found.keys()
     torch.manual_seed(0)
-    initial = EmbeddingModel(ModelConfig("resnet-tiny", 16, 8))
+    initial = EmbeddingModel(ModelConfig("resnet-tiny", 16, 16))
     convert_to_multibn(initial, ("clean", "stax", "mtax"))
     assert distance(expected, found) < 0.05 * distance(expected, initial.state_dict())
     ours, theirs = (
@@ -140,20 +115,19 @@ def test_the_launchers_train_the_same_model(launched):
 
 def test_a_run_that_was_killed_and_stopped_goes_on_in_any_number_of_processes(alone, launched, tmp_path):
     out = tmp_path / "run"
-    started = start(DIGITS, out)
-    wait_for_epoch(1, out, started)
-    started[1].process.kill()
-    (code, text), (killed, _) = ends(started)
+    processes = start(DIGITS, out)
+    wait_for_epoch(1, out, processes)
+    processes[1].kill()
+    (code, text), (killed, _) = ends(processes)
     assert (code, killed) == (2, -9)
     assert text.count("Error: another process of this training is gone") == text.count("Error") == 1
 
-    started = start(DIGITS, out)
-    wait_for_epoch(2, out, started)
-    started[1].process.terminate()
-    found = ends(started)
-    assert [code for code, _ in found] == [143, 143], found
-    said = re.findall(r"stopped on request (?:after epoch 2|in epoch 3, step)", "".join(text for _, text in found))
-    assert len(said) == 1, found
+    processes = start(DIGITS, out)
+    wait_for_epoch(2, out, processes)
+    processes[1].terminate()
+    found = ends(processes)
+    assert [code for code, _ in found] == [143, 143]
+    assert sum(text.count("stopped on request in epoch 3, step") for _, text in found) == 1
     shutil.copytree(out, tmp_path / "with one")
 
     assert [code for code, _ in ends(start(DIGITS, out))] == [0, 0]
