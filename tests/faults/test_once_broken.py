@@ -94,7 +94,7 @@ class Broken(FakeAttack):
 
     def _checked(self, name):
         if self.calls and self.armed == name:
-            raise ValueError("no \udcff words")
+            raise ValueError("no \x07 words")
 
     @property
     def threat(self):
